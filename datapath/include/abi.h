@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
+ *
+ * This is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
+ *
+ * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
+ * order, all others in host order; padding is explicit; index 0 of every numbered table means "none".
+ *
+ * Banks: a banked table has every row twice, at index bank * MAX + number. The gateway writes the idle bank, then stores
+ * control.bank once. A packet reads control.bank once and uses that value to its end.
+ */
+#ifndef DETOUR_ABI_H
+#define DETOUR_ABI_H
+
+#include <linux/types.h>
+
+enum detour_limit {
+	DT_BANKS = 2,
+	DT_MAX_PORTS = 256,	 /* port numbers 1..254 fit flow_key.scope */
+	DT_MAX_TUNNELS = 4096,	 /* rows of the tunnel table, both banks together */
+	DT_MAX_NODES = 4096,
+	DT_MAX_CHAINS = 64,
+	DT_MAX_PATHS = 16384,
+	DT_MAX_HOPS = 8192,
+	DT_MAX_RULES = 131072,
+	DT_MAX_PATH_HOPS = 8,
+	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */
+	DT_MAX_HEADER = 104,	 /* outer header template: Ethernet 14 + IPv6 40 + UDP 8 + VXLAN 8 + inner Ethernet 14, with room for Geneve options */
+	DT_PENDING_QUEUE = 16,	 /* packets of one undecided flow that are punted before punt_full */
+	DT_PUNT_BYTES = 9216,	 /* the longest packet that a punt can carry */
+};
+
+/* ---- keys ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A flow, direction-normalised: (a, aport) is the end point that sorts first when address bytes, then the port as a number,
+ * are compared. ICMP echo uses its identifier for both ports; other ICMP uses 0.
+ * scope 0 is the flow's own record; scope N is the record for forward packets of the same tuple that enter by port number N although
+ * the record of scope 0 was made for another port.
+ */
+struct flow_key {
+	__u8 a[16];
+	__u8 b[16];
+	__be16 aport_be;
+	__be16 bport_be;
+	__u16 vrf;
+	__u8 proto;
+	__u8 scope;
+};
+
+struct port_key {
+	__u32 ifindex;
+	__u16 vlan;	/* 0 = untagged */
+	__u16 bank;
+};
+
+struct tunnel_key {
+	__u8 src[16];	/* outer source: the remote end */
+	__u8 dst[16];	/* outer destination: our underlay address */
+	__u32 vni;
+	__u8 proto;	/* enum tunnel_proto */
+	__u8 bank;
+	__u16 pad;
+};
+
+struct own_key {
+	__u8 addr[16];
+	__u16 vrf;	/* 0 = the underlay's own addresses */
+	__u16 bank;
+};
+
+struct egress_key {
+	__u32 ifindex;	/* the operator's side of a VTI, as routes name it */
+	__u32 bank;
+};
+
+struct source_key {
+	__u8 addr[16];
+	__u16 vrf;
+	__u16 pad;
+};
+
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
+
+enum port_kind { PORT_NONE = 0, PORT_INTERNAL = 1, PORT_UPLINK = 2, PORT_VTI = 3, PORT_GUEST = 4, PORT_UNDERLAY = 5, PORT_SERVICE = 6,
+		 PORT_VTI_INNER = 7,	/* our side of a VTI's veth pair: what the gateway's kernel sends into the tunnel */
+		 PORT_INJECT = 8 };	/* frames that tunnel-gw puts back, behind a struct inject_hdr */
+enum port_flag { PORT_CLASSIFY = 1 };
+enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 };
+enum flow_action { FLOW_NONE = 0, FLOW_PENDING = 1, FLOW_ALLOW = 2, FLOW_DROP = 3, FLOW_STEER = 4 };
+enum on_failure { ON_FAILURE_DROP = 0, ON_FAILURE_BYPASS = 1, ON_FAILURE_BACKUP = 2 };
+enum on_node_down { ON_NODE_DOWN_REBALANCE = 0, ON_NODE_DOWN_KEEP = 1 };
+enum on_rule_change { ON_RULE_CHANGE_REVALIDATE = 0, ON_RULE_CHANGE_KEEP = 1 };
+enum affinity { AFFINITY_5_TUPLE = 0, AFFINITY_3_TUPLE = 1, AFFINITY_2_TUPLE = 2, AFFINITY_SOURCE = 3 };
+enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
+enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3 };
+enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
+
+/* One word that every packet reads once, and what changes with no new revision. One element, mmap'ed by tunnel-gw. */
+struct control {
+	__u32 bank;		/* the live bank: 0 or 1 */
+	__u32 live;		/* 0 until the first revision is published: then nothing is forwarded */
+	__u32 route_gen;	/* bumped on any route, neighbour, link or address event: cached next hops become stale */
+	__u32 rules_gen;	/* bumped when rules changed: records of revalidating chains report themselves once */
+	__u64 hash_key;		/* secret of the selection hash, the same on all gateways */
+	__u32 punt_rate;	/* punts per second and source address */
+	__u32 punt_burst;	/* and how many at once */
+};
+
+struct port {
+	__u16 number;
+	__u16 vrf;
+	__u32 table;	/* Linux routing table of the VRF */
+	__u8 kind;	/* enum port_kind */
+	__u8 flags;	/* enum port_flag */
+	__u16 hop;	/* PORT_VTI_INNER: hop row whose header goes in front of what the kernel sends */
+	__u32 vti_ifindex; /* PORT_VTI_INNER, PORT_VTI: our side of the veth pair, where inner packets for own addresses go */
+};
+
+struct tunnel {
+	__u8 kind;	/* enum tunnel_kind */
+	__u8 strict_return;
+	__u16 node;
+	__u16 vrf;
+	__u16 port;	/* port number of the VTI */
+	__u32 table;
+	__u32 deliver_ifindex; /* our side of the VTI's veth pair */
+	__u8 inner_mac[6]; /* MAC of the operator's side, for what is delivered there */
+	__u8 inner_l3;	/* 1: no inner Ethernet header */
+	__u8 flags;	/* enum port_flag, for TUNNEL_TO_VTI */
+};
+
+/* How a packet is put on its way to one node, or into one VTI. */
+struct hop {
+	__u32 ifindex;		/* egress device */
+	__u16 node;
+	__u16 mtu;		/* largest inner L3 packet in bytes; 0 = row is not usable yet (no neighbour) */
+	__u8 kind;		/* enum hop_kind */
+	__u8 tunnel;		/* enum tunnel_proto */
+	__u8 header_len;	/* bytes of header[] in use, up to and with the inner Ethernet header */
+	__u8 outer_l3;		/* offset of the outer IP header in header[] */
+	__u8 outer_ip6;		/* 1: outer IPv6 */
+	__u8 inner_l3;		/* 1: header[] ends without an inner Ethernet header */
+	__u16 outer_csum;	/* outer IPv4: folded, not inverted sum of the header with total length 0 and checksum 0, as stored words */
+	__u8 dmac[6];		/* HOP_L2, HOP_L3 */
+	__u8 smac[6];
+	__u32 pad;
+	__u8 header[DT_MAX_HEADER];
+};
+
+struct path {
+	__u16 chain;
+	__u8 state;	/* enum path_state */
+	__u8 nhops;
+	__u16 node[DT_MAX_PATH_HOPS];	/* in forward order */
+	__u16 hop[2 * DT_MAX_PATH_HOPS]; /* [dir * DT_MAX_PATH_HOPS + position in that direction] -> hop row */
+	__u32 pad;
+};
+
+struct chain {
+	__u16 gen;		/* bumped when a path's state or the selection changed: records revalidate */
+	__u8 on_failure;
+	__u8 on_node_down;
+	__u8 on_rule_change;
+	__u8 affinity;
+	__u8 valid;
+	__u8 pad;
+	__u32 nslots;		/* 0: no path can be chosen */
+	__u16 backup;		/* chain number, ON_FAILURE_BACKUP */
+	__u16 pad2;
+};
+
+struct selection {
+	__u16 path[DT_MAX_SLOTS];
+	__u16 pad[3];
+};
+
+/* A resolved way out of a VRF, cached in the flow; valid while gen equals control.route_gen. */
+struct nexthop {
+	__u32 gen;
+	__u32 ifindex;
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u16 mtu;
+	__u16 hop;	/* not 0: the way out is a VTI; this hop row's header goes in front */
+};
+
+/* The decision word: path_id 23 bits, fwd_b 1, action 4, flags 4, chain generation 16, flow-programming generation 16. */
+enum flow_word {
+	WORD_PATH_MASK = 0x7fffff,
+	WORD_FWD_B_SHIFT = 23,	/* set: the flow's initiator is end point b */
+	WORD_ACTION_SHIFT = 24,
+	WORD_ACTION_MASK = 15,
+	WORD_FLAGS_SHIFT = 28,
+	WORD_CHAIN_GEN_SHIFT = 32,
+	WORD_FP_GEN_SHIFT = 48,
+};
+
+struct flow {
+	__u64 word;
+	__u64 created_ns;	/* CLOCK_MONOTONIC */
+	__u32 rule;		/* 0 = no rule matched */
+	__u32 slot;		/* row of flow_counters; while pending: packets punted so far */
+	__u32 rules_gen;	/* control.rules_gen at the last classification */
+	__u16 chain;		/* 0 = none: allow or drop */
+	__u16 fwd_port;		/* port number by which the forward direction entered */
+	__u16 entropy;		/* outer UDP source port of this flow, host order */
+	__u16 pin_gen;		/* generation of the pin in Redis, as last known */
+	__u32 pad;
+	struct nexthop out[2];	/* [direction of the packet] */
+};
+
+/* ---- counters (per CPU) ----------------------------------------------------------------------------------------- */
+
+enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
+struct flow_counters {
+	__u64 packets[2];	/* [0] forward, [1] reverse; counted when the packet enters by a classifying port */
+	__u64 bytes[2];		/* L3 bytes */
+	__u64 last_ns;
+	__u32 seen;		/* enum flow_seen */
+	__u32 pad;
+};
+struct node_counters { __u64 to_packets, to_bytes, from_packets, from_bytes; };
+struct pair_counters { __u64 packets, bytes; };
+struct port_counters { __u64 rx_packets, rx_bytes, forwarded, passed, punted, dropped, rule_lookups, pad; };
+
+/* Why a packet was dropped; names are what `detour get drops` prints, in lower case without the prefix. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_MALFORMED = 1,	/* truncated, wrong length, wrong version, wrong header checksum */
+	DROP_NOT_LIVE = 2,	/* no revision is live yet */
+	DROP_NO_TABLE = 3,	/* a live table lacks a row that another row names */
+	DROP_RULE = 4,		/* a rule says drop */
+	DROP_UNRESOLVED = 5,	/* unresolvedPolicy: the rule's chain does not exist */
+	DROP_NODE_DOWN = 6,	/* no healthy path and onFailure drop, or onNodeDown keep */
+	DROP_NO_ROUTE = 7,
+	DROP_ARP_FAIL = 8,	/* the next hop's MAC could not be resolved */
+	DROP_TTL = 9,
+	DROP_TOO_BIG = 10,
+	DROP_FRAGMENT = 11,
+	DROP_TUNNEL_UNKNOWN = 12, /* tunnel packet for us from an unknown end point or with an unknown VNI */
+	DROP_TUNNEL_HEADER = 13, /* tunnel header with bits that we must not accept */
+	DROP_STRICT_RETURN = 14, /* a node returned a packet whose flow was never sent to it */
+	DROP_SERVICE_LOOP = 15,
+	DROP_PUNT_FULL = 16,
+	DROP_CONN_FULL = 17,
+	DROP_HOP_NOT_READY = 18, /* the way to the node is not resolved */
+	DROP_UNSUPPORTED = 19,	/* EtherType or extension header that may not pass a classifying port */
+	DROP_INJECT = 20,	/* a frame at the inject port without a valid header */
+	DROP_DECISION_TIMEOUT = 21, /* no decision could be made for a held packet */
+	DROP_ADJUST = 22,	/* the kernel refused head-room for the outer header */
+	DROP_SPOOF = 23,	/* source address is one of our own */
+	DROP_REASONS = 24,
+};
+
+/* What else is counted, beside drops. */
+enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, STAT_BYPASSED = 4, STAT_REPINNED = 5, STAT_REVALIDATED = 6,
+	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11, STATS = 12 };
+
+struct drop_example {
+	struct flow_key key;
+	__u64 at_ns;
+	__u16 port;
+	__u16 len;
+	__u32 ifindex;
+};
+
+struct punt_bucket { __u64 at_ns; __u64 tokens; /* in thousandths of a packet */ };
+
+/* ---- events (ring buffer) --------------------------------------------------------------------------------------- */
+
+enum event_type {
+	EVENT_PUNT_MISS = 1,	/* a flow without a decision; the packet follows */
+	EVENT_PUNT_NEIGH = 2,	/* the next hop has no MAC; the packet follows */
+	EVENT_REPIN = 3,	/* the kernel moved a flow to another path */
+	EVENT_REVALIDATE = 4,	/* rules changed since this flow was classified */
+	EVENT_HOP_NEIGH = 5,	/* a hop row is not ready; no packet */
+};
+
+/* Where a held packet goes on when it comes back. */
+enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3 };
+
+struct event {
+	__u32 type;		/* enum event_type */
+	__u32 packet_len;	/* bytes of packet that follow this header */
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	struct flow_key key;
+	__u8 norm;		/* 1: the packet's source is end point b */
+	__u8 op;		/* enum inject_op with which to put the packet back */
+	__u8 tcp_flags;
+	__u8 first;		/* 1: first packet of an undecided flow */
+	__u16 port;		/* number of the port by which it entered */
+	__u16 node;		/* INJECT_RETURN: the node that it came back from */
+	__u32 old_path;		/* EVENT_REPIN */
+	__u32 new_path;
+	__u16 chain;
+	__u16 pin_gen;
+	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH */
+	__u8 next_hop[16];	/* EVENT_PUNT_NEIGH */
+};
+
+/* In front of every frame that tunnel-gw writes to the inject device; an Ethernet header of our own, then the frame as it was. */
+enum inject_ethertype { INJECT_ETHERTYPE = 0x88b5 /* IEEE 802 local experimental 1 */ };
+struct inject_hdr {
+	__u8 dst[6];
+	__u8 src[6];
+	__be16 ethertype_be;
+	__u8 op;	/* enum inject_op */
+	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
+	__u16 port;
+	__u16 node;
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+_Static_assert(sizeof(struct port_key) == 8, "port_key");
+_Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
+_Static_assert(sizeof(struct own_key) == 20, "own_key");
+_Static_assert(sizeof(struct source_key) == 20, "source_key");
+_Static_assert(sizeof(struct control) == 32, "control");
+_Static_assert(sizeof(struct port) == 16, "port");
+_Static_assert(sizeof(struct tunnel) == 24, "tunnel");
+_Static_assert(sizeof(struct hop) == 136, "hop");
+_Static_assert(sizeof(struct path) == 56, "path");
+_Static_assert(sizeof(struct chain) == 16, "chain");
+_Static_assert(sizeof(struct selection) == 131080, "selection");
+_Static_assert(sizeof(struct nexthop) == 24, "nexthop");
+_Static_assert(sizeof(struct flow) == 88, "flow");
+_Static_assert(sizeof(struct flow_counters) == 48, "flow_counters");
+_Static_assert(sizeof(struct port_counters) == 64, "port_counters");
+_Static_assert(sizeof(struct drop_example) == 56, "drop_example");
+_Static_assert(sizeof(struct event) == 96, "event");
+_Static_assert(sizeof(struct inject_hdr) == 24, "inject_hdr");
+
+#endif
