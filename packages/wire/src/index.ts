@@ -1,4 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+/** Packet codecs, pure: what is on a wire to values and back. */
+
+export {
+  ipToBytes,
+  ipToKeyBytes,
+  ipv4FromBytes,
+  ipv4ToBytes,
+  ipv6FromBytes,
+  ipv6ToBytes,
+  macFromBytes,
+  macToBytes,
+} from './address.js';
 export type { BfdPacket, BfdParse, BfdRefusal, BfdState } from './bfd.js';
 export {
   bfdControlPort,
@@ -9,3 +21,38 @@ export {
   encodeBfdPacket,
   parseBfdPacket,
 } from './bfd.js';
+export { concatBytes, fromHex, sameBytes, toHex, viewOf } from './bytes.js';
+export { checksum, onesSum, type Pseudo, pseudoSum } from './checksum.js';
+export {
+  type Arp,
+  buildArp,
+  buildEthernet,
+  ETHERNET_LENGTH,
+  ETHERTYPE,
+  type Ethernet,
+  parseArp,
+  parseEthernet,
+} from './ethernet.js';
+export {
+  buildFrame,
+  buildPacket,
+  type Frame,
+  type FrameFields,
+  parseFrame,
+  type Transport,
+} from './frame.js';
+export { buildIcmp, echoRest, ICMP, ICMPV6, type Icmp, parseIcmp } from './icmp.js';
+export { buildIpv4, IP_PROTOCOL, type Ipv4, type Ipv4Fields, parseIpv4 } from './ipv4.js';
+export {
+  buildIpv6,
+  buildIpv6Extension,
+  buildIpv6Fragment,
+  IPV6_HEADER,
+  type Ipv6,
+  type Ipv6Fields,
+  parseIpv6,
+} from './ipv6.js';
+export type { Layer, Parsed } from './parsed.js';
+export { buildTcp, parseTcp, TCP_FLAG, type Tcp, type TcpFields } from './tcp.js';
+export { buildUdp, parseUdp, type Udp } from './udp.js';
+export { buildVxlan, parseVxlan, VXLAN_PORT, type Vxlan } from './vxlan.js';
