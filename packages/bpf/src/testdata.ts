@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiles this package's own small BPF programs for its tests.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const SOURCES = fileURLToPath(new URL('../testdata/', import.meta.url));
+
+export interface TestObjects extends Disposable {
+  /** Path of the object compiled from testdata/<name>.bpf.c. */
+  object(name: string): string;
+}
+
+/** A temporary directory of compiled test programs; removed when disposed. */
+export function compileTestObjects(...names: readonly string[]): TestObjects {
+  const directory = mkdtempSync(join(tmpdir(), 'detour-bpf-'));
+  for (const name of names) {
+    const source = join(SOURCES, `${name}.bpf.c`);
+    const include = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
+    execFileSync('clang', [
+      '-O2',
+      '-g',
+      '-target',
+      'bpf',
+      '-mcpu=v3',
+      '-I',
+      include,
+      '-c',
+      source,
+      '-o',
+      join(directory, `${name}.bpf.o`),
+    ]);
+  }
+  return {
+    object: (name) => join(directory, `${name}.bpf.o`),
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
