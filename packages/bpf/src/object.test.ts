@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Fault } from '@detour/core';
@@ -111,7 +111,8 @@ describe('pinned maps', () => {
     const again = openPinnedMap(join(pinDir, 'table'));
     expect(again.lookup(u32(1))).toEqual(value);
     closeFd(again.fd);
-    expect(() => openPinnedMap(join(pinDir, 'basic.rodata'))).toThrow(/ENOENT/);
+    expect(readdirSync(pinDir).sort()).toEqual(['events', 'prefixes', 'runs', 'shared', 'table']);
+    expect(() => openPinnedMap(join(pinDir, 'tabel'))).toThrow(/ENOENT/);
   });
 
   it('of another shape are refused with the path and the remedy', () => {
@@ -121,5 +122,6 @@ describe('pinned maps', () => {
     expect(fault.code).toBe('conflict');
     expect(fault.detail).toContain(join(pinDir, 'table'));
     expect(fault.detail).toMatch(/remove that pin/);
+    expect(faultOf(objects.object('basic'), { pinDir: join(root, 'v1.2') }).detail).toMatch(/without dots/);
   });
 });

@@ -79,7 +79,7 @@ function prepare(object: Pointer, path: string, options: OpenOptions): void {
     if (rc !== 0) throw errnoFault(rc, `map ${name}: size of ${entries} entries`);
   }
   if (options.pinDir !== undefined) {
-    mkdirSync(options.pinDir, { recursive: true });
+    makePinDirectory(options.pinDir);
     for (const [name, map] of maps) {
       if (bpf.mapIsInternal(map)) continue;
       const rc = bpf.mapSetPinPath(map, join(options.pinDir, name));
@@ -88,6 +88,19 @@ function prepare(object: Pointer, path: string, options: OpenOptions): void {
   }
   if (options.rodata !== undefined) setRodata(object, path, options.rodata);
   if (options.programs !== undefined) choosePrograms(object, path, options.programs);
+}
+
+/** Makes a directory for pins. A bpffs refuses names that contain a dot, with EPERM. */
+export function makePinDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    throw new Fault(
+      'invalid',
+      `pin directory ${path} cannot be made: give a path on a mounted bpffs, its names without dots`,
+      cause,
+    );
+  }
 }
 
 function choosePrograms(object: Pointer, path: string, wanted: readonly string[]): void {
