@@ -339,6 +339,8 @@ export interface PathRow {
   nodes: number[];
   /** 0..1000, from scores, drains and caps; before health. 0: no new flows */
   weight: number;
+  /** 0..1000, from declared capacity; counts when the weight of every path that is up is 0. 0: drained */
+  fallbackWeight: number;
 }
 
 export interface ChainRow {
@@ -854,7 +856,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
 };
 
 function createBasePathRow(): PathRow {
-  return { number: 0, nodes: [], weight: 0 };
+  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0 };
 }
 
 export const PathRow: MessageFns<PathRow> = {
@@ -871,6 +873,9 @@ export const PathRow: MessageFns<PathRow> = {
     }
     if (message.weight !== 0) {
       writer.uint32(24).uint32(message.weight);
+    }
+    if (message.fallbackWeight !== 0) {
+      writer.uint32(32).uint32(message.fallbackWeight);
     }
     return writer;
   },
@@ -922,6 +927,14 @@ export const PathRow: MessageFns<PathRow> = {
             message.weight = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.fallbackWeight = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -939,6 +952,11 @@ export const PathRow: MessageFns<PathRow> = {
       number: isSet(object.number) ? globalThis.Number(object.number) : 0,
       nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => globalThis.Number(e)) : [],
       weight: isSet(object.weight) ? globalThis.Number(object.weight) : 0,
+      fallbackWeight: isSet(object.fallbackWeight)
+        ? globalThis.Number(object.fallbackWeight)
+        : isSet(object.fallback_weight)
+        ? globalThis.Number(object.fallback_weight)
+        : 0,
     };
   },
 
@@ -953,6 +971,9 @@ export const PathRow: MessageFns<PathRow> = {
     if (message.weight !== 0) {
       obj.weight = Math.round(message.weight);
     }
+    if (message.fallbackWeight !== 0) {
+      obj.fallbackWeight = Math.round(message.fallbackWeight);
+    }
     return obj;
   },
 
@@ -964,6 +985,7 @@ export const PathRow: MessageFns<PathRow> = {
     message.number = object.number ?? 0;
     message.nodes = object.nodes?.map((e) => e) || [];
     message.weight = object.weight ?? 0;
+    message.fallbackWeight = object.fallbackWeight ?? 0;
     return message;
   },
 };
