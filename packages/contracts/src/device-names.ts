@@ -30,3 +30,17 @@ export const INJECT_DEVICES = ['dt-inject', 'dt-injectx'] as const;
 
 /** nftables table of the forwarding guard. */
 export const GUARD_TABLE = 'detour_guard';
+
+/** MAC address of the operator's side of a node's VTI: locally administered, from the node's number. */
+export function vtiMacAddress(number: number): string {
+  return `02:44:54:00:${hexByte(number >> 8)}:${hexByte(number)}`;
+}
+
+/** MAC address of the operator's side of a branch VTI, from its port number. */
+export function branchMacAddress(number: number): string {
+  return `02:44:54:01:${hexByte(number >> 8)}:${hexByte(number)}`;
+}
+
+function hexByte(value: number): string {
+  return (value & 0xff).toString(16).padStart(2, '0');
+}

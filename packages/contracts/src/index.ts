@@ -3,10 +3,12 @@
 export {
   branchDeviceName,
   branchInnerDeviceName,
+  branchMacAddress,
   GUARD_TABLE,
   INJECT_DEVICES,
   vtiDeviceName,
   vtiInnerDeviceName,
+  vtiMacAddress,
 } from './device-names.js';
 export {
   BfdClient,

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The machine's own tools (ip, nft, ethtool, sysctl files), run with a deadline and with errors that name the command.
+import { execFile } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
+import { Fault } from '@detour/core';
+
+const TOOL_DEADLINE_MS = 10_000;
+
+/** Runs one tool; `input` goes to its standard input. Resolves to its standard output; a failure is a Fault with the tool's own words. */
+export function runTool(command: string, args: readonly string[], input?: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      command,
+      args,
+      { timeout: TOOL_DEADLINE_MS, maxBuffer: 64 * 1024 * 1024 },
+      (error, stdout, stderr) => {
+        if (error === null) {
+          resolve(stdout);
+          return;
+        }
+        const missing = 'code' in error && error.code === 'ENOENT';
+        reject(
+          missing
+            ? new Fault(
+                'missing_feature',
+                `${command} is not installed: install its Debian package (iproute2, nftables, ethtool)`,
+                error,
+              )
+            : new Fault(
+                'internal',
+                `${command} ${args.join(' ')} failed: ${stderr.trim() || error.message}`,
+                error,
+              ),
+        );
+      },
+    );
+    if (input !== undefined) child.stdin?.end(input);
+  });
+}
+
+/** Runs many ip commands in one process; stops at the first that fails. */
+export async function runIpBatch(lines: readonly string[]): Promise<void> {
+  if (lines.length === 0) return;
+  await runTool('ip', ['-batch', '-'], `${lines.join('\n')}\n`);
+}
+
+/** Parsed output of `ip -j …`. The caller names the shape it reads and checks what it uses. */
+export async function readIp<Row>(...args: readonly string[]): Promise<Row[]> {
+  const text = await runTool('ip', ['-j', ...args]);
+  return text.trim() === '' ? [] : (JSON.parse(text) as Row[]);
+}
+
+/** Writes a sysctl by its path below /proc/sys, if it differs. */
+export async function setSysctl(path: string, value: string): Promise<void> {
+  const file = `/proc/sys/${path}`;
+  try {
+    if ((await readFile(file, 'utf8')).trim() === value) return;
+    await writeFile(file, value);
+  } catch (error) {
+    throw new Fault(
+      'permission',
+      `cannot set ${file} to ${value}: run as root with /proc/sys writable`,
+      error,
+    );
+  }
+}
