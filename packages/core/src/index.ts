@@ -23,7 +23,6 @@ export {
   type Tuple,
   tupleOf,
 } from './flow.js';
-export { type Log, silentLog } from './log.js';
 export {
   AFFINITIES,
   type Affinity,

@@ -1,7 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Network labs declared as data: real namespaces, real service nodes, traffic, captures. */
+export { monotonicMs } from './agents/clock.js';
+export type {
+  Endpoint,
+  HttpGet,
+  HttpResult,
+  TcpConnectionReport,
+  TcpOpen,
+  TcpReport,
+  UdpOutage,
+  UdpReport,
+  UdpStart,
+} from './agents/protocol.js';
+export type { BfdPeer } from './bfd-peers.js';
+export type { ConntrackFilter, ConntrackRow } from './conntrack.js';
+export { readConntrack } from './conntrack.js';
+export { type Firewall, type NftCounter, openFirewall } from './firewall.js';
+export {
+  type BfdDaemon,
+  type BfdTiming,
+  type FirewallOptions,
+  firewallAddresses,
+  firewallDevices,
+  firewallNamespace,
+} from './firewall-spec.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
-export { LabError } from './lab-error.js';
 export type { LabProcess, SpawnOptions } from './process.js';
 export { reapDeadLabs } from './reap.js';
 export type { RunOptions, RunResult } from './run.js';
@@ -14,5 +37,16 @@ export type {
   NeighbourSpec,
   ProcessSpec,
   RouteSpec,
+  RuleSpec,
   VxlanSpec,
 } from './spec.js';
+export {
+  clientAddresses,
+  type StandardLabOptions,
+  standardAddresses,
+  standardLab,
+  standardPorts,
+  standardTable,
+} from './standard-lab.js';
+export { startTraffic, type TcpConnections, type TrafficAgent, type UdpStream } from './traffic.js';
+export { type WaitOptions, waitFor } from './wait.js';

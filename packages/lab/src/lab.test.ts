@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs';
+import { Fault } from '@detour/core';
 import { describe, expect, it } from 'vitest';
 import { createLab } from './lab.js';
-import { LabError } from './lab-error.js';
 import type { LabSpec } from './spec.js';
 
 const own = (name: string): string => `lab-${name}-${process.pid}`; // other runs of this test must not meet
@@ -92,7 +92,7 @@ describe('createLab', () => {
 
   it('names the failing command and leaves nothing behind when the data is wrong', async () => {
     const wrong: LabSpec = { ...spec, namespaces: { ...spec.namespaces, left: { nft: 'no such thing' } } };
-    await expect(createLab(wrong, { name: own('t5') })).rejects.toThrow(LabError);
+    await expect(createLab(wrong, { name: own('t5') })).rejects.toThrow(Fault);
     expect(existsSync(`/run/netns/dt-${own('t5')}-left`)).toBe(false);
     await expect(createLab(spec, { name: 'Bad_Name' })).rejects.toThrow(/'Bad_Name': use 1 to 32/);
   });

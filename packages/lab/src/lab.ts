@@ -3,7 +3,7 @@
 import { chownSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LabError } from './lab-error.js';
+import { Fault } from '@detour/core';
 import { type LabProcess, type SpawnOptions, spawnInNetns } from './process.js';
 import { pinRoot, reapDeadLabs, removeLab } from './reap.js';
 import { type RunOptions, type RunResult, run } from './run.js';
@@ -18,6 +18,7 @@ import {
   removeState,
   statePath,
 } from './state.js';
+import { waitFor } from './wait.js';
 import { buildXdpPass } from './xdp-pass.js';
 
 export interface LabOptions {
@@ -40,7 +41,7 @@ export interface Lab extends AsyncDisposable {
   readonly pinPrefix: string;
   /** The host's name of a namespace: `dt-<lab>-<ns>`. */
   netns(ns: string): string;
-  /** Runs a command to its end inside a namespace. @throws LabError with what it wrote to standard error. */
+  /** Runs a command to its end inside a namespace. @throws Fault with what it wrote to standard error. */
   exec(ns: string, argv: readonly string[], options?: RunOptions): Promise<RunResult>;
   /** Starts a process inside a namespace; it ends with the lab at the latest. */
   spawn(ns: string, argv: readonly string[], options?: SpawnOptions): LabProcess;
@@ -51,17 +52,18 @@ export interface Lab extends AsyncDisposable {
 
 /**
  * Removes what dead owners left, then builds the lab and starts the processes of its data.
- * @throws LabError: bad name, name in use by a living owner, or the command that failed with its message.
+ * @throws Fault: bad name, name in use by a living owner, or the command that failed with its message.
  */
 export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab> {
   const { name, signal } = options;
   const runtimeDir = options.runtimeDir ?? defaultRuntimeDir;
   if (!/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) {
-    throw new LabError(`lab name '${name}': use 1 to 32 lower-case letters, digits and dashes`);
+    throw new Fault('invalid', `lab name '${name}': use 1 to 32 lower-case letters, digits and dashes`);
   }
-  if (process.getuid?.() !== 0) throw new LabError('a lab needs root: it makes network namespaces');
+  if (process.getuid?.() !== 0)
+    throw new Fault('permission', 'a lab needs root: it makes network namespaces');
   const netns = (ns: string): string => {
-    if (!(ns in spec.namespaces)) throw new LabError(`lab ${name} has no namespace '${ns}'`);
+    if (!(ns in spec.namespaces)) throw new Fault('not_found', `lab ${name} has no namespace '${ns}'`);
     return `dt-${name}-${ns}`;
   };
   const dir = join(runtimeDir, name);
@@ -93,7 +95,8 @@ export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab
     spawn: spawnIn,
     process: (ns, processName) => {
       const found = started.filter((s) => s.ns === ns && s.process.name === processName).at(-1);
-      if (!found) throw new LabError(`lab ${name}: no process '${processName}' was started in '${ns}'`);
+      if (!found)
+        throw new Fault('not_found', `lab ${name}: no process '${processName}' was started in '${ns}'`);
       return found.process;
     },
     close,
@@ -107,6 +110,7 @@ export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab
     for (const [ns, { processes }] of Object.entries(spec.namespaces)) {
       for (const one of processes ?? []) startDeclared(lab, ns, one);
     }
+    await awaitReady(lab, signal);
     return lab;
   } catch (error) {
     await close();
@@ -122,13 +126,17 @@ async function takeName(runtimeDir: string, name: string, namespaces: readonly s
     const holder = listRecords(runtimeDir).find((record) => record.name === name);
     if (holder === undefined && claimName(runtimeDir, name, namespaces)) return;
     if (holder?.path === statePath(runtimeDir, name) && isOwnerAlive(holder)) {
-      throw new LabError(
+      throw new Fault(
+        'conflict',
         `lab name '${name}' is in use by process ${holder.owner.pid}: choose another name, or end that process`,
       );
     }
     await delay(20);
   }
-  throw new LabError(`lab name '${name}' is still being removed by another process (see ${runtimeDir})`);
+  throw new Fault(
+    'timeout',
+    `lab name '${name}' is still being removed by another process (see ${runtimeDir})`,
+  );
 }
 
 /** Pins need the BPF file system; not every machine mounts it at boot. */
@@ -166,12 +174,28 @@ function startDeclared(lab: Lab, ns: string, spec: ProcessSpec): void {
   lab.spawn(ns, spec.argv.map(fill), { name: spec.name, env });
 }
 
+/** @throws Fault when a process ends or says nothing of the kind in time, with the end of its log. */
+async function awaitReady(lab: Lab, signal?: AbortSignal): Promise<void> {
+  for (const [ns, { processes }] of Object.entries(lab.spec.namespaces)) {
+    for (const { name, readyLog } of processes ?? []) {
+      if (readyLog === undefined) continue;
+      const started = lab.process(ns, name);
+      const check = (): boolean => {
+        if (started.log().includes(readyLog)) return true;
+        if (started.isRunning()) return false;
+        throw new Fault('internal', `${name} in ${ns} ended: ${started.log().slice(-500)}`);
+      };
+      await waitFor(check, { what: `'${readyLog}' in ${started.logFile}`, ...(signal && { signal }) });
+    }
+  }
+}
+
 function findUser(user: string): { uid: number; gid: number } {
   const line = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .find((entry) => entry.startsWith(`${user}:`));
   const [, , uid, gid] = line?.split(':') ?? [];
   if (uid === undefined || gid === undefined)
-    throw new LabError(`no user '${user}': install the package that makes it`);
+    throw new Fault('missing_feature', `no user '${user}': install the package that makes it`);
   return { uid: Number(uid), gid: Number(gid) };
 }

@@ -2,7 +2,7 @@
 /** A long-running process inside a namespace: started through nsenter, in its own process group, its output in a log. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { LabError } from './lab-error.js';
+import { Fault } from '@detour/core';
 import { endProcesses, signalGroup } from './reap.js';
 import { readStart } from './state.js';
 
@@ -36,7 +36,7 @@ export interface LabProcess {
   log(): string;
 }
 
-/** @throws LabError when the process cannot be started. */
+/** @throws Fault when the process cannot be started. */
 export function spawnInNetns(
   netns: string,
   argv: readonly string[],
@@ -55,7 +55,10 @@ export function spawnInNetns(
   const start = pid === undefined ? undefined : readStart(pid);
   if (pid === undefined || start === undefined) {
     child.on('error', () => undefined);
-    throw new LabError(`${argv.join(' ')} in ${netns}: cannot be started (is nsenter installed?)`);
+    throw new Fault(
+      'missing_feature',
+      `${argv.join(' ')} in ${netns}: cannot be started (is nsenter installed?)`,
+    );
   }
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.once('exit', (code, signal) => resolve({ code, signal }));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs one command to its end and returns what it printed. */
 import { spawn } from 'node:child_process';
-import { LabError } from './lab-error.js';
+import { Fault } from '@detour/core';
 
 export interface RunOptions {
   /** Written to standard input, which is then closed. */
@@ -22,11 +22,11 @@ export interface RunResult {
 
 /**
  * Runs `argv` (no shell).
- * @throws LabError naming the command, its exit code and what it wrote to standard error.
+ * @throws Fault naming the command, its exit code and what it wrote to standard error.
  */
 export function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const [command, ...args] = argv;
-  if (command === undefined) return Promise.reject(new LabError('run: the command line is empty'));
+  if (command === undefined) return Promise.reject(new Fault('invalid', 'run: the command line is empty'));
   const timeoutMs = options.timeoutMs ?? 30_000;
   const deadline = AbortSignal.timeout(timeoutMs);
   const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
@@ -44,14 +44,16 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     child.stdin.on('error', () => undefined); // the command may end before it has read everything
     child.once('error', (cause) => {
       const why = deadline.aborted ? `did not end within ${timeoutMs} ms` : cause.message;
-      reject(new LabError(`${argv.join(' ')}: ${why}`, { cause }));
+      reject(new Fault(deadline.aborted ? 'timeout' : 'internal', `${argv.join(' ')}: ${why}`, cause));
     });
     child.once('close', (code, killedBy) => {
       const stdout = Buffer.concat(out).toString();
       const stderr = Buffer.concat(err).toString();
       if (code !== null && (options.okCodes ?? [0]).includes(code)) return resolve({ code, stdout, stderr });
       const how = code === null ? `killed by ${killedBy}` : `exit code ${code}`;
-      reject(new LabError(`${argv.join(' ')}: ${how}: ${stderr.trim() || stdout.trim() || 'no output'}`));
+      reject(
+        new Fault('internal', `${argv.join(' ')}: ${how}: ${stderr.trim() || stdout.trim() || 'no output'}`),
+      );
     });
     child.stdin.end(options.input ?? '');
   });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Turns a lab's data into the few command scripts that build it; pure. */
-import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec, RouteSpec } from './spec.js';
+import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec, RouteSpec, RuleSpec } from './spec.js';
 
 /** Lines for one `ip -batch` in the host's namespace: every namespace and every veth pair of the lab. */
 export function topologyBatch(spec: LabSpec, netns: (ns: string) => string): string {
@@ -11,7 +11,7 @@ export function topologyBatch(spec: LabSpec, netns: (ns: string) => string): str
       `${device} index ${index} netns ${netns(ns)} ${mac ? `address ${mac} ` : ''}mtu ${mtu}`;
     // Where both ends have the same index (usual in fresh namespaces), the kernel takes the device for one without a
     // peer and may report its carrier a second late (net/core/link_watch.c, linkwatch_urgent_event).
-    return `link add ${end(link.a, 10 + 2 * at)} type veth peer name ${end(link.b, 11 + 2 * at)}`;
+    return `link add name ${end(link.a, 10 + 2 * at)} type veth peer name ${end(link.b, 11 + 2 * at)}`;
   });
   return lines([...spaces, ...links]);
 }
@@ -30,27 +30,29 @@ export function namespaceScript(
   const batch = [
     'link set lo up',
     ...(spec.bridges ?? []).flatMap((bridge) => [
-      `link add ${bridge.name} ${bridge.mtu ? `mtu ${bridge.mtu} ` : ''}type bridge forward_delay 0 mcast_snooping 0`,
+      `link add name ${bridge.name} ${bridge.mtu ? `mtu ${bridge.mtu} ` : ''}type bridge forward_delay 0 mcast_snooping 0`,
       ...addressLines(bridge.name, bridge.addresses),
-      `link set ${bridge.name} up`,
+      `link set dev ${bridge.name} up`,
     ]),
     ...ends.flatMap((end) => [
-      ...(end.bridge ? [`link set ${end.device} master ${end.bridge}`] : []),
+      ...(end.bridge ? [`link set dev ${end.device} master ${end.bridge}`] : []),
       ...addressLines(end.device, end.addresses),
       ...(end.xdpPass ? [`link set dev ${end.device} xdpdrv obj ${xdpPass} sec xdp`] : []),
-      `link set ${end.device} up`,
+      `link set dev ${end.device} up`,
     ]),
     ...(spec.vxlans ?? []).flatMap((vxlan) => [
-      `link add ${vxlan.name} ${vxlan.mac ? `address ${vxlan.mac} ` : ''}mtu ${vxlan.mtu ?? 1500} type vxlan ` +
+      `link add name ${vxlan.name} ${vxlan.mac ? `address ${vxlan.mac} ` : ''}mtu ${vxlan.mtu ?? 1500} type vxlan ` +
         `id ${vxlan.vni} local ${vxlan.local} remote ${vxlan.remote} dstport ${vxlan.port ?? 4789} noudpcsum nolearning`,
       ...addressLines(vxlan.name, vxlan.addresses),
-      `link set ${vxlan.name} up`,
+      `link set dev ${vxlan.name} up`,
     ]),
     ...(spec.neighbours ?? []).map(
       (n) => `neighbour add ${n.address} lladdr ${n.mac} dev ${n.dev} nud permanent`,
     ),
     ...(spec.routes ?? []).map(routeLine),
+    ...(spec.rules ?? []).filter(({ family }) => family !== 6).map(ruleLine),
   ];
+  const batch6 = (spec.rules ?? []).filter(({ family }) => family === 6).map(ruleLine);
   const offloadOff = [
     ...ends.filter((end) => end.txOffload === 'off').map((end) => end.device),
     ...(spec.vxlans ?? []).map((vxlan) => vxlan.name),
@@ -60,6 +62,7 @@ export function namespaceScript(
     // Duplicate address detection would keep IPv6 addresses unusable for a second; router solicitations are noise.
     'for f in /proc/sys/net/ipv6/conf/*; do echo 0 >$f/accept_dad; echo 0 >$f/router_solicitations; done',
     ...heredoc('ip -batch -', batch),
+    ...(batch6.length > 0 ? heredoc('ip -6 -batch -', batch6) : []),
     ...offloadOff.map((device) => `ethtool -K ${device} tx off >/dev/null`),
     ...Object.entries(spec.sysctls ?? {}).map(
       ([key, value]) => `echo '${value}' >/proc/sys/${key.replaceAll('.', '/')}`,
@@ -78,6 +81,14 @@ function routeLine(route: RouteSpec): string {
   if (route.dev) parts.push('dev', route.dev);
   if (route.src) parts.push('src', route.src);
   if (route.table) parts.push('table', String(route.table));
+  return parts.join(' ');
+}
+
+function ruleLine(rule: RuleSpec): string {
+  const parts = ['rule add'];
+  if (rule.iif) parts.push('iif', rule.iif);
+  if (rule.fwmark !== undefined) parts.push('fwmark', String(rule.fwmark));
+  parts.push('lookup', String(rule.table), 'priority', String(rule.priority));
   return parts.join(' ');
 }
 

@@ -52,6 +52,15 @@ export interface RouteSpec {
   readonly src?: string;
 }
 
+/** A policy routing rule (`ip rule`), IPv4, or IPv6 with `family: 6`. */
+export interface RuleSpec {
+  readonly iif?: string;
+  readonly fwmark?: number;
+  readonly table: number;
+  readonly priority: number;
+  readonly family?: 6;
+}
+
 export interface NeighbourSpec {
   readonly address: string;
   readonly mac: string;
@@ -67,6 +76,8 @@ export interface ProcessSpec {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly files?: Readonly<Record<string, string>>;
+  /** `createLab` returns only after the process has logged this text; default: it does not wait. */
+  readonly readyLog?: string;
   /** User that owns the directory and files (for daemons that drop privileges). */
   readonly user?: string;
 }
@@ -75,6 +86,7 @@ export interface NamespaceSpec {
   readonly bridges?: readonly BridgeSpec[];
   readonly vxlans?: readonly VxlanSpec[];
   readonly routes?: readonly RouteSpec[];
+  readonly rules?: readonly RuleSpec[];
   readonly neighbours?: readonly NeighbourSpec[];
   /** Dotted keys below /proc/sys, written after the devices exist: `net.ipv4.ip_forward`. */
   readonly sysctls?: Readonly<Record<string, string | number>>;

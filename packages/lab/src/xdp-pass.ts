@@ -9,7 +9,7 @@ const buildDir = fileURLToPath(new URL('../build', import.meta.url));
 
 /**
  * @returns the path of the compiled object.
- * @throws LabError with the compiler's message.
+ * @throws Fault with the compiler's message.
  */
 export async function buildXdpPass(): Promise<string> {
   const object = `${buildDir}/xdp-pass.bpf.o`;
