@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Checks of how nodes are attached: gateways and hosts exist, next hops are in their subnets, devices and tunnels have one use. */
+import {
+  formatAddress,
+  formatPrefix,
+  networkOf,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+} from './address.js';
+import { checkReference } from './check-names.js';
+import { deviceKey, tunnelKey, type Uses, underlayMismatch } from './check-ports.js';
+import type { Draft, Finding, Placed, Report } from './draft.js';
+import { MAX_DEVICE_NAME } from './limits.js';
+import type { Attach, Gateway, ServiceNode } from './schema.js';
+
+/** All that the check of one attach needs. */
+export interface AttachCheck {
+  readonly draft: Draft;
+  readonly report: Report;
+  readonly usesOf: ReadonlyMap<string, Uses>;
+  readonly placed: Placed<ServiceNode>;
+}
+
+type AttachOf<K extends Attach['kind']> = Extract<Attach, { kind: K }>;
+
+/** VRFD-7: why the peer cannot be reached from the local interface address; undefined when it can. */
+function subnetFinding(local: string, peer: string, word: string): Finding | undefined {
+  const subnet = parsePrefix(local);
+  const other = parseAddress(peer);
+  if (subnet === undefined || other === undefined) return undefined;
+  if (subnet.family === other.family && subnet.value === other.value)
+    return {
+      code: 'next_hop_subnet',
+      message: 'is the local address itself',
+      remedy: `give the ${word} an address of its own`,
+    };
+  if (prefixContains(subnet, other)) return undefined;
+  const network = formatPrefix(networkOf(subnet));
+  return {
+    code: 'next_hop_subnet',
+    message: `is not in the subnet ${network} of the local address ${formatAddress(subnet)}`,
+    remedy: `choose a ${word} in ${network}, or correct the local address`,
+  };
+}
+
+function gatewayNamed(draft: Draft, name: string): Gateway | undefined {
+  return draft.rows.gateways.find(({ row }) => row.name === name)?.row;
+}
+
+function takeDevice(
+  check: AttachCheck,
+  gateway: string,
+  what: string,
+  path: readonly PropertyKey[],
+  vrf?: string,
+): void {
+  const { report, usesOf, placed } = check;
+  const earlier = usesOf.get(gateway)?.take(what, `node "${placed.row.name}"`);
+  if (earlier === undefined || earlier === `node "${placed.row.name}"`) return;
+  report.row('nodes', placed, path, {
+    code: 'device_taken',
+    message: `uses ${what} of ${gateway}, which is already that of ${earlier}`,
+    remedy: 'use another device, or a VLAN of its own for each',
+    ...(vrf === undefined ? {} : { vrf }),
+  });
+}
+
+function checkTunnel(check: AttachCheck, attach: AttachOf<'tunnel'>): void {
+  const { draft, report, usesOf, placed } = check;
+  const device = attach.device ?? placed.row.name;
+  if (device.length > MAX_DEVICE_NAME)
+    report.row('nodes', placed, ['name'], {
+      code: 'wrong_shape',
+      message: `is longer than the ${MAX_DEVICE_NAME} characters of a device name, and becomes that of the node's VTI`,
+      remedy: 'shorten it, or give attach a device',
+    });
+  for (const [name, inner] of Object.entries(attach.gateways)) {
+    const path = ['attach', 'gateways', name];
+    if (!checkReference(draft, report, { from: 'nodes', placed, path, to: 'gateways', name, atKey: true }))
+      continue;
+    const gateway = gatewayNamed(draft, name);
+    const mismatch = gateway === undefined ? undefined : underlayMismatch(gateway, attach.remote);
+    if (mismatch !== undefined) report.row('nodes', placed, ['attach', 'remote'], mismatch);
+    const finding = subnetFinding(inner.local, inner.peer, 'peer');
+    if (finding !== undefined) report.row('nodes', placed, [...path, 'peer'], finding);
+    takeDevice(check, name, device, path);
+    const earlier = usesOf.get(name)?.take(tunnelKey(attach), `node "${placed.row.name}"`);
+    if (earlier !== undefined)
+      report.row('nodes', placed, ['attach'], {
+        code: 'duplicate_tunnel',
+        message: `is the same tunnel at ${name} as that of ${earlier}: ${tunnelKey(attach)}`,
+        remedy: 'give one of them another remote, VNI or key',
+      });
+  }
+}
+
+/** VRFC-2: where the pair's devices are declared as service ports, both must be in the VRF of the pair. */
+function checkPairPorts(check: AttachCheck, attach: AttachOf<'l2pair'>, vrf: string): void {
+  const { draft, report, placed } = check;
+  const vlan = attach.vrfs[vrf]?.vlan;
+  const vrfOf = new Map<'a' | 'b', string | undefined>();
+  for (const member of ['a', 'b'] as const) {
+    const device = attach[member].device;
+    const port = gatewayNamed(draft, attach.gateway)?.ports.find(
+      (candidate) => candidate.kind === 'service' && candidate.device === device && candidate.vlan === vlan,
+    );
+    vrfOf.set(member, port?.vrf);
+  }
+  const [a = vrf, b = vrf] = [vrfOf.get('a'), vrfOf.get('b')];
+  if (a === vrf && b === vrf) return;
+  report.row('nodes', placed, ['attach', 'vrfs', vrf], {
+    code: 'pair_vrf_mismatch',
+    message: `is a pair for VRF ${vrf}, but ${attach.a.device} is in VRF ${a} and ${attach.b.device} in VRF ${b}`,
+    remedy: 'put both members into the VRF of the pair',
+    vrf,
+    atKey: true,
+  });
+}
+
+function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
+  const { draft, report, placed } = check;
+  if (
+    !checkReference(draft, report, {
+      from: 'nodes',
+      placed,
+      path: ['attach', 'gateway'],
+      to: 'gateways',
+      name: attach.gateway,
+    })
+  )
+    return;
+  if (attach.a.device === attach.b.device)
+    report.row('nodes', placed, ['attach', 'b', 'device'], {
+      code: 'device_taken',
+      message: 'is the device of both members',
+      remedy: 'a pair needs two devices, one on each side of the node',
+    });
+  const rowOfVlan = new Map<number | undefined, string>();
+  for (const [vrf, pair] of Object.entries(attach.vrfs)) {
+    const path = ['attach', 'vrfs', vrf];
+    if (
+      !checkReference(draft, report, { from: 'nodes', placed, path, to: 'vrfs', name: vrf, vrf, atKey: true })
+    )
+      continue;
+    for (const end of ['a', 'b'] as const) {
+      const finding = subnetFinding(pair[end].address, pair[end].nextHop, 'next hop');
+      if (finding !== undefined) report.row('nodes', placed, [...path, end, 'nextHop'], { ...finding, vrf });
+      takeDevice(check, attach.gateway, deviceKey(attach[end].device, pair.vlan), [...path, end], vrf);
+    }
+    if (parsePrefix(pair.a.address)?.family !== parsePrefix(pair.b.address)?.family)
+      report.row('nodes', placed, [...path, 'b', 'address'], {
+        code: 'family_mismatch',
+        message: 'is not of the address family of a',
+        remedy: 'give both members addresses of one family',
+        vrf,
+      });
+    const other = rowOfVlan.get(pair.vlan);
+    if (other !== undefined)
+      report.row('nodes', placed, path, {
+        code: 'device_taken',
+        message: `has the same VLAN as VRF ${other}: ${pair.vlan ?? 'untagged'}`,
+        remedy: 'give each VRF its own VLAN',
+        vrf,
+        atKey: true,
+      });
+    rowOfVlan.set(pair.vlan, vrf);
+    checkPairPorts(check, attach, vrf);
+  }
+}
+
+function checkL3(check: AttachCheck, attach: AttachOf<'l3'>): void {
+  const { draft, report, placed } = check;
+  if (attach.gateway === undefined) {
+    const known = [...draft.declared.gateways].sort().join(' or ');
+    report.row('nodes', placed, ['attach'], {
+      code: 'vrf_needed',
+      message: 'does not say which gateway it is attached to',
+      remedy: known === '' ? 'declare a gateway' : `add gateway: ${known}`,
+    });
+    return;
+  }
+  if (
+    !checkReference(draft, report, {
+      from: 'nodes',
+      placed,
+      path: ['attach', 'gateway'],
+      to: 'gateways',
+      name: attach.gateway,
+    })
+  )
+    return;
+  for (const key of ['device', 'deviceBack'] as const) {
+    const device = attach[key];
+    if (device !== undefined) takeDevice(check, attach.gateway, device, ['attach', key]);
+  }
+  const forward =
+    attach.address === undefined ? undefined : subnetFinding(attach.address, attach.nextHop, 'next hop');
+  if (forward !== undefined) report.row('nodes', placed, ['attach', 'nextHop'], forward);
+  const localBack = attach.addressBack ?? attach.address;
+  const back =
+    localBack === undefined || attach.nextHopBack === undefined
+      ? undefined
+      : subnetFinding(localBack, attach.nextHopBack, 'next hop');
+  if (back !== undefined) report.row('nodes', placed, ['attach', 'nextHopBack'], back);
+}
+
+/** Checks one node's attach against gateways, hosts, and what other ports and nodes use already. */
+export function checkAttach(check: AttachCheck): void {
+  const { draft, report, placed } = check;
+  const { attach } = placed.row;
+  switch (attach.kind) {
+    case 'tunnel':
+      return checkTunnel(check, attach);
+    case 'l2pair':
+      return checkPair(check, attach);
+    case 'l3':
+      return checkL3(check, attach);
+    case 'gwlb':
+      for (const [index, name] of (attach.gateways ?? []).entries())
+        checkReference(draft, report, {
+          from: 'nodes',
+          placed,
+          path: ['attach', 'gateways', index],
+          to: 'gateways',
+          name,
+        });
+      return;
+    case 'plane':
+      checkReference(draft, report, {
+        from: 'nodes',
+        placed,
+        path: ['attach', 'host'],
+        to: 'hosts',
+        name: attach.host,
+      });
+      return;
+  }
+}

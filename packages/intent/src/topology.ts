@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Questions about a document that several parts ask: which VRFs a node serves, where it is attached, which paths a chain has. */
+import type { Attach, Chain, Group, Intent, Rule, ServiceNode } from './schema.js';
+
+/** VRFs that a node serves. */
+export function vrfsOfNode(node: ServiceNode): readonly string[] {
+  const { attach } = node;
+  if (attach.kind === 'l2pair') return Object.keys(attach.vrfs).sort();
+  return attach.vrf === undefined ? [] : [attach.vrf];
+}
+
+/** Gateways that a node is attached to; none for a node behind a host's service plane. */
+export function gatewaysOfNode(node: ServiceNode): readonly string[] {
+  const { attach } = node;
+  switch (attach.kind) {
+    case 'tunnel':
+      return Object.keys(attach.gateways).sort();
+    case 'l2pair':
+      return [attach.gateway];
+    case 'l3':
+      return attach.gateway === undefined ? [] : [attach.gateway];
+    case 'gwlb':
+      return attach.gateways ?? [];
+    case 'plane':
+      return [];
+  }
+}
+
+/** True when what the node returns carries no word on which path it is of: only the port it comes by tells. */
+export function isBlind(attach: Attach): boolean {
+  return !(attach.kind === 'gwlb' || (attach.kind === 'plane' && attach.format !== 'none'));
+}
+
+/** One path of a chain: its nodes in the forward direction, and the VRFs that all of them serve. */
+export interface ChainPath {
+  readonly nodes: readonly string[];
+  readonly vrfs: readonly string[];
+}
+
+/** Nodes of each hop of a chain, by name. */
+export function nodesOfHops(nodes: readonly ServiceNode[], chain: Chain): ServiceNode[][] {
+  return chain.hops.map((hop) =>
+    nodes.filter((node) => node.service === hop.service).sort((a, b) => (a.name < b.name ? -1 : 1)),
+  );
+}
+
+/**
+ * Every path of a chain with all its hops, in the order of node names: the product of the nodes of its hops, without those
+ * that no VRF has in common and those that pass one node twice.
+ */
+export function pathsOfChain(nodes: readonly ServiceNode[], chain: Chain): ChainPath[] {
+  let paths: ChainPath[] = [{ nodes: [], vrfs: [] }];
+  for (const [index, candidates] of nodesOfHops(nodes, chain).entries()) {
+    paths = paths.flatMap((path) =>
+      candidates.flatMap((node) => {
+        const served = vrfsOfNode(node);
+        const vrfs = index === 0 ? served : path.vrfs.filter((vrf) => served.includes(vrf));
+        return vrfs.length === 0 || path.nodes.includes(node.name)
+          ? []
+          : [{ nodes: [...path.nodes, node.name], vrfs }];
+      }),
+    );
+  }
+  return paths;
+}
+
+/** The key by which a path keeps its number: the chain and its nodes in order. */
+export function pathKey(chain: string, nodes: readonly string[]): string {
+  return `${chain}:${nodes.join(',')}`;
+}
+
+/** The key of the policy (redirection id) that a rule leads to; undefined for rules that allow or drop. */
+export function policyKey(rule: Rule): string | undefined {
+  if (rule.action.kind !== 'chain') return undefined;
+  return `${rule.match.vrf}/${rule.action.chain}${rule.level === undefined ? '' : `@${rule.level}`}`;
+}
+
+/** What one side of a match names once groups are looked up: prefixes, and guests as `host/guest`. */
+export interface ResolvedSide {
+  /** True when any address matches; the lists are empty then. */
+  readonly any: boolean;
+  readonly prefixes: readonly string[];
+  readonly guests: readonly string[];
+}
+
+/** Guests, as `host/guest`, that carry all labels of a group. */
+export function guestsOfGroup(hosts: Intent['hosts'], group: Group): string[] {
+  const wanted = Object.entries(group.guestLabels ?? {});
+  if (group.guestLabels === undefined) return [];
+  return hosts.flatMap((host) =>
+    host.guests
+      .filter((guest) => wanted.every(([label, value]) => guest.labels[label] === value))
+      .map((guest) => `${host.name}/${guest.name}`),
+  );
+}
+
+/** Looks up the groups of one side of a match; groups that do not exist name nobody. */
+export function resolveSide(
+  intent: { readonly groups: readonly Group[]; readonly hosts: Intent['hosts'] },
+  refs: Rule['match']['source'],
+): ResolvedSide {
+  if (refs.length === 0) return { any: true, prefixes: [], guests: [] };
+  const prefixes = new Set<string>();
+  const guests = new Set<string>();
+  for (const ref of refs) {
+    if (ref.kind === 'prefix') prefixes.add(ref.prefix);
+    for (const group of intent.groups) {
+      if (ref.kind !== 'group' || group.name !== ref.group) continue;
+      for (const prefix of group.addresses ?? []) prefixes.add(prefix);
+      for (const guest of guestsOfGroup(intent.hosts, group)) guests.add(guest);
+    }
+  }
+  return { any: false, prefixes: [...prefixes].sort(), guests: [...guests].sort() };
+}
