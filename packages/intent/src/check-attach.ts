@@ -11,7 +11,6 @@ import {
 import { checkReference } from './check-names.js';
 import { deviceKey, tunnelKey, type Uses, underlayMismatch } from './check-ports.js';
 import type { Draft, Finding, Placed, Report } from './draft.js';
-import { MAX_DEVICE_NAME } from './limits.js';
 import type { Attach, Gateway, ServiceNode } from './schema.js';
 
 /** All that the check of one attach needs. */
@@ -68,13 +67,6 @@ function takeDevice(
 
 function checkTunnel(check: AttachCheck, attach: AttachOf<'tunnel'>): void {
   const { draft, report, usesOf, placed } = check;
-  const device = attach.device ?? placed.row.name;
-  if (device.length > MAX_DEVICE_NAME)
-    report.row('nodes', placed, ['name'], {
-      code: 'wrong_shape',
-      message: `is longer than the ${MAX_DEVICE_NAME} characters of a device name, and becomes that of the node's VTI`,
-      remedy: 'shorten it, or give attach a device',
-    });
   for (const [name, inner] of Object.entries(attach.gateways)) {
     const path = ['attach', 'gateways', name];
     if (!checkReference(draft, report, { from: 'nodes', placed, path, to: 'gateways', name, atKey: true }))
@@ -84,7 +76,6 @@ function checkTunnel(check: AttachCheck, attach: AttachOf<'tunnel'>): void {
     if (mismatch !== undefined) report.row('nodes', placed, ['attach', 'remote'], mismatch);
     const finding = subnetFinding(inner.local, inner.peer, 'peer');
     if (finding !== undefined) report.row('nodes', placed, [...path, 'peer'], finding);
-    takeDevice(check, name, device, path);
     const earlier = usesOf.get(name)?.take(tunnelKey(attach), `node "${placed.row.name}"`);
     if (earlier !== undefined)
       report.row('nodes', placed, ['attach'], {
@@ -211,11 +202,14 @@ export function checkAttach(check: AttachCheck): void {
   const { attach } = placed.row;
   switch (attach.kind) {
     case 'tunnel':
-      return checkTunnel(check, attach);
+      checkTunnel(check, attach);
+      return;
     case 'l2pair':
-      return checkPair(check, attach);
+      checkPair(check, attach);
+      return;
     case 'l3':
-      return checkL3(check, attach);
+      checkL3(check, attach);
+      return;
     case 'gwlb':
       for (const [index, name] of (attach.gateways ?? []).entries())
         checkReference(draft, report, {

@@ -3,7 +3,6 @@
 import { parseAddress } from './address.js';
 import { checkReference } from './check-names.js';
 import type { Draft, Finding, Placed, Report } from './draft.js';
-import { MAX_DEVICE_NAME } from './limits.js';
 import type { Attach, Gateway, Port } from './schema.js';
 
 type Tunnel = Extract<Port, { kind: 'vti' }>['tunnel'] | Extract<Attach, { kind: 'tunnel' }>;
@@ -47,12 +46,6 @@ function checkVti(
   uses: Uses,
 ) {
   const at = ['ports', index];
-  if ((port.device ?? port.name).length > MAX_DEVICE_NAME)
-    report.row('gateways', placed, [...at, 'name'], {
-      code: 'wrong_shape',
-      message: `is longer than the ${MAX_DEVICE_NAME} characters of a device name, and becomes that of the VTI`,
-      remedy: 'shorten it, or give the port a device',
-    });
   const earlier = uses.take(tunnelKey(port.tunnel), `port "${port.name}"`);
   if (earlier !== undefined)
     report.row('gateways', placed, [...at, 'tunnel'], {
@@ -83,22 +76,19 @@ function checkPort(draft: Draft, placed: Placed<Gateway>, index: number, report:
         'cannot be true on a port that faces a service: what comes back from a node must not be classified again',
       remedy: 'remove classify, or change the kind',
     });
-  const device = port.kind === 'vti' ? (port.device ?? port.name) : port.device;
-  const key = deviceKey(device, port.kind === 'vti' ? undefined : port.vlan);
+  if (port.kind === 'vti') {
+    checkVti(placed, index, port, report, uses);
+    return;
+  }
+  const key = deviceKey(port.device, port.vlan);
   // A service port only says which VRF the device is in; the node behind it takes the device itself.
   const earlier = uses.take(port.kind === 'service' ? `service port ${key}` : key, `port "${port.name}"`);
-  if (earlier !== undefined)
-    report.row(
-      'gateways',
-      placed,
-      [...at, port.kind === 'vti' && port.device === undefined ? 'name' : 'device'],
-      {
-        code: 'device_taken',
-        message: `is already the device of ${earlier}`,
-        remedy: 'use another device, or a VLAN of its own for each',
-      },
-    );
-  if (port.kind === 'vti') checkVti(placed, index, port, report, uses);
+  if (earlier === undefined) return;
+  report.row('gateways', placed, [...at, 'device'], {
+    code: 'device_taken',
+    message: `is already the device of ${earlier}`,
+    remedy: 'use another device, or a VLAN of its own for each',
+  });
 }
 
 /** All checks of gateways and hosts; returns the uses of each gateway's devices and tunnels for the checks of nodes. */

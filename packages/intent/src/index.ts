@@ -1,17 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The intent document: schema, defaults, errors with positions, canonical form, diff, numbers and stored revisions. */
-export {
-  type Address,
-  type AddressRange,
-  formatAddress,
-  formatPrefix,
-  networkOf,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-  prefixContains,
-  prefixRange,
-} from './address.js';
 export { canonicalJson, canonicalText, fromDocument, sha256Hex, toDocument } from './canonical.js';
 export { diffIntent, type RowChange } from './diff.js';
 export {

@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Defaults that depend on the rest of the document: the only VRF, the only gateway, a VTI's device name. */
+/** Defaults that depend on the rest of the document: the only VRF, the only gateway. */
 import type { Draft, Placed } from './draft.js';
-import type { Attach, Gateway, Intent, ServiceNode } from './schema.js';
+import type { Attach, Intent, ServiceNode } from './schema.js';
 import { freezeDeep } from './schema.js';
 import { scoringSchema } from './schema-chain.js';
-
-function fillPorts(gateway: Gateway): Gateway {
-  const ports = gateway.ports.map((port) =>
-    port.kind === 'vti' ? { ...port, device: port.device ?? port.name } : port,
-  );
-  return { ...gateway, ports };
-}
 
 function fillAttach(node: ServiceNode, onlyVrf: string | undefined, gateways: readonly string[]): Attach {
   const { attach } = node;
   if (attach.kind === 'l2pair') return attach;
   const vrf = attach.vrf ?? onlyVrf;
   const base = vrf === undefined ? {} : { vrf };
-  if (attach.kind === 'tunnel') return { ...attach, ...base, device: attach.device ?? node.name };
   if (attach.kind === 'gwlb') return { ...attach, ...base, gateways: attach.gateways ?? gateways };
-  if (attach.kind === 'plane') return { ...attach, ...base };
+  if (attach.kind === 'plane' || attach.kind === 'tunnel') return { ...attach, ...base };
   const gateway = attach.gateway ?? (gateways.length === 1 ? gateways[0] : undefined);
   return { ...attach, ...base, ...(gateway === undefined ? {} : { gateway }) };
 }
@@ -33,10 +25,9 @@ export function fillDefaults(draft: Draft): Draft {
     index,
     row: { ...row, attach: fillAttach(row, onlyVrf, gateways) },
   }));
-  const filled = draft.rows.gateways.map(({ index, row }) => ({ index, row: fillPorts(row) }));
   const scoring = new Map(draft.scoring);
   if (!scoring.has('default')) scoring.set('default', scoringSchema.parse({}));
-  return { ...draft, rows: { ...draft.rows, nodes, gateways: filled }, scoring };
+  return { ...draft, rows: { ...draft.rows, nodes }, scoring };
 }
 
 function byName<T extends { readonly name: string }>(placed: readonly Placed<T>[]): T[] {

@@ -92,8 +92,8 @@ const nameMeta = { description: 'A name, unique among its kind.', examples: ['fw
 export const name = z
   .string()
   .regex(
-    /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/,
-    says('must be 1 to 63 letters, digits, "-" or "_", beginning with a letter or digit'),
+    /^[a-z0-9][a-z0-9-]{0,62}$/,
+    says('must be 1 to 63 lower-case letters, digits or "-", beginning with a letter or digit'),
   )
   .meta(nameMeta);
 
@@ -170,7 +170,7 @@ export type AddressRef =
 export const addressRef = textCodec(
   z.custom<AddressRef>(),
   (text) => {
-    if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(text)) return { kind: 'group', group: text } as const;
+    if (/^[a-z0-9][a-z0-9-]{0,62}$/.test(text)) return { kind: 'group', group: text } as const;
     const read = readPrefix(text);
     if (typeof read !== 'string')
       return read.message === 'is no prefix'

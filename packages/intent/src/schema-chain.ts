@@ -130,7 +130,7 @@ export interface PortRef {
 const portRef = z.codec(
   z
     .string()
-    .regex(/^[A-Za-z0-9][\w-]{0,62}\/[A-Za-z0-9][\w-]{0,62}$/, says('must be GATEWAY/PORT or HOST/GUEST'))
+    .regex(/^[a-z0-9][a-z0-9-]{0,62}\/[a-z0-9][a-z0-9-]{0,62}$/, says('must be GATEWAY/PORT or HOST/GUEST'))
     .meta({ description: 'A port: GATEWAY/PORT or HOST/GUEST.', examples: ['edge1/inside'] }),
   z.custom<PortRef>(),
   {

@@ -89,7 +89,6 @@ export const portSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     name: portBase.name,
     kind: z.literal('vti'),
-    device: device.optional().meta({ description: "The interface's name; the port's name where absent." }),
     vrf: name,
     classify,
     addresses,

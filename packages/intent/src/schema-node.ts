@@ -53,9 +53,6 @@ const inner = z
 const tunnelMembers = {
   kind: z.literal('tunnel'),
   vrf,
-  device: device
-    .optional()
-    .meta({ description: "The VTI's name on each gateway; the node's name where absent." }),
   strictReturn: z
     .boolean()
     .default(true)
@@ -138,12 +135,9 @@ export const nodeSchema = z
     name,
     service: name,
     attach: attachSchema,
-    nat: z
-      .boolean()
-      .default(false)
-      .meta({
-        description: 'The node rewrites addresses or ports; needs a metadata format or ports of its own.',
-      }),
+    nat: z.boolean().default(false).meta({
+      description: 'The node rewrites addresses or ports; needs a metadata format or ports of its own.',
+    }),
     health: name.optional().meta({ description: 'A health profile.' }),
     zone: name.optional(),
     capacity: integer(1, 1_000_000).default(100).meta({ description: 'Relative; scores scale it.' }),

@@ -121,7 +121,7 @@ export function shapeProblems(
         remedy: inner.message,
       }));
     case 'custom': {
-      const remedy: unknown = issue.params?.['remedy'];
+      const remedy: unknown = issue.params?.remedy;
       if (typeof remedy === 'string') return [{ code: 'wrong_shape', path, message: issue.message, remedy }];
       return [{ code: 'wrong_shape', path, message: 'does not fit', remedy: issue.message }];
     }
