@@ -10,5 +10,5 @@ NAME(struct, port_counters); NAME(struct, drop_example); NAME(struct, punt_bucke
 #define NAME_ENUM(name) enum name probe_enum_##name
 NAME_ENUM(detour_limit); NAME_ENUM(port_kind); NAME_ENUM(port_flag); NAME_ENUM(tunnel_proto); NAME_ENUM(flow_action); NAME_ENUM(on_failure);
 NAME_ENUM(on_node_down); NAME_ENUM(on_rule_change); NAME_ENUM(affinity); NAME_ENUM(path_state); NAME_ENUM(hop_kind); NAME_ENUM(tunnel_kind);
-NAME_ENUM(flow_word); NAME_ENUM(flow_seen); NAME_ENUM(drop_reason); NAME_ENUM(stat); NAME_ENUM(event_type); NAME_ENUM(inject_op);
+NAME_ENUM(flow_word); NAME_ENUM(flow_word_flag); NAME_ENUM(flow_seen); NAME_ENUM(drop_reason); NAME_ENUM(stat); NAME_ENUM(event_type); NAME_ENUM(inject_op);
 NAME_ENUM(inject_ethertype);

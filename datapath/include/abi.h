@@ -102,7 +102,8 @@ enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
 struct control {
 	__u32 bank;		/* the live bank: 0 or 1 */
 	__u32 live;		/* 0 until the first revision is published: then nothing is forwarded */
-	__u32 route_gen;	/* bumped on any route, neighbour, link or address event: cached next hops become stale */
+	__u32 route_gen;	/* bumped on any route, neighbour, link or address event and with every flip of the bank: cached next
+				 * hops become stale; starts at 1 (with 0 nothing is cached) */
 	__u32 rules_gen;	/* bumped when rules changed: records of revalidating chains report themselves once */
 	__u64 hash_key;		/* secret of the selection hash, the same on all gateways */
 	__u32 punt_rate;	/* punts per second and source address */
@@ -117,6 +118,8 @@ struct port {
 	__u8 flags;	/* enum port_flag */
 	__u16 hop;	/* PORT_VTI_INNER: hop row whose header goes in front of what the kernel sends */
 	__u32 vti_ifindex; /* PORT_VTI_INNER, PORT_VTI: our side of the veth pair, where inner packets for own addresses go */
+	__u8 mac[6];	/* the device's own address: frames to any other are the stack's (which ignores them); 0 = not checked */
+	__u16 pad;
 };
 
 struct tunnel {
@@ -198,6 +201,11 @@ enum flow_word {
 	WORD_FP_GEN_SHIFT = 48,
 };
 
+/* The four flag bits of the decision word. */
+enum flow_word_flag {
+	WORD_FLAG_UNRESOLVED = 1, /* FLOW_DROP: because the rule's chain does not exist (unresolvedPolicy) */
+};
+
 struct flow {
 	__u64 word;
 	__u64 created_ns;	/* CLOCK_MONOTONIC */
@@ -208,7 +216,7 @@ struct flow {
 	__u16 fwd_port;		/* port number by which the forward direction entered */
 	__u16 entropy;		/* outer UDP source port of this flow, host order */
 	__u16 pin_gen;		/* generation of the pin in Redis, as last known */
-	__u32 pad;
+	__u32 alt_scope;	/* scope of the record of the same tuple that was last steered; 0 = none; written by the datapath */
 	struct nexthop out[2];	/* [direction of the packet] */
 };
 
@@ -257,7 +265,9 @@ enum drop_reason {
 
 /* What else is counted, beside drops. */
 enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, STAT_BYPASSED = 4, STAT_REPINNED = 5, STAT_REVALIDATED = 6,
-	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11, STATS = 12 };
+	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11,
+	    STAT_TTL_EXPIRED = 12, /* of the passed ones: so that the kernel answers with time exceeded */
+	    STATS = 13 };
 
 struct drop_example {
 	struct flow_key key;
@@ -292,12 +302,12 @@ struct event {
 	__u8 tcp_flags;
 	__u8 first;		/* 1: first packet of an undecided flow */
 	__u16 port;		/* number of the port by which it entered */
-	__u16 node;		/* INJECT_RETURN: the node that it came back from */
-	__u32 old_path;		/* EVENT_REPIN */
+	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
+	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row */
 	__u32 new_path;
 	__u16 chain;
 	__u16 pin_gen;
-	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH */
+	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH */
 	__u8 next_hop[16];	/* EVENT_PUNT_NEIGH */
 };
 
@@ -309,8 +319,8 @@ struct inject_hdr {
 	__be16 ethertype_be;
 	__u8 op;	/* enum inject_op */
 	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
-	__u16 port;
-	__u16 node;
+	__u16 port;	/* as in the event: by which it entered; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
+	__u16 node;	/* as in the event, INJECT_RETURN */
 	__u32 pad;
 };
 
@@ -320,7 +330,7 @@ _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
 _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
 _Static_assert(sizeof(struct control) == 32, "control");
-_Static_assert(sizeof(struct port) == 16, "port");
+_Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 136, "hop");
 _Static_assert(sizeof(struct path) == 56, "path");

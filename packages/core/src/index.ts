@@ -23,6 +23,7 @@ export {
   type Tuple,
   tupleOf,
 } from './flow.js';
+export { type Log, silentLog } from './log.js';
 export {
   AFFINITIES,
   type Affinity,

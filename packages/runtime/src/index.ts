@@ -1,1 +1,24 @@
-export {};
+// SPDX-License-Identifier: Apache-2.0
+// Process life of a service: settings, logs, readiness, ordered shutdown.
+export type { Logger } from 'pino';
+export { type CommonConfig, commonSettings, LOG_LEVELS } from './common-settings.js';
+export { EXIT, exitCodeOf } from './exit-codes.js';
+export { type OpsServer, type OpsServerSpec, serveOps } from './ops-server.js';
+export { Readiness, type ReadinessReport } from './readiness.js';
+export { ResourceStack } from './resource-stack.js';
+export { runService, type ServiceContext, type ServiceSpec } from './run-service.js';
+export {
+  durationMs,
+  flag,
+  type HostPort,
+  hostPort,
+  integer,
+  list,
+  path,
+  ratio,
+  readSettings,
+  type Setting,
+  type Settings,
+  type SettingValues,
+  text,
+} from './settings.js';

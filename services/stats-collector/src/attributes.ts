@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What can be measured about a node, in which bounds a value is believed, and for how long. */
+
+/** Measured attributes. Declared ones (capacity, maxConnections, zone) come from the intent alone. */
+export const MEASURED = ['connections', 'cpu', 'memory', 'rttMs', 'loss', 'uptime'] as const;
+export type Measured = (typeof MEASURED)[number];
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+  readonly unit: string;
+}
+
+/** The largest values that a real machine can have; what is beyond is garbage (LB-12). */
+export const BOUNDS: Readonly<Record<Measured, Bounds>> = {
+  connections: { min: 0, max: 1e9, unit: 'connections' },
+  cpu: { min: 0, max: 1, unit: 'share' },
+  memory: { min: 0, max: 1, unit: 'share' },
+  rttMs: { min: 0, max: 60_000, unit: 'ms' },
+  loss: { min: 0, max: 1, unit: 'share' },
+  uptime: { min: 0, max: 3.2e9, unit: 's' },
+};
+
+/** How far ahead of our wall clock a timestamp may be before it is refused. */
+export const MAX_AHEAD_MS = 10_000;
+/** How long a value is good for where the operator's document names no source of it. */
+export const DEFAULT_STALE_AFTER_MS = 15_000;
+/** Most attributes that one report may carry. */
+export const MAX_REPORTED = 64;
+
+export function isMeasured(name: string): name is Measured {
+  return MEASURED.some((known) => known === name);
+}
+
+/** null when the value is believed; otherwise the sentence that refuses it by name. */
+export function refuseValue(name: string, value: number): string | null {
+  if (name === 'capacity' || name === 'maxConnections' || name === 'zone')
+    return `${name}: it is declared in the intent and cannot be reported`;
+  if (!isMeasured(name)) return `${name}: unknown attribute; known are ${MEASURED.join(', ')}`;
+  const { min, max, unit } = BOUNDS[name];
+  if (Number.isFinite(value) && value >= min && value <= max) return null;
+  return `${name}: ${value} is outside ${min}..${max} (${unit})`;
+}
+
+/** null when a report's wall-clock time is believed. */
+export function refuseTimestamp(atMs: number, nowMs: number): string | null {
+  if (!Number.isFinite(atMs) || atMs < 0) return `timestamp: ${atMs} is no time in ms since 1970`;
+  const aheadMs = atMs - nowMs;
+  if (aheadMs <= MAX_AHEAD_MS) return null;
+  return `timestamp: ${atMs} is ${Math.round(aheadMs)} ms in the future; check the reporter's clock`;
+}
+
+/** One believed value. `atMs` is the collector's monotonic clock, so that no other machine's clock decides about freshness. */
+export interface Reading {
+  readonly value: number;
+  readonly atMs: number;
+  readonly source: 'prometheus' | 'report';
+  readonly reporter: string;
+}
+
+/** The believed part of a report, and a sentence for each value that was refused. */
+export interface Sifted {
+  readonly values: ReadonlyMap<Measured, number>;
+  readonly refused: readonly string[];
+}
+
+/** Takes the values that are believed, refuses the others by name. */
+export function siftAttributes(entries: Iterable<readonly [string, number]>): Sifted {
+  const values = new Map<Measured, number>();
+  const refused: string[] = [];
+  let seen = 0;
+  for (const [name, value] of entries) {
+    if (++seen > MAX_REPORTED) {
+      refused.push(`report: more than ${MAX_REPORTED} attributes; the rest was not read`);
+      break;
+    }
+    const why = refuseValue(name, value);
+    if (why !== null) refused.push(why.slice(0, 200));
+    else if (isMeasured(name)) values.set(name, value);
+  }
+  return { values, refused };
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network devices that a gateway makes: a veth pair for each VTI and the inject pair; kept in step with what is wanted.
+import { INJECT_DEVICES } from '@detour/contracts';
+import { readIp, runIpBatch, runTool, setSysctl } from './system.js';
+
+/** A VTI as a veth pair: the operator's side has name, MAC and addresses; the program runs on the inner side. */
+export interface VtiDevice {
+  readonly device: string;
+  readonly inner: string;
+  readonly mac: string;
+  readonly addresses: readonly string[]; // with prefix length
+  readonly mtu: number;
+}
+
+interface LinkRow {
+  readonly ifname: string;
+  readonly ifindex: number;
+  readonly address?: string;
+  readonly mtu?: number;
+  readonly ifalias?: string;
+  readonly addr_info?: readonly {
+    readonly local?: string;
+    readonly prefixlen?: number;
+    readonly scope?: string;
+  }[];
+}
+
+/** Marks devices that Detour made, so that it removes no other. */
+const ALIAS = 'detour';
+
+/** A device as it is now. */
+export interface LinkState {
+  readonly ifindex: number;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly ours: boolean;
+  readonly addresses: readonly string[];
+}
+
+/** All devices of this network namespace, by name. */
+export async function readLinks(): Promise<Map<string, LinkState>> {
+  const rows = await readIp<LinkRow>('address', 'show');
+  return new Map(
+    rows.map((row) => [
+      row.ifname,
+      {
+        ifindex: row.ifindex,
+        mac: row.address ?? '',
+        mtu: row.mtu ?? 0,
+        ours: row.ifalias === ALIAS,
+        addresses: (row.addr_info ?? []).flatMap((a) =>
+          a.local === undefined ? [] : [`${a.local}/${a.prefixlen}`],
+        ),
+      },
+    ]),
+  );
+}
+
+/**
+ * Makes the VTIs and the inject pair exist as wanted; devices that are right already are not touched, so sessions over them go on.
+ * Returns the links as they are afterwards.
+ */
+export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<string, LinkState>> {
+  const links = await readLinks();
+  const batch: string[] = [];
+  const made: string[] = [];
+  const [inject, injectInner] = INJECT_DEVICES;
+  if (!links.has(inject)) {
+    batch.push(...makePair(inject, injectInner, null, 9000));
+    made.push(inject);
+  }
+  for (const vti of vtis) {
+    const link = links.get(vti.device);
+    if (link === undefined) {
+      batch.push(...makePair(vti.device, vti.inner, vti.mac, vti.mtu));
+      made.push(vti.device);
+    } else if (link.mtu !== vti.mtu) {
+      batch.push(`link set dev ${vti.device} mtu ${vti.mtu}`, `link set dev ${vti.inner} mtu ${vti.mtu}`);
+    }
+    const present = (link?.addresses ?? []).filter((a) => !a.startsWith('fe80:'));
+    for (const address of vti.addresses)
+      if (!present.includes(address)) batch.push(`address add ${address} dev ${vti.device}`);
+    for (const address of present)
+      if (!vti.addresses.includes(address)) batch.push(`address del ${address} dev ${vti.device}`);
+  }
+  await runIpBatch(batch);
+  await Promise.all(made.map((device) => quietOffloads(device)));
+  for (const device of [...vtis.map((vti) => vti.device), inject])
+    await setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+  return batch.length === 0 ? links : readLinks();
+}
+
+/** Removes VTIs that Detour made and that are not wanted any more. */
+export async function removeDevices(wanted: ReadonlySet<string>): Promise<string[]> {
+  const [inject] = INJECT_DEVICES;
+  const gone = [...(await readLinks())]
+    .filter(([name, link]) => link.ours && name !== inject && !wanted.has(name))
+    .map(([name]) => name);
+  await runIpBatch(gone.map((name) => `link del dev ${name}`));
+  return gone;
+}
+
+/** Forwarding on (bpf_fib_lookup asks for it) and reverse-path filtering off, on the ports; the guard must stand before this. */
+export async function enableForwarding(devices: readonly string[]): Promise<void> {
+  await setSysctl('net/ipv4/ip_forward', '1');
+  await setSysctl('net/ipv6/conf/all/forwarding', '1');
+  await setSysctl('net/ipv4/conf/all/rp_filter', '0');
+  for (const device of devices) {
+    await setSysctl(`net/ipv4/conf/${device}/forwarding`, '1');
+    await setSysctl(`net/ipv6/conf/${device}/forwarding`, '1');
+    await setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+  }
+}
+
+function makePair(device: string, inner: string, mac: string | null, mtu: number): string[] {
+  const address = mac === null ? '' : ` address ${mac}`;
+  return [
+    `link add ${device} mtu ${mtu}${address} type veth peer name ${inner} mtu ${mtu}`,
+    `link set dev ${device} alias ${ALIAS} up`,
+    `link set dev ${inner} addrgenmode none up`,
+  ];
+}
+
+/** What leaves by this side enters the program on the other, which must see whole packets with their checksums in place. */
+async function quietOffloads(device: string): Promise<void> {
+  await runTool('ethtool', ['-K', device, 'tx', 'off', 'tso', 'off', 'gso', 'off']);
+}

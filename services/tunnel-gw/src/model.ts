@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// One gateway's part of a revision, in numbers: what its tables are made from. Pure data; desired.ts makes it from the intent.
+import type { Affinity, HashKey } from '@detour/core';
+
+export type PortKindName = 'internal' | 'uplink' | 'vti' | 'guest';
+export type AttachMode = 'auto' | 'native' | 'generic';
+
+/** A port: a device, or a branch VTI with its tunnel. */
+export interface PortModel {
+  readonly name: string;
+  readonly number: number;
+  readonly kind: PortKindName;
+  readonly device: string; // the operator's device; for a VTI its name
+  readonly vrf: number;
+  readonly table: number;
+  readonly classify: boolean;
+  readonly attachMode: AttachMode;
+  readonly tunnel: BranchTunnel | null;
+}
+
+export interface BranchTunnel {
+  readonly remote: string;
+  readonly vni: number;
+  readonly inner: string;
+  readonly mac: string;
+  readonly addresses: readonly string[];
+}
+
+/** A service node behind a VXLAN tunnel. */
+export interface NodeModel {
+  readonly name: string;
+  readonly number: number;
+  readonly service: string;
+  readonly vrf: number;
+  readonly vrfName: string;
+  readonly table: number;
+  readonly remote: string;
+  readonly vni: number;
+  readonly strictReturn: boolean;
+  readonly local: string; // inner address with prefix length
+  readonly peer: string;
+  readonly device: string; // its VTI
+  readonly inner: string; // the program's side of it
+  readonly mac: string;
+  readonly liveness: boolean; // a health profile is named: only 'up' counts
+  readonly adminDownKeeps: boolean;
+}
+
+export interface VrfModel {
+  readonly name: string;
+  readonly number: number;
+  readonly table: number;
+}
+
+export interface GatewayModel {
+  readonly gateway: string;
+  readonly revision: number;
+  readonly hashKey: HashKey;
+  readonly underlay: { readonly device: string; readonly address: string; readonly attachMode: AttachMode };
+  readonly vrfs: readonly VrfModel[];
+  readonly ports: readonly PortModel[];
+  readonly nodes: readonly NodeModel[];
+  readonly chainNames: ReadonlyMap<number, string>;
+  readonly ruleNames: ReadonlyMap<number, string>;
+}
+
+/** A chain as it is to be published: settings, path states and slots, all health applied. */
+export interface ChainModel {
+  readonly number: number;
+  readonly name: string;
+  readonly onFailure: 'drop' | 'bypass' | 'backup';
+  readonly backup: number;
+  readonly onNodeDown: 'rebalance' | 'keep';
+  readonly onRuleChange: 'revalidate' | 'keep';
+  readonly affinity: Affinity;
+  readonly slots: Uint16Array; // path number per slot; empty: none can be chosen
+  readonly paths: readonly PathModel[];
+  readonly gen: number;
+  readonly idleMs: { readonly tcp: number; readonly udp: number; readonly other: number };
+}
+
+export interface PathModel {
+  readonly number: number;
+  readonly nodes: readonly number[];
+  readonly up: boolean;
+  readonly weight: number;
+}
