@@ -33,6 +33,7 @@ export function lastErrno(): number {
 /** `EPERM (operation not permitted)`; takes an errno or its negative. */
 export function describeErrno(errno: number): string {
   const value = Math.abs(errno);
+  if (value === Errno.EOPNOTSUPP) return 'EOPNOTSUPP (operation not supported)'; // Node says ENOTSUP, on a socket
   if (value === Errno.ENOTSUPP) return 'ENOTSUPP (not supported by this kernel)';
   const known = getSystemErrorMap().get(-value);
   return known === undefined ? `errno ${value}` : `${known[0]} (${known[1]})`;

@@ -11,8 +11,19 @@ export {
   UpdateFlag,
   type UpdateResult,
 } from './map.js';
+export {
+  BATCH_ELEMENTS,
+  type Batch,
+  type BatchOptions,
+  deleteBatch,
+  readBatches,
+  updateBatch,
+} from './map-batch.js';
+export { type MappedArray, mapArray } from './map-mmap.js';
 export { type BpfObject, type OpenOptions, openObject } from './object.js';
+export { openPacketSocket, type PacketSocket, type PacketSocketOptions } from './packet-socket.js';
 export { type BpfProgram, openPinnedProgram, type ProgramInfo, pinProgram, programInfo } from './program.js';
+export { openRing, type Ring, type RingOptions } from './ring.js';
 export type { RodataValue } from './rodata.js';
 export {
   progTestRun,
@@ -21,3 +32,4 @@ export {
   type TestRunResult,
   type XdpContext,
 } from './test-run.js';
+export { attachXdp, ifindex, linkProgramId, openXdpLink, unpin, type XdpLink, type XdpMode } from './xdp.js';

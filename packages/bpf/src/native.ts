@@ -80,8 +80,10 @@ export interface Libc {
     offset: number,
   ): Pointer | null;
   munmap(at: Pointer, length: number): number;
+  getpagesize(): number;
   mount(source: string, target: string, type: string, flags: number, data: null): number;
   ifNameToIndex(name: string): number;
+  ifIndexToName(index: number, name: Memory): Pointer | null;
   vsnprintf(into: Memory, size: number, format: Pointer, args: Pointer): number;
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Memory, length: number): number;
@@ -184,10 +186,12 @@ function loadLibc(): Libc {
     close: lib.func('int close(int fd)'),
     mmap: lib.func('void *mmap(void *at, size_t length, int prot, int flags, int fd, int64_t offset)'),
     munmap: lib.func('int munmap(void *at, size_t length)'),
+    getpagesize: lib.func('int getpagesize(void)'),
     mount: lib.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)',
     ),
     ifNameToIndex: lib.func('uint32_t if_nametoindex(const char *name)'),
+    ifIndexToName: lib.func('void *if_indextoname(uint32_t index, void *name)'),
     vsnprintf: lib.func('int vsnprintf(void *into, size_t size, const void *format, void *args)'),
     socket: lib.func('int socket(int domain, int type, int protocol)'),
     bind: lib.func('int bind(int fd, const void *address, uint32_t length)'),

@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import koffi from 'koffi';
+import { describeErrno, lastErrno } from './errno.js';
 
 const SOURCES = fileURLToPath(new URL('../testdata/', import.meta.url));
 
@@ -37,4 +39,18 @@ export function compileTestObjects(...names: readonly string[]): TestObjects {
     object: (name) => join(directory, `${name}.bpf.o`),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
+}
+
+const CLONE_NEWNET = 0x4000_0000;
+
+/** Puts this test process into a network namespace of its own, which ends with it; devices made there need no cleaning up. */
+export function enterOwnNetwork(): void {
+  const unshare = koffi.load('libc.so.6').func('int unshare(int flags)');
+  if (unshare(CLONE_NEWNET) !== 0) throw new Error(`unshare: ${describeErrno(lastErrno())}`);
+  runIp('link set lo up');
+}
+
+/** `ip` with space-separated arguments. */
+export function runIp(args: string): void {
+  execFileSync('ip', args.split(' '));
 }
