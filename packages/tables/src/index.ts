@@ -1,1 +1,16 @@
-export {};
+// SPDX-License-Identifier: Apache-2.0
+// Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
+export { CompiledRules } from './compiled-rules.js';
+export { ReferenceRules } from './reference-rules.js';
+export {
+  applyDelta,
+  canonicalRule,
+  diffChains,
+  diffRules,
+  digestChains,
+  digestRules,
+  type TableDelta,
+} from './rows.js';
+export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lookup.js';
+export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
+export { type Validation, validateRules } from './validate-rules.js';

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is a rule table fit to be published? Bounds on everything that came over a wire; a refusal names the row.
+import { type PortRange, type PrefixRow, RuleAction, type RuleRow } from '@detour/contracts';
+
+/** Fit, or refused: which row, and why with the value that was found. */
+export type Validation =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly row: string; readonly why: string };
+
+/** As datapath/include/abi.h, DT_MAX_RULES: rule numbers are indexes of a kernel table, 0 means none. */
+const MAX_RULES = 131_072;
+const MAX_VRF = 65_535;
+const MAX_PORT_NUMBER = 255;
+
+/** Checks a whole rule table: numbers unique and in bounds, fields well-formed, actions complete. */
+export function validateRules(rules: readonly RuleRow[]): Validation {
+  const seen = new Set<number>();
+  for (const rule of rules) {
+    const why = seen.has(rule.number) ? `rule number ${rule.number} occurs twice` : faultOf(rule);
+    if (why !== null) return { ok: false, row: `rule ${rule.name || rule.number}`, why };
+    seen.add(rule.number);
+  }
+  return { ok: true };
+}
+
+function faultOf(rule: RuleRow): string | null {
+  if (!within(rule.number, 1, MAX_RULES - 1)) return `number ${rule.number} is not 1..${MAX_RULES - 1}`;
+  if (!within(rule.vrf, 1, MAX_VRF)) return `VRF ${rule.vrf} is not 1..${MAX_VRF}`;
+  const protocol = rule.protocols.find((p) => !within(p, 0, 255));
+  if (protocol !== undefined) return `protocol ${protocol} is not 0..255`;
+  const port = rule.appliedTo.find((p) => !within(p, 0, MAX_PORT_NUMBER));
+  if (port !== undefined) return `appliedTo port number ${port} is not 0..${MAX_PORT_NUMBER}`;
+  return (
+    prefixFault('source', rule.sources) ??
+    prefixFault('destination', rule.destinations) ??
+    rangeFault('source', rule.sourcePorts) ??
+    rangeFault('destination', rule.destinationPorts) ??
+    actionFault(rule)
+  );
+}
+
+function actionFault(rule: RuleRow): string | null {
+  switch (rule.action) {
+    case RuleAction.CHAIN:
+      return rule.chain > 0 ? null : 'action chain names no chain';
+    case RuleAction.ALLOW:
+    case RuleAction.DROP:
+      return rule.chain === 0 ? null : `chain ${rule.chain} beside an action that has none`;
+    case RuleAction.UNRESOLVED:
+      return null;
+    case RuleAction.UNSPECIFIED:
+      return 'no action';
+    default:
+      return `action ${String(rule.action)} is unknown`;
+  }
+}
+
+function prefixFault(field: string, prefixes: readonly PrefixRow[]): string | null {
+  for (const { address, bits } of prefixes) {
+    if (address.length !== 16) return `${field} address has ${address.length} bytes instead of 16`;
+    if (!within(bits, 0, 128)) return `${field} prefix length ${bits} is not 0..128`;
+  }
+  return null;
+}
+
+function rangeFault(field: string, ranges: readonly PortRange[]): string | null {
+  const bad = ranges.find((r) => !within(r.first, 0, 65_535) || !within(r.last, r.first, 65_535));
+  return bad === undefined ? null : `${field} ports ${bad.first}-${bad.last} are no range in 0..65535`;
+}
+
+function within(value: number, low: number, high: number): boolean {
+  return Number.isInteger(value) && value >= low && value <= high;
+}
