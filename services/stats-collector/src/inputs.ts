@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Where each input of a scoring formula comes from, and whether it may still be believed. Pure.
+ *
+ * Declared ones (capacity, maxConnections) are in the intent. `zoneFactor` is 1 here, because a published score holds for all gateways.
+ * A measured one that is missing counts as 0 only when the operator's document names no source of it, and the note says so.
+ */
+import type { FormulaAttribute, ServiceNode } from '@detour/intent';
+import { DEFAULT_STALE_AFTER_MS, type Measured, type Reading } from './attributes.js';
+import { EXPORTED } from './node-exporter.js';
+
+export interface NodeReadings {
+  readonly node: ServiceNode;
+  readonly readings: ReadonlyMap<Measured, Reading>;
+  /** Monotonic ms: now, and since when this collector has looked after the node. */
+  readonly nowMs: number;
+  readonly watchedSinceMs: number;
+}
+
+/** `waiting`: a source that the document names has not spoken yet and may still do so. `dueMs`: monotonic, when that changes. */
+export type Input =
+  | {
+      readonly kind: 'found';
+      readonly value: number;
+      readonly note: string | null;
+      readonly dueMs: number | null;
+    }
+  | { readonly kind: 'waiting' | 'stale'; readonly note: string; readonly dueMs: number };
+
+interface Source {
+  readonly name: string;
+  readonly staleAfterMs: number;
+}
+
+/** One attribute that a formula names. */
+export function findInput(attribute: FormulaAttribute, from: NodeReadings): Input {
+  const { node } = from;
+  switch (attribute) {
+    case 'capacity':
+      return declared(node.capacity, null);
+    case 'maxConnections':
+      return node.maxConnections === undefined
+        ? declared(Number.POSITIVE_INFINITY, 'maxConnections is not declared: no limit')
+        : declared(node.maxConnections, null);
+    case 'zoneFactor':
+      return declared(1, null);
+    default:
+      return findMeasured(attribute, from);
+  }
+}
+
+/** A node with `attributes.report` must be reported on, whatever the formula names; null where the document asks for no report. */
+export function findReport({ node, readings, nowMs, watchedSinceMs }: NodeReadings): Input | null {
+  const { report } = node.attributes;
+  if (report === undefined) return null;
+  const times = [...readings.values()].flatMap((reading) =>
+    reading.source === 'report' ? [reading.atMs] : [],
+  );
+  const lastMs = times.length === 0 ? null : Math.max(...times);
+  const dueMs = (lastMs ?? watchedSinceMs) + report.staleAfter;
+  if (nowMs <= dueMs)
+    return lastMs === null
+      ? { kind: 'waiting', note: 'no report yet', dueMs }
+      : { kind: 'found', value: lastMs, note: null, dueMs };
+  const what = lastMs === null ? 'no report came' : `the last report is ${Math.round(nowMs - lastMs)} ms old`;
+  return { kind: 'stale', note: `${what} (staleAfter ${report.staleAfter} ms)`, dueMs };
+}
+
+function declared(value: number, note: string | null): Input {
+  return { kind: 'found', value, note, dueMs: null };
+}
+
+function findMeasured(attribute: Measured, from: NodeReadings): Input {
+  const { node, nowMs, watchedSinceMs } = from;
+  const reading = from.readings.get(attribute);
+  const source = sourceOf(attribute, node, reading);
+  const staleAfterMs = source?.staleAfterMs ?? DEFAULT_STALE_AFTER_MS;
+  const dueMs = (reading?.atMs ?? watchedSinceMs) + staleAfterMs;
+  const inTime = nowMs <= dueMs;
+  if (reading !== undefined && inTime) return { kind: 'found', value: reading.value, note: null, dueMs };
+  if (source === null)
+    return declared(0, `${attribute} is not measured and no source is declared: counts as 0`);
+  if (inTime) return { kind: 'waiting', note: `no ${attribute} from ${source.name} yet`, dueMs };
+  const age = reading === undefined ? 'never came' : `is ${Math.round(nowMs - reading.atMs)} ms old`;
+  return {
+    kind: 'stale',
+    note: `${attribute} from ${source.name} ${age} (staleAfter ${staleAfterMs} ms)`,
+    dueMs,
+  };
+}
+
+/** The source that the document names for an attribute; null when it names none. */
+function sourceOf(attribute: Measured, node: ServiceNode, reading: Reading | undefined): Source | null {
+  const { prometheus, report } = node.attributes;
+  if (report !== undefined && reading?.source === 'report')
+    return { name: 'reports', staleAfterMs: report.staleAfter };
+  if (prometheus !== undefined && reading?.source !== 'report' && EXPORTED.includes(attribute))
+    return { name: prometheus.url, staleAfterMs: prometheus.staleAfter };
+  return null;
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Intent, parseFormula, parseIntent, type ServiceNode } from '@detour/intent';
+import { describe, expect, it } from 'vitest';
+import type { Measured, Reading } from './attributes.js';
+import { evaluateNode } from './score.js';
+import { exampleIntent } from './testdata.js';
+
+function intentOf(nodeLines: string, formula?: string): Intent {
+  const parsed = parseIntent(exampleIntent({ nodeLines, ...(formula === undefined ? {} : { formula }) }));
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
+  return parsed.intent;
+}
+
+const PROMETHEUS =
+  'capacity: 100, maxConnections: 1000, attributes: { prometheus: { url: "http://127.0.0.1:1/m", every: 1s, staleAfter: 3s } }';
+const reading = (value: number, atMs = 0, source: Reading['source'] = 'prometheus'): Reading => ({
+  value,
+  atMs,
+  source,
+  reporter: 'x',
+});
+
+interface Given {
+  readonly lines: string;
+  readonly formula?: string;
+  readonly readings?: Partial<Record<Measured, Reading>>;
+  readonly nowMs?: number;
+}
+
+function evaluate({ lines, formula, readings = {}, nowMs = 0 }: Given) {
+  const intent = intentOf(lines, formula);
+  const node = intent.nodes[0] as ServiceNode;
+  const parsed = parseFormula(intent.scoring.default?.formula ?? '');
+  if (!parsed.ok) throw new Error(parsed.message);
+  return evaluateNode(parsed.formula, {
+    node,
+    readings: new Map(Object.entries(readings) as [Measured, Reading][]),
+    nowMs,
+    watchedSinceMs: 0,
+  });
+}
+
+describe('evaluateNode', () => {
+  it('is the declared capacity where the document names no source, and says what counts as 0', () => {
+    const result = evaluate({ lines: 'capacity: 40' });
+    expect(result).toMatchObject({ kind: 'scored', score: 40, fresh: true, fault: null, dueMs: null });
+    expect(result.why).toContain('cpu is not measured and no source is declared: counts as 0');
+    expect(result.why).toContain('maxConnections is not declared: no limit');
+    expect(result.inputs).toMatchObject({ capacity: 40, cpu: 0, zoneFactor: 1 });
+  });
+
+  it('LB-2 takes the largest of cpu, memory and the share of connections', () => {
+    const readings = { cpu: reading(0.9), memory: reading(0.2), connections: reading(500) };
+    expect(evaluate({ lines: PROMETHEUS, readings })).toMatchObject({
+      kind: 'scored',
+      score: 10,
+      fresh: true,
+    });
+    const full = { ...readings, connections: reading(2000) };
+    expect(evaluate({ lines: PROMETHEUS, readings: full })).toMatchObject({ score: 0, fresh: true });
+    expect(evaluate({ lines: PROMETHEUS, readings: full }).why).toContain('clamped to 0');
+  });
+
+  it('waits for a named source, and is stale once staleAfter has passed without it', () => {
+    const some = { memory: reading(0.2), connections: reading(1) };
+    expect(evaluate({ lines: PROMETHEUS, readings: some })).toEqual({
+      kind: 'pending',
+      why: 'no cpu from http://127.0.0.1:1/m yet',
+      inputs: expect.objectContaining({ memory: 0.2 }),
+      dueMs: 3000,
+    });
+    const late = evaluate({ lines: PROMETHEUS, readings: some, nowMs: 3001 });
+    expect(late).toMatchObject({ kind: 'scored', score: 0, fresh: false, fault: { code: 'node_stale' } });
+    expect(late.why).toContain('cpu from http://127.0.0.1:1/m never came (staleAfter 3000 ms)');
+  });
+
+  it('LB-5 is 0 once an input is older than staleAfter, and names the time of that', () => {
+    const readings = { cpu: reading(0), memory: reading(0, 500), connections: reading(0, 1000) };
+    expect(evaluate({ lines: PROMETHEUS, readings, nowMs: 3000 })).toMatchObject({ score: 100, dueMs: 3000 });
+    const late = evaluate({ lines: PROMETHEUS, readings, nowMs: 3001 });
+    expect(late).toMatchObject({ score: 0, fresh: false });
+    expect(late.why).toBe('cpu from http://127.0.0.1:1/m is 3001 ms old (staleAfter 3000 ms)');
+  });
+
+  it('asks for reports where the document does, whatever they name', () => {
+    const lines = 'attributes: { report: { staleAfter: 2s } }';
+    expect(evaluate({ lines })).toMatchObject({ kind: 'pending', why: 'no report yet', dueMs: 2000 });
+    expect(evaluate({ lines, readings: { cpu: reading(0.5, 0, 'report') } })).toMatchObject({ score: 50 });
+    expect(evaluate({ lines, nowMs: 2001 })).toMatchObject({ score: 0, fresh: false });
+    const old = evaluate({ lines, readings: { cpu: reading(0.5, 0, 'report') }, nowMs: 2001 });
+    expect(old.why).toContain('cpu from reports is 2001 ms old');
+  });
+
+  it('forgets what a gateway measured and no document asks for, instead of calling the node stale', () => {
+    const readings = { loss: reading(0.5, 0, 'report') };
+    expect(evaluate({ lines: 'capacity: 10', readings })).toMatchObject({ score: 5, dueMs: 15_000 });
+    expect(evaluate({ lines: 'capacity: 10', readings, nowMs: 15_001 })).toMatchObject({
+      score: 10,
+      fresh: true,
+    });
+  });
+
+  it("evaluates the operator's own formula; without a result the node is worth nothing, with an alarm", () => {
+    const formula = 'min(capacity, 7) + 1';
+    expect(evaluate({ lines: 'capacity: 40', formula })).toMatchObject({ score: 8, why: '' });
+    const bad = evaluate({ lines: 'capacity: 40', formula: 'capacity / cpu' });
+    expect(bad).toMatchObject({ score: 0, fresh: false, fault: { code: 'score_invalid' } });
+    expect(bad.why).toContain('the formula gives Infinity for node fw1');
+  });
+});

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What a node is worth now: its scoring formula over its inputs, or why it is worth nothing. Pure. */
+import { evaluateFormula, FORMULA_ATTRIBUTES, type Formula, type FormulaAttribute } from '@detour/intent';
+import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
+
+/** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
+export type Evaluation =
+  | { readonly kind: 'pending'; readonly why: string; readonly inputs: Inputs; readonly dueMs: number }
+  | {
+      readonly kind: 'scored';
+      readonly score: number;
+      readonly fresh: boolean;
+      /** What raises an alarm: an input that is too old, or a formula without a result. */
+      readonly fault: { readonly code: 'node_stale' | 'score_invalid'; readonly text: string } | null;
+      readonly why: string;
+      readonly inputs: Inputs;
+      /** When the next input becomes too old; null when none can. */
+      readonly dueMs: number | null;
+    };
+
+/** Inputs by name, finite values only. */
+export type Inputs = Readonly<Record<string, number>>;
+
+/** Significant decimal digits of a published score: enough to compare, few enough to read. */
+const SCORE_DIGITS = 6;
+
+export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
+  const named = attributesOf(formula);
+  const found = FORMULA_ATTRIBUTES.filter((name) => named.has(name)).map(
+    (name) => [name, findInput(name, from)] as const,
+  );
+  const report = findReport(from);
+  const all = [...found.map(([, input]) => input), ...(report === null ? [] : [report])];
+  const inputs = shownInputs(found, from);
+  const stale = all.flatMap((input) => (input.kind === 'stale' ? [input.note] : []));
+  if (stale.length > 0) return worthNothing('node_stale', stale.join('; '), inputs);
+  const waiting = all.flatMap((input) => (input.kind === 'waiting' ? [input] : []));
+  if (waiting.length > 0) {
+    const dueMs = Math.min(...waiting.map((input) => input.dueMs));
+    return { kind: 'pending', why: waiting.map((input) => input.note).join('; '), inputs, dueMs };
+  }
+  return scoreOf(formula, { node: from.node.name, found, all, inputs });
+}
+
+interface Complete {
+  readonly node: string;
+  readonly found: readonly (readonly [FormulaAttribute, Input])[];
+  readonly all: readonly Input[];
+  readonly inputs: Inputs;
+}
+
+function scoreOf(formula: Formula, { node, found, all, inputs }: Complete): Evaluation {
+  const values = Object.fromEntries(FORMULA_ATTRIBUTES.map((name) => [name, 0])) as Record<
+    FormulaAttribute,
+    number
+  >;
+  for (const [name, input] of found) if (input.kind === 'found') values[name] = input.value;
+  const dues = all.flatMap((input) => (input.dueMs === null ? [] : [input.dueMs]));
+  const notes = all.flatMap((input) => (input.note === null ? [] : [input.note]));
+  const dueMs = dues.length === 0 ? null : Math.min(...dues);
+  const raw = evaluateFormula(formula, values);
+  if (!Number.isFinite(raw))
+    return {
+      ...worthNothing(
+        'score_invalid',
+        `the formula gives ${raw} for node ${node}: change it or declare its inputs`,
+        inputs,
+      ),
+      dueMs,
+    };
+  if (raw < 0) notes.push(`the formula gives ${raw}: clamped to 0`);
+  const score = Number(Math.max(0, raw).toPrecision(SCORE_DIGITS));
+  return { kind: 'scored', score, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+}
+
+function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {
+  return {
+    kind: 'scored',
+    score: 0,
+    fresh: false,
+    fault: { code, text },
+    why: text,
+    inputs,
+    dueMs: null,
+  } as const;
+}
+
+/** Names that a formula mentions. */
+export function attributesOf(formula: Formula): Set<FormulaAttribute> {
+  switch (formula.kind) {
+    case 'number':
+      return new Set();
+    case 'attribute':
+      return new Set([formula.attribute]);
+    case 'operation':
+      return new Set([...attributesOf(formula.left), ...attributesOf(formula.right)]);
+    case 'call':
+      return new Set(formula.args.flatMap((arg) => [...attributesOf(arg)]));
+  }
+}
+
+/** What the formula was given, and every other reading, for people. */
+function shownInputs(found: Complete['found'], from: NodeReadings): Inputs {
+  const inputs: Record<string, number> = {};
+  for (const [name, reading] of from.readings) inputs[name] = reading.value;
+  for (const [name, input] of found)
+    if (input.kind === 'found' && Number.isFinite(input.value)) inputs[name] = input.value;
+  return inputs;
+}
