@@ -239,12 +239,18 @@ function receive(before: Session, packet: BfdPacket, at: At): Stepped {
   return [session, effects];
 }
 
+/** Section 6.8.1: bfd.RemoteDiscr goes to zero. That the peer had said AdminDown is kept: its silence was announced. */
+function forgetPeer(session: Session): Session {
+  const state = session.remote.state === 'admin-down' ? 'admin-down' : 'down';
+  return { ...session, remote: { ...unheard, state }, lastRxUs: null };
+}
+
 function tick(before: Session, at: At): Stepped {
   let session = before;
   const effects: SessionEffect[] = [];
   const detectAt = detectAtUs(session);
   if (detectAt !== null && detectAt <= at.nowUs) {
-    session = { ...session, remote: unheard, lastRxUs: null }; // section 6.8.1: bfd.RemoteDiscr
+    session = forgetPeer(session);
     if (session.state === 'init' || session.state === 'up') {
       const [entered, entering] = enter(session, 'down', bfdDiag.controlDetectionTimeExpired, at);
       session = entered;
@@ -284,7 +290,7 @@ export function step(session: Session, input: SessionInput): Stepped {
     case 'admin':
       return setAdmin(session, input.down, input);
     case 'path-down': {
-      const forgotten: Session = { ...session, remote: unheard, lastRxUs: null };
+      const forgotten = forgetPeer(session);
       if (session.state === 'down' || session.state === 'admin-down') return [forgotten, []];
       return enter(forgotten, 'down', bfdDiag.pathDown, input);
     }

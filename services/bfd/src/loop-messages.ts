@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// What passes between the main thread and the timing thread: orders one way, health, rows and events the other.
+
+import type { BfdState } from '@detour/wire';
+import type { EchoTimers } from './echo-logic.js';
+import type { Health } from './health.js';
+import type { SessionTimers } from './session-logic.js';
+
+/** A session that must run; addresses in canonical text (RFC 5952). */
+export interface SessionSpec {
+  /** node, or node/vrf. */
+  readonly id: string;
+  readonly node: string;
+  /** '' when the session speaks for all VRFs of the node. */
+  readonly vrf: string;
+  readonly device: string;
+  readonly local: string;
+  readonly peer: string;
+  readonly timers: SessionTimers;
+  readonly echo: EchoTimers | null;
+}
+
+/** Orders to the timing thread. */
+export type LoopOrder =
+  | { readonly kind: 'sessions'; readonly specs: readonly SessionSpec[] }
+  | { readonly kind: 'admin'; readonly id: string; readonly down: boolean; readonly ask: number }
+  | { readonly kind: 'list'; readonly ask: number }
+  | { readonly kind: 'stop' };
+
+/** A session's health from `atMonoNs` on (CLOCK_MONOTONIC). */
+export interface HealthRow extends Health {
+  readonly id: string;
+  readonly node: string;
+  readonly vrf: string;
+  readonly atMonoNs: bigint;
+  readonly detectTimeUs: number;
+}
+
+/** One session in full; microseconds, counts since the session began. */
+export interface SessionRow {
+  readonly spec: SessionSpec;
+  readonly state: BfdState;
+  readonly remoteState: BfdState;
+  readonly localDiscr: number;
+  readonly remoteDiscr: number;
+  readonly diag: number;
+  readonly remoteDiag: number;
+  readonly txIntervalUs: number;
+  readonly remoteMinRxUs: number;
+  readonly remoteMinTxUs: number;
+  readonly remoteDetectMult: number;
+  readonly detectTimeUs: number;
+  readonly echoState: 'down' | 'init' | 'up' | null;
+  readonly echoDetectTimeUs: number;
+  readonly echoRttUs: number | null;
+  readonly packetsIn: number;
+  readonly packetsOut: number;
+  readonly echoIn: number;
+  readonly echoOut: number;
+  readonly sendErrors: number;
+  readonly ups: number;
+  readonly downs: number;
+  readonly health: Health;
+}
+
+/** What the timing thread tells. */
+export type LoopReport =
+  /** Sent once: the file descriptor (an eventfd) whose writing wakes the thread for orders. */
+  | { readonly kind: 'started'; readonly wakeFd: number; readonly realtime: boolean }
+  /** The whole set of sessions was taken over: these are all. */
+  | { readonly kind: 'snapshot'; readonly rows: readonly HealthRow[] }
+  | { readonly kind: 'health'; readonly rows: readonly HealthRow[] }
+  | {
+      readonly kind: 'event';
+      readonly id: string;
+      readonly probe: 'control' | 'echo';
+      readonly from: BfdState;
+      readonly to: BfdState;
+      readonly diag: number;
+    }
+  | {
+      readonly kind: 'listed';
+      readonly ask: number;
+      readonly rows: readonly SessionRow[];
+      readonly refused: Readonly<Record<string, number>>;
+    }
+  | { readonly kind: 'admin-done'; readonly ask: number; readonly found: boolean };
