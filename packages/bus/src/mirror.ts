@@ -30,6 +30,8 @@ interface Held {
 }
 
 const CHECK_MS = 2_000;
+/** Checks in a row at which the stream is gone, or ahead of the mirror, before it takes a new snapshot. */
+const MAX_LATE_CHECKS = 3;
 const RETRY_MS = 250;
 
 export class StateMirror implements AsyncDisposable {
@@ -133,10 +135,9 @@ export class StateMirror implements AsyncDisposable {
     let lateChecks = 0;
     const check = async () => {
       const now = await jsm.streams.info(stream).catch(() => null);
-      if (now === null) return;
-      const behind = snapshot !== null || BigInt(now.state.last_seq) > this.#sequence;
+      const behind = now === null || snapshot !== null || BigInt(now.state.last_seq) > this.#sequence;
       lateChecks = behind ? lateChecks + 1 : 0;
-      if (String(now.created) !== epoch || lateChecks >= 3) {
+      if ((now !== null && String(now.created) !== epoch) || lateChecks >= MAX_LATE_CHECKS) {
         this.#state.invalidate();
         stop();
       }
