@@ -11,8 +11,7 @@ export interface RunOptions {
   /** The command is killed after this long; default 30,000 ms. */
   readonly timeoutMs?: number;
   /** Exit codes that are not errors; default `[0]`. */
-  readonly okCodes?: readonly number[] | 'any';
-  readonly cwd?: string;
+  readonly okCodes?: readonly number[];
 }
 
 export interface RunResult {
@@ -37,7 +36,6 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       stdio: ['pipe', 'pipe', 'pipe'],
       signal,
       killSignal: 'SIGKILL',
-      ...(options.cwd ? { cwd: options.cwd } : {}),
     });
     const out: Buffer[] = [];
     const err: Buffer[] = [];
@@ -51,9 +49,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     child.once('close', (code, killedBy) => {
       const stdout = Buffer.concat(out).toString();
       const stderr = Buffer.concat(err).toString();
-      const okCodes = options.okCodes ?? [0];
-      if (code !== null && (okCodes === 'any' || okCodes.includes(code)))
-        return resolve({ code, stdout, stderr });
+      if (code !== null && (options.okCodes ?? [0]).includes(code)) return resolve({ code, stdout, stderr });
       const how = code === null ? `killed by ${killedBy}` : `exit code ${code}`;
       reject(
         new Fault('internal', `${argv.join(' ')}: ${how}: ${stderr.trim() || stdout.trim() || 'no output'}`),

@@ -28,12 +28,12 @@ export function baseRows(inputs: RowInputs): Row[] {
   for (const port of model.ports) rows.push(...portRows(inputs, port));
   for (const node of model.nodes) rows.push(...nodeRows(inputs, node));
   rows.push(
-    portRow(linkOf(inputs, model.underlay.device, 'the underlay').ifindex, {
+    portRow(inputs, linkOf(inputs, model.underlay.device, 'the underlay').ifindex, {
       kind: abi.PortKind.PORT_UNDERLAY,
     }),
   );
   rows.push(
-    portRow(linkOf(inputs, inputs.injectInner, 'the inject pair').ifindex, {
+    portRow(inputs, linkOf(inputs, inputs.injectInner, 'the inject pair').ifindex, {
       kind: abi.PortKind.PORT_INJECT,
     }),
   );
@@ -60,7 +60,6 @@ interface PortFields {
   readonly classify?: boolean;
   readonly hop?: number;
   readonly vtiIfindex?: number;
-  readonly mac?: string;
 }
 
 function portValue(fields: PortFields): Uint8Array {
@@ -72,11 +71,10 @@ function portValue(fields: PortFields): Uint8Array {
     flags: fields.classify === true ? abi.PortFlag.PORT_CLASSIFY : 0,
     hop: fields.hop ?? 0,
     vtiIfindex: fields.vtiIfindex ?? 0,
-    mac: fields.mac === undefined ? new Uint8Array(6) : macBytes(fields.mac),
   });
 }
 
-function portRow(ifindex: number, fields: PortFields): Row {
+function portRow(_inputs: RowInputs, ifindex: number, fields: PortFields): Row {
   const value = portValue(fields);
   return {
     table: 'ports',
@@ -102,9 +100,8 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
     kind: PORT_KIND[port.kind],
   };
   if (port.tunnel === null) {
-    const { ifindex, mac } = linkOf(inputs, port.device, `port ${port.name}`);
-    const fields = { ...common, mac };
-    return [portRow(ifindex, fields), numberRow(port.number, portValue(fields))];
+    const { ifindex } = linkOf(inputs, port.device, `port ${port.name}`);
+    return [portRow(inputs, ifindex, common), numberRow(port.number, portValue(common))];
   }
   const { tunnel } = port;
   const hop = BRANCH_HOPS + port.number;
@@ -112,7 +109,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
   const outside = linkOf(inputs, port.device, `port ${port.name}`);
   return [
     numberRow(port.number, portValue({ ...common, vtiIfindex: inner.ifindex })),
-    portRow(inner.ifindex, {
+    portRow(inputs, inner.ifindex, {
       kind: abi.PortKind.PORT_VTI_INNER,
       number: port.number,
       vrf: port.vrf,
@@ -152,7 +149,7 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     flags: 0,
   };
   return [
-    portRow(inner.ifindex, {
+    portRow(inputs, inner.ifindex, {
       kind: abi.PortKind.PORT_VTI_INNER,
       vrf: node.vrf,
       table: node.table,
@@ -160,6 +157,12 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     }),
     egressRow(outside.ifindex, node.number),
     tunnelRow(inputs, node, fields),
+    {
+      table: 'node_tunnels',
+      id: node.number,
+      key: (bank) => u32Key(bank * LIMIT.DT_MAX_NODES + node.number),
+      value: abi.tunnel.encode(fields),
+    },
     hopRow(
       node.number,
       node.number,

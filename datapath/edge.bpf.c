@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * detour_edge: the program on every port of a gateway.
+ *
+ *	port ── inject header? ── underlay? outer header → tunnel → inner packet ─┐
+ *	                                                                          ▼
+ *	                                      parse → flow ── unknown → local? → punt
+ *	                                               │
+ *	              ┌── returned by a node: position on its path, next hop or leave
+ *	              ├── steer: path valid? else renew → first hop
+ *	              ├── allow: leave
+ *	              └── drop
+ *
+ * Every packet ends in count_end, in exactly one of forwarded, passed, punted, dropped. The bank is read once. What no rule's port
+ * has asked for is the kernel's: a device without a row passes, and the machine's forward guard keeps that from being routed.
+ *
+ * Races that are allowed: two CPUs may both renew a path (the word is swapped whole, one wins), both promote an embryo (one insert wins),
+ * both let a packet past a bucket. A packet on its way while its flow is re-pinned finds its node off the path when it returns and is
+ * dropped as strict_return, unless it had only to leave.
+ */
+#include "lib/maps.h"
+#include "lib/packet.h"
+#include "lib/count.h"
+#include "lib/parse.h"
+#include "lib/flow.h"
+#include "lib/select.h"
+#include "lib/punt.h"
+#include "lib/path.h"
+#include "lib/encap.h"
+#include "lib/route.h"
+#include "lib/tunnel.h"
+#include "lib/inject.h"
+
+static __always_inline struct port *port_find(struct xdp_md *ctx, struct packet *p)
+{
+	struct port_key key = { .ifindex = ctx->ingress_ifindex, .bank = p->bank };
+
+	return bpf_map_lookup_elem(&ports, &key);
+}
+
+/* Source addresses that no packet on a wire may have. */
+static __always_inline int source_impossible(const struct packet *p)
+{
+	const __u8 *s = packet_src(p), *d = packet_dst(p);
+
+	if (p->v6)
+		return s[0] == 0xff || (s[0] == 0xfe && (s[1] & 0xc0) == 0x80) || (!((__u64 *)s)[0] && !((__u32 *)s)[2]) ||
+		       (!((__u64 *)d)[0] && !((__u32 *)d)[2]);
+	return s[12] == 0 || s[12] == 127 || s[12] >= 240 || (s[12] & 0xf0) == 224 || d[12] == 0 || d[12] == 127 || d[12] >= 240;
+}
+
+/* No decision is known for this packet. */
+RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control *c)
+{
+	if (!p || !c)
+		return DROP_NO_TABLE;
+	if (own_has(p, packet_dst(p), p->key.vrf))
+		return PACKET_PASS;
+	if (source_impossible(p) || own_has(p, packet_src(p), p->key.vrf))
+		return DROP_SPOOF;
+	if (!c->live)
+		return DROP_NOT_LIVE;
+	if (p->odd)
+		return p->odd;
+	if (p->node)
+		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
+	if (!p->classify)
+		return PACKET_LEAVE;
+	count_lookup(p);
+	return punt_miss(ctx, p, c);
+}
+
+/* Along the path p->path, to the hop at this position of the packet's direction. */
+static __always_inline int path_send(struct xdp_md *ctx, struct packet *p, const struct flow *f, __u32 position)
+{
+	struct path *path = path_row(p->bank, p->path);
+	__u32 at = (p->dir & 1) * DT_MAX_PATH_HOPS + position;
+	int end;
+
+	if (!path || position >= path->nhops || at >= 2 * DT_MAX_PATH_HOPS)
+		return DROP_NO_TABLE;
+	end = hop_send(ctx, p, path->hop[at], f->entropy);
+	if (end == PACKET_FORWARD)
+		count_node(path->node[(p->dir ? path->nhops - 1 - position : position) & (DT_MAX_PATH_HOPS - 1)], p->ip_len, 0);
+	return end;
+}
+
+/* Hops that a packet which this node returned has behind it in its direction; 0: the node is not on the path. */
+static __always_inline __u32 path_behind(const struct packet *p, __u32 *nhops)
+{
+	struct path *path = path_row(p->bank, p->path);
+	__u32 i;
+
+	if (!path)
+		return 0;
+	*nhops = path->nhops;
+	if (path->nhops == 1)
+		return path->node[0] == p->node;
+	for (i = 0; i < DT_MAX_PATH_HOPS; i++)
+		if (i < path->nhops && path->node[i] == p->node)
+			return p->dir ? path->nhops - i : i + 1;
+	return 0;
+}
+
+/* A node gave the packet back: on to the next one, or out. */
+static __always_inline int returned(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow **flow)
+{
+	struct flow *f = *flow;
+	__u32 behind = 0, nhops = 0;
+	__u64 word = ACCESS_ONCE(f->word);
+	int why;
+
+	p->path = word_path(word);
+	if (word_action(word) == FLOW_STEER)
+		behind = path_behind(p, &nhops);
+	if (!behind && (f = flow_alternative(p, f))) {
+		word = ACCESS_ONCE(f->word);
+		p->path = word_path(word);
+		if (word_action(word) == FLOW_STEER)
+			behind = path_behind(p, &nhops);
+		*flow = f;
+	}
+	if (!behind)
+		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
+	if (!p->injected)
+		count_node(p->node, p->ip_len, 1);
+	if (behind == nhops)
+		return PACKET_LEAVE;
+	if ((why = path_check(p, c, f)))
+		return why == PACKET_LEAVE ? DROP_NODE_DOWN : why;
+	behind = path_behind(p, &nhops);
+	if (!behind)
+		return DROP_NODE_DOWN;
+	return behind == nhops ? PACKET_LEAVE : path_send(ctx, p, f, behind);
+}
+
+/* The flow's own decision. */
+static __always_inline int decided(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f)
+{
+	__u64 word = ACCESS_ONCE(f->word);
+	__u32 action = word_action(word);
+	int why;
+
+	if (f->rules_gen != c->rules_gen) {
+		__u32 gen = c->rules_gen;
+		struct chain *chain = chain_row(p->bank, f->chain);
+
+		if ((!chain || chain->on_rule_change == ON_RULE_CHANGE_REVALIDATE) && !event_revalidate(p, f))
+			f->rules_gen = gen;
+	}
+	if (action == FLOW_STEER) {
+		why = path_check(p, c, f);
+		if (!why)
+			return path_send(ctx, p, f, 0);
+		if (why == PACKET_LEAVE)
+			count_stat(STAT_BYPASSED);
+		return why;
+	}
+	if (action == FLOW_ALLOW)
+		return PACKET_LEAVE;
+	if (action == FLOW_DROP)
+		return word >> WORD_FLAGS_SHIFT & WORD_FLAG_UNRESOLVED ? DROP_UNRESOLVED : DROP_RULE;
+	return DROP_NO_TABLE;
+}
+
+static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const struct control *c)
+{
+	struct port *row = port_find(ctx, p), *entered = NULL;
+	struct flow *f;
+	int end;
+
+	if (!row)
+		return PACKET_PASS;
+	p->count_port = p->port = row->number;
+	switch (row->kind) {
+	case PORT_UNDERLAY:
+		end = tunnel_take(ctx, p);
+		break;
+	case PORT_INTERNAL:
+	case PORT_UPLINK:
+	case PORT_VTI:
+	case PORT_GUEST:
+		entered = row;
+		port_enter(p, row);
+		end = 0;
+		break;
+	case PORT_VTI_INNER:
+		return c->live ? vti_send(ctx, p, row) : DROP_NOT_LIVE;
+	case PORT_INJECT:
+		end = inject_take(ctx, p);
+		break;
+	default:
+		end = DROP_UNSUPPORTED;
+	}
+	if (end || (end = packet_parse(ctx, p, entered)))
+		return end;
+	f = c->live && !p->odd ? flow_find(ctx, p) : NULL;
+	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
+		f = NULL;
+		end = flow_missed(ctx, p, c);
+	} else if (p->node) {
+		end = returned(ctx, p, c, &f);
+	} else {
+		p->of_flow = 1;
+		end = decided(ctx, p, c, f);
+	}
+	if (end == PACKET_LEAVE && p->outer_ecn == ECN_CE && (end = ecn_combine(ctx, p)) == 0)
+		end = PACKET_LEAVE;
+	return end == PACKET_LEAVE ? leave(ctx, p, c, f) : end;
+}
+
+SEC("xdp")
+int detour_edge(struct xdp_md *ctx)
+{
+	struct packet p = { .frame = packet_data_end(ctx) - packet_data(ctx) };
+	__u32 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	int end;
+
+	if (!c)
+		return XDP_ABORTED;
+	p.bank = ACCESS_ONCE(c->bank) & 1;
+	end = walk(ctx, &p, c);
+	if (end == PACKET_PASS)
+		end = packet_pass(ctx, &p);
+	return count_end(ctx, &p, end);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Which flow a packet belongs to, and its direction.
+ *
+ * Established flows are in a preallocated hash, those that have seen one side only in an LRU hash, where a flood of them can push out
+ * nothing but each other. The first packet of the reply direction promotes the record; its counters have rows of their own and stay.
+ * Several CPUs may promote at once: one insert wins, all go on with the winner. If the table is full the embryo stays in use, counted.
+ *
+ * A forward packet that enters by another port than the record's is decided on its own (scope), replies may enter by any port.
+ */
+#ifndef DETOUR_FLOW_H
+#define DETOUR_FLOW_H
+
+#include "maps.h"
+#include "count.h"
+#include "parse.h"
+
+static __always_inline __u32 word_path(__u64 word)
+{
+	return word & WORD_PATH_MASK;
+}
+
+static __always_inline __u32 word_action(__u64 word)
+{
+	return word >> WORD_ACTION_SHIFT & WORD_ACTION_MASK;
+}
+
+static __always_inline __u16 word_chain_gen(__u64 word)
+{
+	return word >> WORD_CHAIN_GEN_SHIFT;
+}
+
+static __always_inline __u8 word_initiator(__u64 word)
+{
+	return word >> WORD_FWD_B_SHIFT & 1;
+}
+
+/* 1: the record is in flows now. */
+RARE int embryo_promote(const struct flow_key *key)
+{
+	struct flow *e;
+	long rc;
+
+	if (!key)
+		return 0;
+	e = bpf_map_lookup_elem(&embryos, key);
+	if (!e)
+		return 0;
+	rc = bpf_map_update_elem(&flows, key, e, BPF_NOEXIST);
+	if (!bpf_map_lookup_elem(&flows, key)) {
+		count_stat(STAT_PROMOTE_FULL);
+		return 0;
+	}
+	bpf_map_delete_elem(&embryos, key);
+	if (!rc)
+		count_stat(STAT_PROMOTED);
+	return 1;
+}
+
+/* A packet of the reply direction, as it enters, of a flow that is let through. */
+static __always_inline int embryo_ripe(const struct packet *p, __u64 word)
+{
+	__u32 action = word_action(word);
+
+	return (action == FLOW_ALLOW || action == FLOW_STEER) && !p->quoted && !p->node && p->norm != word_initiator(word);
+}
+
+static __always_inline struct flow *flow_get(struct packet *p)
+{
+	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+
+	if (f)
+		return f;
+	f = bpf_map_lookup_elem(&embryos, &p->key);
+	if (f && embryo_ripe(p, ACCESS_ONCE(f->word)) && embryo_promote(&p->key))
+		f = bpf_map_lookup_elem(&flows, &p->key);
+	return f;
+}
+
+static __noinline struct flow *flow_scoped(struct packet *p, struct flow *own)
+{
+	struct flow *f;
+
+	p->key.scope = p->port;
+	f = flow_get(p);
+	if (f && word_action(ACCESS_ONCE(f->word)) == FLOW_STEER && own->alt_scope != p->port)
+		own->alt_scope = p->port;
+	return f;
+}
+
+/* For a packet that a node returned, which says nothing of its port: the record that was steered under another scope. */
+static __noinline struct flow *flow_alternative(struct packet *p, struct flow *own)
+{
+	struct flow *f;
+
+	if (!own->alt_scope)
+		return NULL;
+	p->key.scope = own->alt_scope;
+	f = flow_get(p);
+	if (f)
+		p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
+	return f;
+}
+
+/* NULL: no decision is known; p->key is what it would be recorded under. */
+static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet *p)
+{
+	struct flow *f = flow_get(p);
+
+	if (!f && p->quoted && !parse_unquoted(ctx, p))
+		f = flow_get(p);
+	if (!f)
+		return NULL;
+	p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
+	if (!p->dir && !p->node && f->fwd_port != p->port) {
+		f = flow_scoped(p, f);
+		if (!f)
+			return NULL;
+		p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
+	}
+	p->slot = f->slot;
+	p->rule = f->rule;
+	return f;
+}
+
+#endif

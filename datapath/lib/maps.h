@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The datapath's tables. Rows of a banked table are at bank * MAX + number; who writes which table is said beside it. */
+#ifndef DETOUR_MAPS_H
+#define DETOUR_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+#define MAP_BEGIN struct {
+#define MAP_END(name) } name SEC(".maps")
+
+enum map_size {
+	FLOWS_DEFAULT = 262144,	  /* the loader may set another size; flow_counters has as many rows as flows and embryos together */
+	EMBRYOS_DEFAULT = 65536,
+	SOURCES = 65536,
+	PORT_KEYS = 2 * DT_MAX_PORTS,
+	OWN_KEYS = 8192,
+	EGRESS_KEYS = 8192,
+	EVENT_BYTES = 8 << 20,
+};
+
+/* ---- written by the gateway, read here --------------------------------------------------------------------------- */
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+MAP_END(control);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PORT_KEYS);
+	__type(key, struct port_key);
+	__type(value, struct port);
+MAP_END(ports);
+
+/* The same rows by number, banked: an injected frame says its port by number. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct port);
+MAP_END(port_numbers);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DT_MAX_TUNNELS);
+	__type(key, struct tunnel_key);
+	__type(value, struct tunnel);
+MAP_END(tunnels);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OWN_KEYS);
+	__type(key, struct own_key);
+	__type(value, __u32);
+MAP_END(own);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, EGRESS_KEYS);
+	__type(key, struct egress_key);
+	__type(value, __u32);
+MAP_END(egress);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_HOPS);
+	__type(key, __u32);
+	__type(value, struct hop);
+MAP_END(hops);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_PATHS);
+	__type(key, __u32);
+	__type(value, struct path);
+MAP_END(paths);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_CHAINS);
+	__type(key, __u32);
+	__type(value, struct chain);
+MAP_END(chains);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_CHAINS);
+	__type(key, __u32);
+	__type(value, struct selection);
+MAP_END(selections);
+
+/* ---- written by both: the gateway records decisions; here words are swapped, next hops cached, embryos made and promoted -- */
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+MAP_END(flows);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, EMBRYOS_DEFAULT);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+MAP_END(embryos);
+
+/* ---- written here, read by the gateway --------------------------------------------------------------------------- */
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FLOWS_DEFAULT + EMBRYOS_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct flow_counters);
+MAP_END(flow_counters);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DT_MAX_NODES);
+	__type(key, __u32);
+	__type(value, struct node_counters);
+MAP_END(node_counters);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DT_MAX_RULES);
+	__type(key, __u32);
+	__type(value, struct pair_counters);
+MAP_END(rule_counters);
+
+/* Row 0: packets on devices that have no port row. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DT_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct port_counters);
+MAP_END(port_counters);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DROP_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+MAP_END(drops);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+MAP_END(stats);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DROP_REASONS);
+	__type(key, __u32);
+	__type(value, struct drop_example);
+MAP_END(drop_examples);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, EVENT_BYTES);
+MAP_END(events);
+
+/* ---- private ----------------------------------------------------------------------------------------------------- */
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SOURCES);
+	__type(key, struct source_key);
+	__type(value, struct punt_bucket);
+MAP_END(sources);
+
+/* When a hop row that is not ready was last reported, in nanoseconds. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_MAX_HOPS);
+	__type(key, __u32);
+	__type(value, __u64);
+MAP_END(hop_reports);
+
+/* Too large for the stack: an event with its packet, and a flow record to insert. */
+struct scratch {
+	struct event event;
+	__u8 packet[DT_PUNT_BYTES];
+	struct flow flow;
+};
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+MAP_END(scratches);
+
+/* ---- banked rows; NULL for a number that no row can have ----------------------------------------------------------- */
+
+static __always_inline struct hop *hop_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_HOPS + number;
+
+	return number && number < DT_MAX_HOPS ? bpf_map_lookup_elem(&hops, &row) : NULL;
+}
+
+static __always_inline struct path *path_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_PATHS + number;
+
+	return number && number < DT_MAX_PATHS ? bpf_map_lookup_elem(&paths, &row) : NULL;
+}
+
+static __always_inline struct chain *chain_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_CHAINS + number;
+
+	return number && number < DT_MAX_CHAINS ? bpf_map_lookup_elem(&chains, &row) : NULL;
+}
+
+static __always_inline struct selection *selection_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_CHAINS + number;
+
+	return number && number < DT_MAX_CHAINS ? bpf_map_lookup_elem(&selections, &row) : NULL;
+}
+
+static __always_inline struct port *port_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_PORTS + number;
+
+	return number && number < DT_MAX_PORTS ? bpf_map_lookup_elem(&port_numbers, &row) : NULL;
+}
+
+static __always_inline struct scratch *scratch_here(void)
+{
+	__u32 row = 0;
+
+	return bpf_map_lookup_elem(&scratches, &row);
+}
+
+#endif

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a frame to a flow key: what must be right in a packet that is steered, and what is the local stack's in any case.
+ *
+ * Checked: IPv4 version, header length, total length, header checksum (RFC 1812 5.2.2); IPv6 version and payload length (RFC 8200 3);
+ * that the transport header is there as far as it is read. Left to end points: transport checksums and lengths.
+ * The local stack's: ARP, multicast and limited broadcast, IPv6 link-local, ND and MLD, frames to a foreign MAC (the stack ignores those).
+ * A packet whose TTL ends here goes to the stack as well: its forward path answers with time exceeded and cannot forward it.
+ * Marked odd, for the local stack or dropped: fragments, IPv6 extension headers beyond hop-by-hop, destination options and routing.
+ * ICMP errors get the key of the flow that they quote, in the direction against the quoted packet's (RFC 5508 and conntrack do so).
+ */
+#ifndef DETOUR_PARSE_H
+#define DETOUR_PARSE_H
+
+#include "packet.h"
+#include "count.h"
+
+enum parse_limit {
+	IP6_EXTENSIONS = 4, /* headers walked */
+	IP6_EXTENSION_BYTES = 256,
+	IP4_MORE_OR_OFFSET = 0x3fff,
+	ND_HOP_LIMIT = 255, /* RFC 4861 7.1 */
+};
+
+enum icmp4_type { ICMP4_ECHO_REPLY = 0, ICMP4_UNREACHABLE = 3, ICMP4_QUENCH = 4, ICMP4_ECHO = 8, ICMP4_EXCEEDED = 11, ICMP4_PARAMETER = 12 };
+enum icmp6_type { ICMP6_ERROR_LAST = 4, ICMP6_ECHO = 128, ICMP6_ECHO_REPLY = 129, ICMP6_MLD_FIRST = 130, ICMP6_MLD_LAST = 132,
+		  ICMP6_ND_FIRST = 133, ICMP6_ND_LAST = 137, ICMP6_MLD2 = 143 };
+
+static __always_inline void key_set4(struct packet *p, __be32 src, __be32 dst, __be16 sport, __be16 dport)
+{
+	__u32 s = bpf_ntohl(src), d = bpf_ntohl(dst);
+	int swap = s > d || (s == d && bpf_ntohs(sport) > bpf_ntohs(dport));
+
+	p->norm = swap;
+	key_put4(p->key.a, swap ? dst : src);
+	key_put4(p->key.b, swap ? src : dst);
+	p->key.aport_be = swap ? dport : sport;
+	p->key.bport_be = swap ? sport : dport;
+}
+
+static __always_inline void key_set6(struct packet *p, const struct in6_addr *src, const struct in6_addr *dst, __be16 sport, __be16 dport)
+{
+	const __u64 *s = (const __u64 *)src, *d = (const __u64 *)dst;
+	int swap;
+
+	if (s[0] != d[0])
+		swap = bpf_be64_to_cpu(s[0]) > bpf_be64_to_cpu(d[0]);
+	else if (s[1] != d[1])
+		swap = bpf_be64_to_cpu(s[1]) > bpf_be64_to_cpu(d[1]);
+	else
+		swap = bpf_ntohs(sport) > bpf_ntohs(dport);
+	p->norm = swap;
+	key_put6(p->key.a, swap ? dst : src);
+	key_put6(p->key.b, swap ? src : dst);
+	p->key.aport_be = swap ? dport : sport;
+	p->key.bport_be = swap ? sport : dport;
+}
+
+/* 0xffff when the header is intact (RFC 1071). */
+static __always_inline __u32 csum_fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+static __always_inline __u64 csum_words(const void *header)
+{
+	const __u32 *w = header;
+
+	return (__u64)w[0] + w[1] + w[2] + w[3] + w[4];
+}
+
+RARE __u32 csum_options(struct xdp_md *ctx, __u32 l3, __u32 ihl)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct iphdr *ip = data + (l3 & 0xff);
+	__u64 sum;
+	__u32 i;
+
+	if ((void *)(ip + 1) > end)
+		return 0;
+	sum = csum_words(ip);
+	for (i = 5; i < 15; i++) {
+		__u32 *word = (__u32 *)ip + i;
+
+		if (i >= ihl)
+			break;
+		if ((void *)(word + 1) > end)
+			return 0;
+		sum += *word;
+	}
+	return csum_fold(sum);
+}
+
+/* The flow of the packet that an ICMP error quotes; the error travels against it. Nothing usable quoted: the key stays. */
+RARE int parse_quoted(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	__be16 sport = 0, dport = 0;
+	__u8 *l4, proto;
+	void *quote;
+
+	if (!p)
+		return DROP_MALFORMED;
+	quote = data + (p->l4 & 0x3ff) + 8;
+	if (p->v6) {
+		struct ipv6hdr *ip = quote;
+
+		if ((void *)(ip + 1) > end || ip->version != 6)
+			return 0;
+		proto = ip->nexthdr;
+		l4 = (__u8 *)(ip + 1);
+	} else {
+		struct iphdr *ip = quote;
+
+		if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+			return 0;
+		proto = ip->protocol;
+		l4 = quote + ip->ihl * 4;
+		if (ip->frag_off & bpf_htons(0x1fff))
+			return 0;
+	}
+	if ((void *)(l4 + 8) > end)
+		return 0;
+	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP) {
+		sport = *(__be16 *)l4;
+		dport = *(__be16 *)(l4 + 2);
+	} else if (p->v6 ? proto == IPPROTO_ICMPV6 && (l4[0] == ICMP6_ECHO || l4[0] == ICMP6_ECHO_REPLY)
+			 : proto == IPPROTO_ICMP && (l4[0] == ICMP4_ECHO || l4[0] == ICMP4_ECHO_REPLY)) {
+		sport = dport = *(__be16 *)(l4 + 4);
+	}
+	if (p->v6) {
+		struct ipv6hdr *ip = quote;
+
+		key_set6(p, &ip->saddr, &ip->daddr, sport, dport);
+	} else {
+		struct iphdr *ip = quote;
+
+		key_set4(p, ip->saddr, ip->daddr, sport, dport);
+	}
+	p->key.proto = proto;
+	p->norm ^= 1;
+	p->quoted = 1;
+	return 0;
+}
+
+/* The key of the packet itself, ports 0: for an ICMP error whose quoted flow is not known here. */
+RARE int parse_unquoted(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	void *l3;
+
+	if (!p)
+		return DROP_MALFORMED;
+	l3 = data + packet_l2(p) + ETH_HLEN;
+	p->quoted = 0;
+	p->key.scope = 0;
+	if (p->v6) {
+		struct ipv6hdr *ip = l3;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		key_set6(p, &ip->saddr, &ip->daddr, 0, 0);
+		p->key.proto = IPPROTO_ICMPV6;
+	} else {
+		struct iphdr *ip = l3;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		key_set4(p, ip->saddr, ip->daddr, 0, 0);
+		p->key.proto = IPPROTO_ICMP;
+	}
+	return 0;
+}
+
+/* Ports at p->l4, as the key has them; bytes is what the IP header leaves for the transport. */
+static __always_inline int parse_transport(struct xdp_md *ctx, struct packet *p, __u32 proto, __s32 bytes, __be16 *sport, __be16 *dport)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	__u8 *l4 = data + (p->l4 & 0x3ff);
+
+	if (proto == IPPROTO_TCP) {
+		if (bytes < 20 || (void *)(l4 + 20) > end)
+			return DROP_MALFORMED;
+		p->tcp_flags = l4[13];
+		*sport = *(__be16 *)l4;
+		*dport = *(__be16 *)(l4 + 2);
+	} else if (proto == IPPROTO_UDP) {
+		if (bytes < 8 || (void *)(l4 + 8) > end)
+			return DROP_MALFORMED;
+		*sport = *(__be16 *)l4;
+		*dport = *(__be16 *)(l4 + 2);
+	} else if (proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+		__u8 type;
+
+		if (bytes < 8 || (void *)(l4 + 8) > end)
+			return DROP_MALFORMED;
+		type = l4[0];
+		if (p->v6 ? type == ICMP6_ECHO || type == ICMP6_ECHO_REPLY : type == ICMP4_ECHO || type == ICMP4_ECHO_REPLY)
+			*sport = *dport = *(__be16 *)(l4 + 4);
+		else if (p->v6 ? type >= 1 && type <= ICMP6_ERROR_LAST
+			       : type == ICMP4_UNREACHABLE || type == ICMP4_QUENCH || type == ICMP4_EXCEEDED || type == ICMP4_PARAMETER)
+			p->quoted = 1;
+		else if (p->v6 && ((type >= ICMP6_MLD_FIRST && type <= ICMP6_ND_LAST) || type == ICMP6_MLD2))
+			return PACKET_PASS;
+	}
+	return 0;
+}
+
+static __always_inline int ttl_expired(const struct packet *p, __u8 ttl)
+{
+	if (ttl > 1 || p->node)
+		return 0;
+	count_stat(STAT_TTL_EXPIRED);
+	return PACKET_PASS;
+}
+
+static __always_inline int parse_ip4(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct iphdr *ip = data + packet_l2(p) + ETH_HLEN;
+	__be16 sport = 0, dport = 0;
+	__u32 ihl, first;
+	int why;
+
+	if ((void *)(ip + 1) > end)
+		return DROP_MALFORMED;
+	ihl = ip->ihl;
+	p->ip_len = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || ihl < 5 || p->ip_len < ihl * 4 || p->ip_len + ETH_HLEN > p->frame)
+		return DROP_MALFORMED;
+	if ((ihl == 5 ? csum_fold(csum_words(ip)) : csum_options(ctx, p->l2 + ETH_HLEN, ihl)) != 0xffff)
+		return DROP_MALFORMED;
+	first = bpf_ntohl(ip->daddr) >> 28;
+	if (first == 14 || ip->daddr == 0xffffffff)
+		return PACKET_PASS;
+	if ((why = ttl_expired(p, ip->ttl)))
+		return why;
+	p->key.proto = ip->protocol;
+	p->l4 = p->l2 + ETH_HLEN + ihl * 4;
+	if (ip->frag_off & bpf_htons(IP4_MORE_OR_OFFSET))
+		p->odd = DROP_FRAGMENT;
+	else if ((why = parse_transport(ctx, p, ip->protocol, p->ip_len - ihl * 4, &sport, &dport)))
+		return why;
+	key_set4(p, ip->saddr, ip->daddr, sport, dport);
+	return p->quoted ? parse_quoted(ctx, p) : 0;
+}
+
+/* Walks extension headers from p->l4 on; the upper layer's number, with p->l4 at its header, or p->odd set. */
+RARE int parse_extensions(struct xdp_md *ctx, struct packet *p, __u32 next)
+{
+	__u32 at, start, i;
+
+	if (!p)
+		return next;
+	at = start = p->l4;
+	for (i = 0; i <= IP6_EXTENSIONS; i++) {
+		void *data = packet_data(ctx), *end = packet_data_end(ctx);
+		__u8 *header = data + (at & 0x3ff);
+
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			break;
+		case IPPROTO_FRAGMENT:
+			p->odd = DROP_FRAGMENT;
+			return next;
+		case IPPROTO_AH:
+		case IPPROTO_NONE:
+		case IPPROTO_MH:
+			p->odd = DROP_UNSUPPORTED;
+			return next;
+		default:
+			p->l4 = at;
+			return next;
+		}
+		if (i == IP6_EXTENSIONS || at - start > IP6_EXTENSION_BYTES)
+			break;
+		if ((void *)(header + 8) > end) {
+			p->odd = DROP_MALFORMED;
+			return next;
+		}
+		next = header[0];
+		at += (header[1] + 1) * 8;
+		if (at - start > IP6_EXTENSION_BYTES)
+			break;
+	}
+	p->odd = DROP_UNSUPPORTED;
+	return next;
+}
+
+static __always_inline int parse_ip6(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct ipv6hdr *ip = data + packet_l2(p) + ETH_HLEN;
+	__be16 sport = 0, dport = 0;
+	__u32 next;
+	int why;
+
+	if ((void *)(ip + 1) > end)
+		return DROP_MALFORMED;
+	p->ip_len = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	if (ip->version != 6 || p->ip_len + ETH_HLEN > p->frame)
+		return DROP_MALFORMED;
+	p->v6 = 1;
+	if (ip->daddr.in6_u.u6_addr8[0] == 0xff || (ip->daddr.in6_u.u6_addr16[0] & bpf_htons(0xffc0)) == bpf_htons(0xfe80))
+		return PACKET_PASS;
+	if ((why = ttl_expired(p, ip->hop_limit)))
+		return why;
+	p->l4 = p->l2 + ETH_HLEN + sizeof(*ip);
+	next = ip->nexthdr;
+	if (next != IPPROTO_TCP && next != IPPROTO_UDP && next != IPPROTO_ICMPV6)
+		next = parse_extensions(ctx, p, next);
+	if (p->odd == DROP_MALFORMED)
+		return DROP_MALFORMED;
+	if (!p->odd && (why = parse_transport(ctx, p, next, p->ip_len + p->l2 + ETH_HLEN - p->l4, &sport, &dport)))
+		return why == PACKET_PASS && ip->hop_limit != ND_HOP_LIMIT ? DROP_MALFORMED : why;
+	p->key.proto = next;
+	key_set6(p, &ip->saddr, &ip->daddr, sport, dport);
+	return p->quoted ? parse_quoted(ctx, p) : 0;
+}
+
+/* A frame to another machine's address is none of ours to route: a switch floods, a bridge's members see all. */
+static __always_inline int parse_mac(const struct port *row, const struct ethhdr *eth)
+{
+	const __u8 *mine;
+
+	if (!row)
+		return 0;
+	mine = row->mac;
+	if (*(__u32 *)mine == *(__u32 *)eth->h_dest && *(__u16 *)(mine + 4) == *(__u16 *)(eth->h_dest + 4))
+		return 0;
+	return *(__u32 *)mine || *(__u16 *)(mine + 4) ? PACKET_PASS : 0;
+}
+
+/* row: the port whose device it came in by, if that is where it counts; NULL behind a tunnel or inject header */
+static __always_inline int packet_parse(struct xdp_md *ctx, struct packet *p, const struct port *row)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct ethhdr *eth = data + packet_l2(p);
+	int why;
+
+	if ((void *)(eth + 1) > end)
+		return DROP_MALFORMED;
+	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		why = parse_mac(row, eth);
+		return why ? why : parse_ip4(ctx, p);
+	case bpf_htons(ETH_P_IPV6):
+		why = parse_mac(row, eth);
+		return why ? why : parse_ip6(ctx, p);
+	case bpf_htons(ETH_P_ARP):
+		return PACKET_PASS;
+	default:
+		return p->tunnelled ? PACKET_PASS : DROP_UNSUPPORTED;
+	}
+}
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The last step: out of the VRF by its own Linux routing table, as the kernel would forward it.
+ *
+ * The answer of the table is kept in the flow record per direction and holds while control.route_gen does not move. A reader takes a
+ * copy and looks at the generation again, so that it never sends with half of another CPU's answer. The TTL goes down here and nowhere
+ * else: once for a whole trip, however many nodes lie on it (they count for themselves where they route).
+ */
+#ifndef DETOUR_ROUTE_H
+#define DETOUR_ROUTE_H
+
+#include "maps.h"
+#include "packet.h"
+#include "count.h"
+#include "punt.h"
+#include "encap.h"
+
+/* Of kernel 6.6: read the table given in tbid, whatever the rules say. Named here because older headers lack it. */
+enum fib_flag { FIB_DIRECT = 1 << 0, FIB_TBID = 1 << 3 };
+enum fib_family { FIB_IP4 = 2 /* AF_INET */, FIB_IP6 = 10 /* AF_INET6 */ };
+
+
+/* Asks the routing table; 0 with *out, or why the packet ends here. */
+RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f, struct nexthop *out)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct bpf_fib_lookup fib = {};
+	struct egress_key key;
+	__u32 gen, *row;
+	void *l3;
+	long rc;
+
+	if (!p || !c || !out)
+		return DROP_NO_TABLE;
+	gen = ACCESS_ONCE(c->route_gen);
+	l3 = data + packet_l2(p) + ETH_HLEN;
+	key.bank = p->bank;
+	count_stat(STAT_FIB_LOOKUP);
+	fib.ifindex = ctx->ingress_ifindex;
+	fib.l4_protocol = p->key.proto;
+	if (p->v6) {
+		struct ipv6hdr *ip = l3;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		fib.family = FIB_IP6;
+		fib.flowinfo = *(__be32 *)ip & bpf_htonl(0x0fffffff);
+		__builtin_memcpy(fib.ipv6_src, &ip->saddr, 16);
+		__builtin_memcpy(fib.ipv6_dst, &ip->daddr, 16);
+	} else {
+		struct iphdr *ip = l3;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		fib.family = FIB_IP4;
+		fib.tos = ip->tos;
+		fib.ipv4_src = ip->saddr;
+		fib.ipv4_dst = ip->daddr;
+	}
+	__builtin_memcpy(&fib.h_vlan_proto, &p->table, sizeof(p->table)); /* tbid shares this place (kernel 6.6) */
+	rc = bpf_fib_lookup(ctx, &fib, sizeof(fib), FIB_DIRECT | FIB_TBID);
+	if (rc != BPF_FIB_LKUP_RET_SUCCESS && rc != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return DROP_NO_ROUTE;
+	__builtin_memset(out, 0, sizeof(*out));
+	out->ifindex = key.ifindex = fib.ifindex;
+	row = bpf_map_lookup_elem(&egress, &key);
+	if (row) {
+		out->hop = *row;
+	} else {
+		if (rc == BPF_FIB_LKUP_RET_NO_NEIGH)
+			return punt_neighbour(ctx, p, c, &fib);
+		__builtin_memcpy(out->dmac, fib.dmac, 6);
+		__builtin_memcpy(out->smac, fib.smac, 6);
+		out->mtu = fib.tot_len; /* mtu_result shares this place */
+	}
+	if (f && gen) {
+		struct nexthop *kept = &f->out[p->dir & 1];
+
+		ACCESS_ONCE(kept->gen) = 0;
+		barrier();
+		kept->ifindex = out->ifindex;
+		__builtin_memcpy(kept->dmac, out->dmac, 12);
+		kept->mtu = out->mtu;
+		kept->hop = out->hop;
+		barrier();
+		ACCESS_ONCE(kept->gen) = gen;
+	}
+	return 0;
+}
+
+static __always_inline int ttl_decrement(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	void *l3 = data + packet_l2(p) + ETH_HLEN;
+
+	if (p->v6) {
+		struct ipv6hdr *ip = l3;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		if (ip->hop_limit <= 1)
+			return DROP_TTL;
+		ip->hop_limit--;
+	} else {
+		struct iphdr *ip = l3;
+		__u32 check;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_MALFORMED;
+		if (ip->ttl <= 1)
+			return DROP_TTL;
+		check = ip->check;
+		check += bpf_htons(0x0100); /* RFC 1624 */
+		ip->check = check + (check >= 0xffff);
+		ip->ttl--;
+	}
+	return 0;
+}
+
+/* f may be NULL: then the routing table is asked for every packet. */
+static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f)
+{
+	struct nexthop to = {};
+	void *data, *end;
+	__u16 *mac;
+	int why;
+
+	if (f) {
+		struct nexthop *kept = &f->out[p->dir & 1];
+
+		to.gen = ACCESS_ONCE(kept->gen);
+		barrier();
+		to.ifindex = kept->ifindex;
+		__builtin_memcpy(to.dmac, kept->dmac, 12);
+		to.mtu = kept->mtu;
+		to.hop = kept->hop;
+		barrier();
+		if (ACCESS_ONCE(kept->gen) != to.gen || to.gen != c->route_gen)
+			to.gen = 0;
+	}
+	if (!to.gen && (why = route_resolve(ctx, p, c, f, &to)))
+		return why;
+	if (to.mtu && p->frame - ETH_HLEN > to.mtu)
+		return DROP_TOO_BIG;
+	if ((why = ttl_decrement(ctx, p)))
+		return why == DROP_TTL && p->tunnelled ? PACKET_PASS : why;
+	if (to.hop)
+		return hop_send(ctx, p, to.hop, f ? f->entropy : ENTROPY_BASE);
+	if (p->l2 && bpf_xdp_adjust_head(ctx, p->l2))
+		return DROP_ADJUST;
+	data = packet_data(ctx), end = packet_data_end(ctx);
+	if (data + ETH_HLEN > end)
+		return DROP_ADJUST;
+	mac = data;
+	__builtin_memcpy(mac, to.dmac, 12);
+	p->out = to.ifindex;
+	return PACKET_FORWARD;
+}
+
+#endif
