@@ -149,7 +149,7 @@ function fieldName(field) {
 }
 
 const arrayType = (field) =>
-  (field.bits === 64 ? 'Big' : '') + (field.signed ? 'Int' : 'Uint') + `${field.bits}Array`;
+  `${field.bits === 64 ? 'Big' : ''}${field.signed ? 'Int' : 'Uint'}${field.bits}Array`;
 
 function tsType(field) {
   if (field.kind === 'array') return arrayType(field);
