@@ -4,31 +4,15 @@ import { type PortRange, type PrefixRow, RuleAction, RuleRow } from '@detour/con
 import { type Prefix, parseAddress, parsePrefix } from '@detour/core';
 import { type Intent, type ResolvedSide, type Revision, type Rule, resolveSide } from '@detour/intent';
 
-/** A gateway's rules, in the intent's order, and a sentence for each rule that leads nowhere. */
-export interface RuleTable {
-  readonly rows: readonly RuleRow[];
-  /** Rules whose chain does not exist, by name: each is an alarm. */
-  readonly unresolved: readonly { readonly rule: string; readonly chain: string }[];
-}
-
 /**
  * The rules that can match a packet of `gateway` (the name of a gateway or host).
  *
  * A rule is left out where it cannot match: it is applied to ports of other gateways only, or one of its sides names groups that hold
  * no address. Prefixes, protocols and ranges are sorted, so that equal intents give equal bytes.
  */
-export function buildRuleTable(revision: Revision, gateway: string): RuleTable {
+export function buildRuleRows(revision: Revision, gateway: string): RuleRow[] {
   const chains = new Set(revision.intent.chains.map((chain) => chain.name));
-  const rows: RuleRow[] = [];
-  const unresolved: { rule: string; chain: string }[] = [];
-  for (const rule of revision.intent.rules) {
-    const row = buildRow(rule, { revision, gateway, chains });
-    if (row === null) continue;
-    rows.push(row);
-    if (rule.action.kind === 'chain' && row.action === RuleAction.UNRESOLVED)
-      unresolved.push({ rule: rule.name, chain: rule.action.chain });
-  }
-  return { rows, unresolved };
+  return revision.intent.rules.flatMap((rule) => buildRow(rule, { revision, gateway, chains }) ?? []);
 }
 
 interface Surroundings {
