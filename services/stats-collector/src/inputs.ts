@@ -62,8 +62,8 @@ export function findReport({ node, readings, nowMs, watchedSinceMs }: NodeReadin
     return lastMs === null
       ? { kind: 'waiting', note: 'no report yet', dueMs }
       : { kind: 'found', value: lastMs, note: null, dueMs };
-  const what = lastMs === null ? 'no report came' : `the last report is ${Math.round(nowMs - lastMs)} ms old`;
-  return { kind: 'stale', note: `${what} (staleAfter ${report.staleAfter} ms)`, dueMs };
+  const what = lastMs === null ? 'no report came' : 'no report came any more';
+  return { kind: 'stale', note: `${what} within staleAfter ${report.staleAfter} ms`, dueMs };
 }
 
 function declared(value: number, note: string | null): Input {
@@ -81,12 +81,8 @@ function findMeasured(attribute: Measured, from: NodeReadings): Input {
   if (source === null)
     return declared(0, `${attribute} is not measured and no source is declared: counts as 0`);
   if (inTime) return { kind: 'waiting', note: `no ${attribute} from ${source.name} yet`, dueMs };
-  const age = reading === undefined ? 'never came' : `is ${Math.round(nowMs - reading.atMs)} ms old`;
-  return {
-    kind: 'stale',
-    note: `${attribute} from ${source.name} ${age} (staleAfter ${staleAfterMs} ms)`,
-    dueMs,
-  };
+  const what = reading === undefined ? 'came' : 'came any more';
+  return { kind: 'stale', note: `no ${attribute} ${what} from ${source.name} within staleAfter ${staleAfterMs} ms`, dueMs };
 }
 
 /** The source that the document names for an attribute; null when it names none. */

@@ -6,7 +6,7 @@ import { evaluateNode } from './score.js';
 import { exampleIntent } from './testdata.js';
 
 function intentOf(nodeLines: string, formula?: string): Intent {
-  const parsed = parseIntent(exampleIntent({ nodeLines, ...(formula === undefined ? {} : { formula }) }));
+  const parsed = parseIntent(exampleIntent({ nodeLines, ...(formula === undefined ? {} : { formula }) }), 'intent.yaml');
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
   return parsed.intent;
 }
@@ -71,7 +71,7 @@ describe('evaluateNode', () => {
     });
     const late = evaluate({ lines: PROMETHEUS, readings: some, nowMs: 3001 });
     expect(late).toMatchObject({ kind: 'scored', score: 0, fresh: false, fault: { code: 'node_stale' } });
-    expect(late.why).toContain('cpu from http://127.0.0.1:1/m never came (staleAfter 3000 ms)');
+    expect(late.why).toContain('no cpu came from http://127.0.0.1:1/m within staleAfter 3000 ms');
   });
 
   it('LB-5 is 0 once an input is older than staleAfter, and names the time of that', () => {
@@ -79,7 +79,7 @@ describe('evaluateNode', () => {
     expect(evaluate({ lines: PROMETHEUS, readings, nowMs: 3000 })).toMatchObject({ score: 100, dueMs: 3000 });
     const late = evaluate({ lines: PROMETHEUS, readings, nowMs: 3001 });
     expect(late).toMatchObject({ score: 0, fresh: false });
-    expect(late.why).toBe('cpu from http://127.0.0.1:1/m is 3001 ms old (staleAfter 3000 ms)');
+    expect(late.why).toBe('no cpu came any more from http://127.0.0.1:1/m within staleAfter 3000 ms');
   });
 
   it('asks for reports where the document does, whatever they name', () => {
@@ -88,7 +88,7 @@ describe('evaluateNode', () => {
     expect(evaluate({ lines, readings: { cpu: reading(0.5, 0, 'report') } })).toMatchObject({ score: 50 });
     expect(evaluate({ lines, nowMs: 2001 })).toMatchObject({ score: 0, fresh: false });
     const old = evaluate({ lines, readings: { cpu: reading(0.5, 0, 'report') }, nowMs: 2001 });
-    expect(old.why).toContain('cpu from reports is 2001 ms old');
+    expect(old.why).toContain('no cpu came any more from reports within staleAfter 2000 ms');
   });
 
   it('forgets what a gateway measured and no document asks for, instead of calling the node stale', () => {

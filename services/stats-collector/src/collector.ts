@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+/** All nodes of the revision in force: scrapes them, takes reports, and says what each is worth. */
+import { type Clock, Fault, type Log } from '@detour/core';
+import { type Intent, parseFormula, type Scoring, type ServiceNode } from '@detour/intent';
+import { type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import { NodeWatch } from './node-watch.js';
+import type { Evaluation } from './score.js';
+import { Scraper, type ScrapeResult } from './scraper.js';
+import type { WantedScore } from './score-publisher.js';
+
+/** Believed values on their way between replicas. `ageMs`: how old they are now. */
+export interface Observation {
+  readonly node: string;
+  readonly source: 'prometheus' | 'report';
+  readonly reporter: string;
+  readonly ageMs: number;
+  readonly values: ReadonlyMap<Measured, number>;
+}
+
+export interface CollectorSpec {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly publish: (node: string, wanted: WantedScore) => void;
+  readonly raise: (code: string, node: string, text: string) => void;
+  readonly clear: (code: string, node: string) => void;
+  /** Tells other replicas what was seen here. */
+  readonly share: (seen: Observation) => void;
+  readonly onScrape: (node: string, result: ScrapeResult) => void;
+}
+
+/** One node as people ask about it. */
+export interface Explanation {
+  readonly node: string;
+  readonly formula: string;
+  readonly evaluation: Evaluation;
+  readonly lastFailure: string | null;
+}
+
+interface Watched {
+  readonly node: ServiceNode;
+  readonly scoring: Scoring;
+  readonly watch: NodeWatch;
+  readonly scraper: Scraper | null;
+  lastFailure: string | null;
+}
+
+const STALE_CODES = ['node_stale', 'score_invalid'] as const;
+
+export class Collector implements Disposable {
+  readonly #watched = new Map<string, Watched>();
+
+  constructor(private readonly spec: CollectorSpec) {}
+
+  /** Puts an intent into force: nodes that did not change are not disturbed. */
+  apply(intent: Intent): void {
+    const names = new Set(intent.nodes.map(({ name }) => name));
+    for (const [name, held] of this.#watched) {
+      if (names.has(name)) continue;
+      this.#drop(held);
+      this.#watched.delete(name);
+      for (const code of [...STALE_CODES, 'attribute_refused']) this.spec.clear(code, name);
+    }
+    for (const node of intent.nodes) {
+      const scoring = scoringOf(intent, node);
+      const held = this.#watched.get(node.name);
+      if (held !== undefined && same(held.node, node) && same(held.scoring, scoring)) continue;
+      this.#watch(node, scoring, held);
+    }
+  }
+
+  /** A report over the wire. Answers what was refused, by name. @throws Fault `not_found` for a node that is not declared. */
+  takeReport(report: { node: string; reporter: string; atMs: number; attributes: Iterable<[string, number]> }): string[] {
+    const { clock } = this.spec;
+    const { node, reporter } = report;
+    if (!this.#watched.has(node))
+      throw new Fault('not_found', `node "${node.slice(0, 64)}" is not in the intent: report on one of ${this.#names()}`);
+    const nowMs = clock.nowMs();
+    const late = report.atMs === 0 ? null : refuseTimestamp(report.atMs, nowMs);
+    const { values, refused } = late === null ? siftAttributes(report.attributes) : { values: new Map(), refused: [late] };
+    this.#tellRefused(node, refused);
+    if (values.size === 0) return [...refused];
+    const ageMs = report.atMs === 0 ? 0 : Math.max(0, nowMs - report.atMs);
+    const seen: Observation = { node, source: 'report', reporter: reporter.slice(0, 64), ageMs, values };
+    this.take(seen);
+    this.spec.share(seen);
+    return [...refused];
+  }
+
+  /** Takes what was seen, here or by another replica. */
+  take(seen: Observation): void {
+    this.#watched.get(seen.node)?.watch.take(seen.values, seen);
+  }
+
+  /** What each node is worth and why, by name. */
+  explain(): Explanation[] {
+    return [...this.#watched.values()]
+      .map(({ node, scoring, watch, lastFailure }) => ({
+        node: node.name,
+        formula: scoring.formula,
+        evaluation: watch.evaluation,
+        lastFailure,
+      }))
+      .sort((x, y) => (x.node < y.node ? -1 : 1));
+  }
+
+  [Symbol.dispose](): void {
+    for (const held of this.#watched.values()) this.#drop(held);
+    this.#watched.clear();
+  }
+
+  #watch(node: ServiceNode, scoring: Scoring, before: Watched | undefined): void {
+    const { clock } = this.spec;
+    const { prometheus } = node.attributes;
+    const parsed = parseFormula(scoring.formula);
+    if (!parsed.ok) {
+      this.spec.log.error({ node: node.name, formula: scoring.formula }, `the formula ${parsed.message}`);
+      return;
+    }
+    const keepScraper = before !== undefined && same(before.node.attributes, node.attributes);
+    if (before !== undefined) this.#drop(before, { keepScraper });
+    const watch = new NodeWatch(
+      {
+        node,
+        formula: parsed.formula,
+        clock,
+        onEvaluation: (evaluation) => this.#evaluated(node.name, scoring, evaluation),
+      },
+      before?.watch,
+    );
+    const lastFailure = keepScraper ? before.lastFailure : null;
+    const scraper = keepScraper
+      ? before.scraper
+      : prometheus === undefined
+        ? null
+        : new Scraper({
+            url: prometheus.url,
+            everyMs: prometheus.every,
+            clock,
+            onResult: (result) => this.#scraped(node.name, prometheus.url, result),
+          });
+    this.#watched.set(node.name, { node, scoring, watch, scraper, lastFailure });
+  }
+
+  #drop(held: Watched, { keepScraper = false } = {}): void {
+    held.watch[Symbol.dispose]();
+    if (!keepScraper) held.scraper?.[Symbol.dispose]();
+  }
+
+  #scraped(node: string, url: string, result: ScrapeResult): void {
+    const held = this.#watched.get(node);
+    if (held === undefined) return;
+    this.spec.onScrape(node, result);
+    const failure = result.failure?.detail ?? null;
+    if (failure !== null && held.lastFailure === null) this.spec.log.warn({ node }, `scrape failed: ${failure}`);
+    if (failure === null && held.lastFailure !== null) this.spec.log.info({ node }, `${url} answers again`);
+    held.lastFailure = failure;
+    if (failure !== null) return;
+    this.#tellRefused(node, result.refused);
+    if (result.values.size === 0) return;
+    const seen: Observation = { node, source: 'prometheus', reporter: url, ageMs: 0, values: result.values };
+    this.take(seen);
+    this.spec.share(seen);
+  }
+
+  #tellRefused(node: string, refused: readonly string[]): void {
+    if (refused.length > 0) this.spec.raise('attribute_refused', node, `${node}: ${refused.join('; ')}`);
+    else this.spec.clear('attribute_refused', node);
+  }
+
+  #evaluated(node: string, scoring: Scoring, evaluation: Evaluation): void {
+    if (evaluation.kind === 'pending') return;
+    const { score, fresh, fault, why } = evaluation;
+    for (const code of STALE_CODES) if (fault?.code !== code) this.spec.clear(code, node);
+    const failure = this.#watched.get(node)?.lastFailure ?? null;
+    const text = failure === null ? (fault?.text ?? '') : `${fault?.text ?? ''}; the last scrape: ${failure}`;
+    if (fault !== null) this.spec.raise(fault.code, node, `${node} gets no new flows: ${text}`);
+    this.spec.publish(node, { score, fresh, why, hysteresis: scoring.hysteresis });
+  }
+
+  #names(): string {
+    const names = [...this.#watched.keys()].sort();
+    return names.length > 10 ? `${names.slice(0, 10).join(', ')} …` : names.join(', ');
+  }
+}
+
+/** The policy by which a node's service is scored; an intent always has a `default`. */
+function scoringOf(intent: Intent, node: ServiceNode): Scoring {
+  const name = intent.services.find((service) => service.name === node.service)?.scoring ?? 'default';
+  const scoring = intent.scoring[name] ?? intent.scoring.default;
+  if (scoring === undefined) throw new Fault('internal', `the intent has no scoring policy "${name}"`);
+  return scoring;
+}
+
+function same(x: unknown, y: unknown): boolean {
+  return JSON.stringify(x) === JSON.stringify(y);
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Publishes scores to the state bucket by compare-and-swap: read what is published, compare, write at its revision, on conflict read
+ * again. Any number of replicas may do this side by side: the published score is the only memory.
+ */
+import type { State, StateEntry, StateMirror } from '@detour/bus';
+import { type ScoreValue, stateKey } from '@detour/contracts';
+import { type Clock, describeError, Fault, type Log } from '@detour/core';
+import { reasonToPublish } from './hysteresis.js';
+
+/** What one node's score should be, as evaluated here. */
+export interface WantedScore {
+  readonly score: number;
+  readonly fresh: boolean;
+  readonly why: string;
+  /** Share of the published score by which a new one must differ. */
+  readonly hysteresis: number;
+}
+
+export interface ScorePublisherSpec {
+  readonly state: State;
+  readonly mirror: StateMirror;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly onWrite: (outcome: 'published' | 'conflict' | 'failed') => void;
+}
+
+const RETRY_MS = 250;
+const PREFIX = stateKey.score('');
+
+/** null when the value is no ScoreValue. */
+export function readScore(value: unknown): ScoreValue | null {
+  if (typeof value !== 'object' || value === null) return null;
+  const { score, fresh, why, atMs } = value as Record<string, unknown>;
+  if (typeof score !== 'number' || !Number.isFinite(score) || score < 0) return null;
+  if (typeof fresh !== 'boolean' || typeof why !== 'string' || typeof atMs !== 'number') return null;
+  return { score, fresh, why, atMs };
+}
+
+export class ScorePublisher implements AsyncDisposable {
+  readonly #wanted = new Map<string, WantedScore>();
+  readonly #busy = new Map<string, Promise<void>>();
+  readonly #retries = new Map<string, () => void>();
+  readonly #off: () => void;
+  #ended = false;
+
+  constructor(private readonly spec: ScorePublisherSpec) {
+    this.#off = spec.mirror.onChange((batch) => {
+      if (batch.epochChanged) for (const node of this.#wanted.keys()) this.#kick(node);
+      for (const { key } of batch.changes) if (key.startsWith(PREFIX)) this.#kick(key.slice(PREFIX.length));
+    });
+  }
+
+  /** What is published for a node, as last seen. */
+  published(node: string): ScoreValue | null {
+    return readScore(this.spec.mirror.get(stateKey.score(node))?.value);
+  }
+
+  /** Says what a node's score should be; publishes it if it differs enough from what is published. */
+  want(node: string, wanted: WantedScore): void {
+    this.#wanted.set(node, wanted);
+    this.#kick(node);
+  }
+
+  /** Forgets nodes that are no longer declared, and deletes their scores. */
+  keepOnly(nodes: ReadonlySet<string>): void {
+    for (const node of this.#wanted.keys()) if (!nodes.has(node)) this.#wanted.delete(node);
+    for (const key of this.spec.mirror.keys(PREFIX)) {
+      if (nodes.has(key.slice(PREFIX.length))) continue;
+      this.spec.state.delete(key).catch((error: unknown) => {
+        this.spec.log.debug({ key, error: describeError(error) }, 'the score of a removed node is not deleted yet');
+      });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended = true;
+    this.#off();
+    for (const cancel of this.#retries.values()) cancel();
+    await Promise.all(this.#busy.values());
+  }
+
+  #kick(node: string): void {
+    if (this.#ended || this.#busy.has(node) || !this.#wanted.has(node)) return;
+    this.#retries.get(node)?.();
+    this.#retries.delete(node);
+    const run = this.#run(node).then((again) => {
+      this.#busy.delete(node);
+      if (again && !this.#ended)
+        this.#retries.set(
+          node,
+          this.spec.clock.after(RETRY_MS, () => this.#kick(node)),
+        );
+    });
+    this.#busy.set(node, run);
+  }
+
+  /** Writes until what is published is near enough to what is wanted; true when it could not and is to be tried again. */
+  async #run(node: string): Promise<boolean> {
+    const { state, mirror, clock, log, onWrite } = this.spec;
+    const key = stateKey.score(node);
+    if (mirror.epoch === '') return true;
+    let entry: StateEntry | null = mirror.get(key);
+    try {
+      for (;;) {
+        const wanted = this.#wanted.get(node);
+        if (wanted === undefined || this.#ended) return false;
+        const { score, fresh, why, hysteresis } = wanted;
+        const published = readScore(entry?.value);
+        const reason = reasonToPublish(published, wanted, hysteresis);
+        if (reason === null) return false;
+        try {
+          const value: ScoreValue = { score, fresh, why, atMs: clock.nowMs() };
+          const revision = await state.cas(key, value, entry?.revision ?? 0n);
+          entry = { key, value, revision };
+          onWrite('published');
+          log.info({ node, score, fresh, before: published?.score ?? null, reason }, `score of ${node}: ${reason}`);
+        } catch (error) {
+          if (!(error instanceof Fault) || error.code !== 'conflict') throw error;
+          onWrite('conflict');
+          entry = await state.get(key);
+        }
+      }
+    } catch (error) {
+      onWrite('failed');
+      log.debug({ node, error: describeError(error) }, 'the score is not published yet');
+      return true;
+    }
+  }
+}
