@@ -3,6 +3,13 @@
 export { type ActiveAlarm, AlarmBook, type AlarmBookSpec, type AlarmEvent } from './alarms.js';
 export { type Bus, type BusSpec, connectBus } from './connection.js';
 export {
+  type DecodedIntent,
+  type FollowedIntent,
+  type FollowIntentSpec,
+  followIntent,
+  readIntentHead,
+} from './follow-intent.js';
+export {
   type InstanceWatch,
   type InstanceWatchSpec,
   type LiveInstance,

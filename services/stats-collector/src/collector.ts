@@ -5,8 +5,8 @@ import { type Intent, parseFormula, type Scoring, type ServiceNode } from '@deto
 import { type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
 import { NodeWatch } from './node-watch.js';
 import type { Evaluation } from './score.js';
-import { Scraper, type ScrapeResult } from './scraper.js';
 import type { WantedScore } from './score-publisher.js';
+import { type ScrapeResult, Scraper } from './scraper.js';
 
 /** Believed values on their way between replicas. `ageMs`: how old they are now. */
 export interface Observation {
@@ -69,14 +69,23 @@ export class Collector implements Disposable {
   }
 
   /** A report over the wire. Answers what was refused, by name. @throws Fault `not_found` for a node that is not declared. */
-  takeReport(report: { node: string; reporter: string; atMs: number; attributes: Iterable<[string, number]> }): string[] {
+  takeReport(report: {
+    node: string;
+    reporter: string;
+    atMs: number;
+    attributes: Iterable<[string, number]>;
+  }): string[] {
     const { clock } = this.spec;
     const { node, reporter } = report;
     if (!this.#watched.has(node))
-      throw new Fault('not_found', `node "${node.slice(0, 64)}" is not in the intent: report on one of ${this.#names()}`);
+      throw new Fault(
+        'not_found',
+        `node "${node.slice(0, 64)}" is not in the intent: report on one of ${this.#names()}`,
+      );
     const nowMs = clock.nowMs();
     const late = report.atMs === 0 ? null : refuseTimestamp(report.atMs, nowMs);
-    const { values, refused } = late === null ? siftAttributes(report.attributes) : { values: new Map(), refused: [late] };
+    const { values, refused } =
+      late === null ? siftAttributes(report.attributes) : { values: new Map(), refused: [late] };
     this.#tellRefused(node, refused);
     if (values.size === 0) return [...refused];
     const ageMs = report.atMs === 0 ? 0 : Math.max(0, nowMs - report.atMs);
@@ -151,7 +160,8 @@ export class Collector implements Disposable {
     if (held === undefined) return;
     this.spec.onScrape(node, result);
     const failure = result.failure?.detail ?? null;
-    if (failure !== null && held.lastFailure === null) this.spec.log.warn({ node }, `scrape failed: ${failure}`);
+    if (failure !== null && held.lastFailure === null)
+      this.spec.log.warn({ node }, `scrape failed: ${failure}`);
     if (failure === null && held.lastFailure !== null) this.spec.log.info({ node }, `${url} answers again`);
     held.lastFailure = failure;
     if (failure !== null) return;

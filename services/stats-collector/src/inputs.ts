@@ -82,7 +82,11 @@ function findMeasured(attribute: Measured, from: NodeReadings): Input {
     return declared(0, `${attribute} is not measured and no source is declared: counts as 0`);
   if (inTime) return { kind: 'waiting', note: `no ${attribute} from ${source.name} yet`, dueMs };
   const what = reading === undefined ? 'came' : 'came any more';
-  return { kind: 'stale', note: `no ${attribute} ${what} from ${source.name} within staleAfter ${staleAfterMs} ms`, dueMs };
+  return {
+    kind: 'stale',
+    note: `no ${attribute} ${what} from ${source.name} within staleAfter ${staleAfterMs} ms`,
+    dueMs,
+  };
 }
 
 /** The source that the document names for an attribute; null when it names none. */

@@ -68,7 +68,10 @@ export class ScorePublisher implements AsyncDisposable {
     for (const key of this.spec.mirror.keys(PREFIX)) {
       if (nodes.has(key.slice(PREFIX.length))) continue;
       this.spec.state.delete(key).catch((error: unknown) => {
-        this.spec.log.debug({ key, error: describeError(error) }, 'the score of a removed node is not deleted yet');
+        this.spec.log.debug(
+          { key, error: describeError(error) },
+          'the score of a removed node is not deleted yet',
+        );
       });
     }
   }
@@ -114,7 +117,10 @@ export class ScorePublisher implements AsyncDisposable {
           const revision = await state.cas(key, value, entry?.revision ?? 0n);
           entry = { key, value, revision };
           onWrite('published');
-          log.info({ node, score, fresh, before: published?.score ?? null, reason }, `score of ${node}: ${reason}`);
+          log.info(
+            { node, score, fresh, before: published?.score ?? null, reason },
+            `score of ${node}: ${reason}`,
+          );
         } catch (error) {
           if (!(error instanceof Fault) || error.code !== 'conflict') throw error;
           onWrite('conflict');

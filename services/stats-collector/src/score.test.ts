@@ -6,7 +6,10 @@ import { evaluateNode } from './score.js';
 import { exampleIntent } from './testdata.js';
 
 function intentOf(nodeLines: string, formula?: string): Intent {
-  const parsed = parseIntent(exampleIntent({ nodeLines, ...(formula === undefined ? {} : { formula }) }), 'intent.yaml');
+  const parsed = parseIntent(
+    exampleIntent({ nodeLines, ...(formula === undefined ? {} : { formula }) }),
+    'intent.yaml',
+  );
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
   return parsed.intent;
 }
