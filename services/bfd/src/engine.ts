@@ -66,7 +66,8 @@ export class BfdEngine {
     netns: string | null = null,
   ): Promise<BfdEngine> {
     const workerData: WorkerSetup = { netns };
-    const worker = new Worker(workerUrl, { workerData });
+    // No flags of the parent: a module condition given there would change which files the thread loads.
+    const worker = new Worker(workerUrl, { workerData, execArgv: [] });
     const started = await new Promise<LoopReport>((resolve, reject) => {
       worker.once('message', resolve);
       worker.once('error', reject);

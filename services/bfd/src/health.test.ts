@@ -12,7 +12,7 @@ const expired: Session = { ...down, diag: bfdDiag.controlDetectionTimeExpired };
 const echoDown = newEcho({ everyUs: 50_000, multiplier: 3 }, 2);
 const echoUp: Echo = { ...echoDown, state: 'up' };
 const echoLost: Echo = { ...echoDown, diag: bfdDiag.echoFunctionFailed };
-const plain: Evidence = { control: up, echo: null, obstacle: null, young: false };
+const plain: Evidence = { control: up, echo: null, obstacle: null, grace: null };
 
 describe('judgeHealth', () => {
   it.each<[string, Partial<Evidence>, string, string]>([
@@ -27,14 +27,20 @@ describe('judgeHealth', () => {
     ['echo not back yet', { echo: echoDown }, 'down', 'no echo has returned yet'],
     [
       'echo not back yet, just started',
-      { echo: echoDown, young: true },
+      { echo: echoDown, grace: 'unknown' },
       'unknown',
-      'first handshake under way',
+      'handshake under way',
     ],
     ['peer silent, echo up', { control: expired, echo: echoUp }, 'down', 'control detection time expired'],
     ['never answered', { control: down }, 'down', 'peer has not answered'],
-    ['just started', { control: down, young: true }, 'unknown', 'first handshake under way'],
-    ['no device, however young', { control: down, obstacle: 'no vti-a', young: true }, 'down', 'no vti-a'],
+    ['just started', { control: down, grace: 'unknown' }, 'unknown', 'handshake under way'],
+    ['AdminDown just lifted', { control: expired, grace: 'admin-down' }, 'admin-down', 'handshake under way'],
+    [
+      'no device, however young',
+      { control: down, obstacle: 'no vti-a', grace: 'unknown' },
+      'down',
+      'no vti-a',
+    ],
     ['peer admin-down', { control: peerAdmin }, 'admin-down', 'peer says admin-down'],
     [
       'peer admin-down and not forwarding',

@@ -19,8 +19,11 @@ export interface Evidence {
   readonly echo: Echo | null;
   /** Why no packet can be sent: device or address missing; null when they can. */
   readonly obstacle: string | null;
-  /** True until the first handshake had its time: nothing was expected yet, so nothing failed. */
-  readonly young: boolean;
+  /**
+   * While a handshake has its time nothing was expected yet, so nothing failed: `unknown` after the start, `admin-down` after
+   * AdminDown was lifted on either side; null otherwise.
+   */
+  readonly grace: 'unknown' | 'admin-down' | null;
 }
 
 const diagWords: Readonly<Record<number, string>> = {
@@ -42,7 +45,7 @@ export function describeDiag(diag: number): string {
 
 /** One line a rule; the first that applies decides. */
 export function judgeHealth(evidence: Evidence): Health {
-  const { control, echo, obstacle, young } = evidence;
+  const { control, echo, obstacle, grace } = evidence;
   if (control.state === 'admin-down') return { state: 'admin-down', why: 'set admin-down here' };
   if (obstacle !== null) return { state: 'down', why: obstacle };
   // An echo that was there and failed speaks about forwarding, whatever the peer's daemon says.
@@ -54,7 +57,7 @@ export function judgeHealth(evidence: Evidence): Health {
     return { state: 'admin-down', why: 'peer says admin-down' };
   }
   if (control.state === 'up' && (echo === null || echo.state === 'up')) return { state: 'up', why: '' };
-  if (young) return { state: 'unknown', why: 'first handshake under way' };
+  if (grace !== null) return { state: grace, why: 'handshake under way' };
   if (control.state === 'up') return { state: 'down', why: 'no echo has returned yet' };
   if (control.diag === bfdDiag.none) return { state: 'down', why: 'peer has not answered' };
   return { state: 'down', why: describeDiag(control.diag) };

@@ -61,11 +61,10 @@ export class RunningSession {
   echo: Echo | null;
   readonly #around: Surroundings;
   readonly #bytes = new Uint8Array(24);
-  readonly #youngUntilUs: number;
+  #grace: { readonly untilUs: number; readonly state: 'unknown' | 'admin-down' } | null;
   #attachment: Attachment | null = null;
   #obstacle: string | null = 'device and address not looked for yet';
   #mac: string | null = null;
-  #wasUp = false;
   #told: Health | null = null;
   readonly #counts = { packetsIn: 0, packetsOut: 0, echoIn: 0, echoOut: 0, sendErrors: 0, ups: 0, downs: 0 };
 
@@ -79,8 +78,7 @@ export class RunningSession {
     this.control = newSession(spec.timers, discrs[0]);
     this.echo = spec.echo === null ? null : newEcho(spec.echo, discrs[1]);
     this.#around = around;
-    // The handshake takes up to two slow intervals; after a detection time at that rate silence is an answer.
-    this.#youngUntilUs = nowUs + Math.max(3, spec.timers.detectMult) * slowTxUs;
+    this.#grace = { untilUs: nowUs + this.#handshakeUs(), state: 'unknown' };
   }
 
   /** The key under which packets of the peer arrive; null while there is no way to it. */
@@ -94,9 +92,9 @@ export class RunningSession {
   }
 
   /** When this session must be called again. */
-  nextAtUs(nowUs: number): number {
+  nextAtUs(): number {
     let next = detectAtUs(this.control) ?? Number.POSITIVE_INFINITY;
-    if (this.#young(nowUs)) next = Math.min(next, this.#youngUntilUs);
+    if (this.#grace !== null) next = Math.min(next, this.#grace.untilUs);
     if (this.#attachment === null) return next;
     next = Math.min(next, nextTxAtUs(this.control) ?? Number.POSITIVE_INFINITY);
     if (this.#echoing()) {
@@ -189,9 +187,22 @@ export class RunningSession {
     return this.#mac !== null || this.echo.state !== 'down';
   }
 
+  // The handshake takes up to two slow intervals; after a detection time at that rate silence is an answer.
+  #handshakeUs(): number {
+    return Math.max(3, this.spec.timers.detectMult) * slowTxUs;
+  }
+
+  #isAdminDown(): boolean {
+    return this.control.state === 'admin-down' || this.control.remote.state === 'admin-down';
+  }
+
   #stepControl(input: Bare<SessionInput>, nowUs: number): void {
+    const wasAdminDown = this.#isAdminDown();
     const [session, effects] = step(this.control, { ...input, nowUs, random: this.#around.random() });
     this.control = session;
+    if (wasAdminDown && !this.#isAdminDown()) {
+      this.#grace = { untilUs: nowUs + this.#handshakeUs(), state: 'admin-down' };
+    }
     for (const effect of effects) {
       if (effect.kind === 'send') this.#sendControl(effect.packet);
       else this.#around.report({ ...effect, kind: 'event', id: this.spec.id, probe: 'control' });
@@ -224,13 +235,17 @@ export class RunningSession {
     else this.#counts.sendErrors += 1;
   }
 
-  #young(nowUs: number): boolean {
-    return !this.#wasUp && nowUs < this.#youngUntilUs;
-  }
-
   #judge(nowUs: number): Health {
+    if (this.#grace !== null && nowUs >= this.#grace.untilUs) this.#grace = null;
     const { control, echo } = this;
-    return judgeHealth({ control, echo, obstacle: this.#obstacle, young: this.#young(nowUs) });
+    const health = judgeHealth({
+      control,
+      echo,
+      obstacle: this.#obstacle,
+      grace: this.#grace?.state ?? null,
+    });
+    if (health.state === 'up') this.#grace = null;
+    return health;
   }
 
   /** The health, if it is not what was told before. */
@@ -238,7 +253,6 @@ export class RunningSession {
     const health = this.#judge(nowUs);
     if (this.#told?.state === health.state && this.#told.why === health.why) return null;
     if (health.state === 'up') {
-      this.#wasUp = true;
       this.#counts.ups += 1;
     } else if (this.#told?.state === 'up') this.#counts.downs += 1;
     this.#told = health;

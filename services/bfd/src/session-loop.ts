@@ -161,7 +161,7 @@ export class SessionLoop {
 
   /** After anything happened to a session: its next deadline and its health. */
   #settle(session: RunningSession, now: number): void {
-    this.#deadlines.set(session, session.nextAtUs(now));
+    this.#deadlines.set(session, session.nextAtUs());
     const change = session.healthChange(now);
     if (change === null) return;
     // A failure must not wait for the rest of the round.
