@@ -319,8 +319,8 @@ struct inject_hdr {
 	__be16 ethertype_be;
 	__u8 op;	/* enum inject_op */
 	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
-	__u16 port;	/* as in the event: by which it entered; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
-	__u16 node;	/* as in the event, INJECT_RETURN */
+	__u16 port;	/* INJECT_PORT, as in the event; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
+	__u16 node;	/* INJECT_RETURN, as in the event; map node_tunnels has the row (bank * DT_MAX_NODES + node) */
 	__u32 pad;
 };
 

@@ -139,7 +139,7 @@ RARE int vti_send(struct xdp_md *ctx, struct packet *p, const struct port *port)
 	len = hop->header_len - (ETH_HLEN - strip);
 	if (bpf_xdp_adjust_head(ctx, (int)strip - (int)len))
 		return DROP_ADJUST;
-	why = header_store(ctx, hop, len, ENTROPY_BASE | port->number, 0);
+	why = header_store(ctx, hop, len, ENTROPY_BASE | (port->hop & 0x3fff), 0);
 	p->out = hop->ifindex;
 	return why ? why : PACKET_FORWARD;
 }

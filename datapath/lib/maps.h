@@ -37,13 +37,20 @@ MAP_BEGIN
 	__type(value, struct port);
 MAP_END(ports);
 
-/* The same rows by number, banked: an injected frame says its port by number. */
+/* The same rows by number, banked: an injected frame says its port by number, or the node that it came back from. */
 MAP_BEGIN
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, DT_BANKS * DT_MAX_PORTS);
 	__type(key, __u32);
 	__type(value, struct port);
 MAP_END(port_numbers);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DT_BANKS * DT_MAX_NODES);
+	__type(key, __u32);
+	__type(value, struct tunnel);
+MAP_END(node_tunnels);
 
 MAP_BEGIN
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -233,6 +240,13 @@ static __always_inline struct port *port_row(__u32 bank, __u32 number)
 	__u32 row = bank * DT_MAX_PORTS + number;
 
 	return number && number < DT_MAX_PORTS ? bpf_map_lookup_elem(&port_numbers, &row) : NULL;
+}
+
+static __always_inline struct tunnel *node_row(__u32 bank, __u32 number)
+{
+	__u32 row = bank * DT_MAX_NODES + number;
+
+	return number && number < DT_MAX_NODES ? bpf_map_lookup_elem(&node_tunnels, &row) : NULL;
 }
 
 static __always_inline struct scratch *scratch_here(void)

@@ -89,6 +89,26 @@ static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, str
 	return PACKET_PASS;
 }
 
+/* What a tunnel says of the packets inside. */
+static __always_inline int tunnel_enter(struct packet *p, const struct tunnel *t)
+{
+	if (t->inner_l3 || (t->kind != TUNNEL_TO_NODE && t->kind != TUNNEL_TO_VTI) || (t->kind == TUNNEL_TO_NODE && !t->node))
+		return DROP_NO_TABLE;
+	p->tunnelled = 1;
+	__builtin_memcpy(p->inner_mac, t->inner_mac, sizeof(p->inner_mac));
+	p->port = t->port;
+	p->table = t->table;
+	p->deliver = t->deliver_ifindex;
+	p->key.vrf = t->vrf;
+	if (t->kind == TUNNEL_TO_NODE) {
+		p->node = t->node;
+		p->strict = t->strict_return;
+	} else {
+		p->classify = t->flags & PORT_CLASSIFY;
+	}
+	return 0;
+}
+
 /* The tunnel of an underlay packet; everything that is not a tunnel packet for us goes to the stack. */
 static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 {
@@ -114,24 +134,11 @@ static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 			return PACKET_PASS;
 		return t ? DROP_TUNNEL_HEADER : DROP_TUNNEL_UNKNOWN;
 	}
-	if (t->inner_l3 || (t->kind != TUNNEL_TO_NODE && t->kind != TUNNEL_TO_VTI) || (t->kind == TUNNEL_TO_NODE && !t->node))
-		return DROP_NO_TABLE;
-	p->tunnelled = 1;
-	__builtin_memcpy(p->inner_mac, t->inner_mac, sizeof(p->inner_mac));
 	p->l2 = l4 + sizeof(struct udphdr) + VXLAN_HEADER;
 	p->frame -= p->l2;
-	p->table = t->table;
-	p->deliver = t->deliver_ifindex;
-	p->key.vrf = t->vrf;
 	if (t->port)
-		p->port = p->count_port = t->port;
-	if (t->kind == TUNNEL_TO_NODE) {
-		p->node = t->node;
-		p->strict = t->strict_return;
-	} else {
-		p->classify = t->flags & PORT_CLASSIFY;
-	}
-	return 0;
+		p->count_port = t->port;
+	return tunnel_enter(p, t);
 }
 
 /* The underlay marked congestion: say so in the inner packet (RFC 6040 4.2, figure 4). */

@@ -60,6 +60,8 @@ interface PortFields {
   readonly classify?: boolean;
   readonly hop?: number;
   readonly vtiIfindex?: number;
+  /** Of the port's own device; absent behind a tunnel, where it is not checked. */
+  readonly mac?: string;
 }
 
 function portValue(fields: PortFields): Uint8Array {
@@ -71,6 +73,7 @@ function portValue(fields: PortFields): Uint8Array {
     flags: fields.classify === true ? abi.PortFlag.PORT_CLASSIFY : 0,
     hop: fields.hop ?? 0,
     vtiIfindex: fields.vtiIfindex ?? 0,
+    mac: fields.mac === undefined ? new Uint8Array(6) : macBytes(fields.mac),
   });
 }
 
@@ -100,8 +103,8 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
     kind: PORT_KIND[port.kind],
   };
   if (port.tunnel === null) {
-    const { ifindex } = linkOf(inputs, port.device, `port ${port.name}`);
-    return [portRow(inputs, ifindex, common), numberRow(port.number, portValue(common))];
+    const { ifindex, mac } = linkOf(inputs, port.device, `port ${port.name}`);
+    return [portRow(inputs, ifindex, { ...common, mac }), numberRow(port.number, portValue(common))];
   }
   const { tunnel } = port;
   const hop = BRANCH_HOPS + port.number;

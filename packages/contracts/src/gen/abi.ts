@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '6b08f1b779cca850';
+export const ABI_HASH = '5da677db2d21961b';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -314,6 +314,19 @@ export function flowWordName(value: number): keyof typeof FlowWord | undefined {
   return flowWordNames[value];
 }
 
+/** enum flow_word_flag */
+export const FlowWordFlag = {
+  WORD_FLAG_UNRESOLVED: 1,
+} as const;
+export type FlowWordFlag = (typeof FlowWordFlag)[keyof typeof FlowWordFlag];
+const flowWordFlagNames: Readonly<Record<number, keyof typeof FlowWordFlag>> = {
+  1: 'WORD_FLAG_UNRESOLVED',
+};
+/** The C name of a value of enum flow_word_flag; the first of several; undefined for a value that has none. */
+export function flowWordFlagName(value: number): keyof typeof FlowWordFlag | undefined {
+  return flowWordFlagNames[value];
+}
+
 /** enum flow_seen */
 export const FlowSeen = {
   SEEN_FIN_FWD: 1,
@@ -410,7 +423,8 @@ export const Stat = {
   STAT_FIB_LOOKUP: 9,
   STAT_EVENT_LOST: 10,
   STAT_DROPPED: 11,
-  STATS: 12,
+  STAT_TTL_EXPIRED: 12,
+  STATS: 13,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -426,7 +440,8 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   9: 'STAT_FIB_LOOKUP',
   10: 'STAT_EVENT_LOST',
   11: 'STAT_DROPPED',
-  12: 'STATS',
+  12: 'STAT_TTL_EXPIRED',
+  13: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -720,7 +735,7 @@ export const control = {
   },
 } as const satisfies Codec<Control> & { readonly offsets: Readonly<Record<keyof Control, number>> };
 
-/** struct port, 16 bytes */
+/** struct port, 24 bytes */
 export interface Port {
   readonly number: number;
   readonly vrf: number;
@@ -729,17 +744,19 @@ export interface Port {
   readonly flags: number;
   readonly hop: number;
   readonly vtiIfindex: number;
+  readonly mac: Uint8Array;
 }
 export const port = {
-  size: 16,
-  offsets: { number: 0, vrf: 2, table: 4, kind: 8, flags: 9, hop: 10, vtiIfindex: 12 },
+  size: 24,
+  offsets: { number: 0, vrf: 2, table: 4, kind: 8, flags: 9, hop: 10, vtiIfindex: 12, mac: 16 },
   encode(value: Port): Uint8Array {
-    const bytes = new Uint8Array(16);
+    const bytes = new Uint8Array(24);
     port.write(value, bytes);
     return bytes;
   },
   write(value: Port, into: Uint8Array, at = 0): void {
-    const view = viewOf('port', 16, into, at);
+    const view = viewOf('port', 24, into, at);
+    into.fill(0, at, at + 24);
     view.setUint16(0, checkInt('port.number', value.number, 0, 65535), LITTLE);
     view.setUint16(2, checkInt('port.vrf', value.vrf, 0, 65535), LITTLE);
     view.setUint32(4, checkInt('port.table', value.table, 0, 4294967295), LITTLE);
@@ -747,9 +764,10 @@ export const port = {
     view.setUint8(9, checkInt('port.flags', value.flags, 0, 255));
     view.setUint16(10, checkInt('port.hop', value.hop, 0, 65535), LITTLE);
     view.setUint32(12, checkInt('port.vti_ifindex', value.vtiIfindex, 0, 4294967295), LITTLE);
+    into.set(checkCount('port.mac', value.mac, 6), at + 16);
   },
   decode(bytes: Uint8Array, at = 0): Port {
-    const view = viewOf('port', 16, bytes, at);
+    const view = viewOf('port', 24, bytes, at);
     return {
       number: view.getUint16(0, LITTLE),
       vrf: view.getUint16(2, LITTLE),
@@ -758,6 +776,7 @@ export const port = {
       flags: view.getUint8(9),
       hop: view.getUint16(10, LITTLE),
       vtiIfindex: view.getUint32(12, LITTLE),
+      mac: copyBytes(bytes, at + 16, at + 22),
     };
   },
 } as const satisfies Codec<Port> & { readonly offsets: Readonly<Record<keyof Port, number>> };
@@ -1032,11 +1051,12 @@ export interface Flow {
   readonly fwdPort: number;
   readonly entropy: number;
   readonly pinGen: number;
+  readonly altScope: number;
   readonly out: readonly Nexthop[];
 }
 export const flow = {
   size: 88,
-  offsets: { word: 0, createdNs: 8, rule: 16, slot: 20, rulesGen: 24, chain: 28, fwdPort: 30, entropy: 32, pinGen: 34, out: 40 },
+  offsets: { word: 0, createdNs: 8, rule: 16, slot: 20, rulesGen: 24, chain: 28, fwdPort: 30, entropy: 32, pinGen: 34, altScope: 36, out: 40 },
   encode(value: Flow): Uint8Array {
     const bytes = new Uint8Array(88);
     flow.write(value, bytes);
@@ -1044,7 +1064,6 @@ export const flow = {
   },
   write(value: Flow, into: Uint8Array, at = 0): void {
     const view = viewOf('flow', 88, into, at);
-    into.fill(0, at, at + 88);
     view.setBigUint64(0, checkU64('flow.word', value.word), LITTLE);
     view.setBigUint64(8, checkU64('flow.created_ns', value.createdNs), LITTLE);
     view.setUint32(16, checkInt('flow.rule', value.rule, 0, 4294967295), LITTLE);
@@ -1054,6 +1073,7 @@ export const flow = {
     view.setUint16(30, checkInt('flow.fwd_port', value.fwdPort, 0, 65535), LITTLE);
     view.setUint16(32, checkInt('flow.entropy', value.entropy, 0, 65535), LITTLE);
     view.setUint16(34, checkInt('flow.pin_gen', value.pinGen, 0, 65535), LITTLE);
+    view.setUint32(36, checkInt('flow.alt_scope', value.altScope, 0, 4294967295), LITTLE);
     for (const [i, item] of checkCount('flow.out', value.out, 2).entries()) nexthop.write(item, into, at + 40 + i * 24);
   },
   decode(bytes: Uint8Array, at = 0): Flow {
@@ -1068,6 +1088,7 @@ export const flow = {
       fwdPort: view.getUint16(30, LITTLE),
       entropy: view.getUint16(32, LITTLE),
       pinGen: view.getUint16(34, LITTLE),
+      altScope: view.getUint32(36, LITTLE),
       out: Array.from({ length: 2 }, (_, i) => nexthop.decode(bytes, at + 40 + i * 24)),
     };
   },
