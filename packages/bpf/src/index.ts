@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // libbpf and the libc calls around it: load objects, work on maps, attach programs, read events, put frames on devices.
+
+export {
+  ensureBpffs,
+  probeBpffs,
+  probeFeatures,
+  probeKernelVersion,
+  probeOptionalFeatures,
+  probePrivileges,
+  requireFeatures,
+} from './features.js';
 export {
   BpfMap,
   closeFd,
@@ -22,6 +32,14 @@ export {
 export { type MappedArray, mapArray } from './map-mmap.js';
 export { type BpfObject, type OpenOptions, openObject } from './object.js';
 export { openPacketSocket, type PacketSocket, type PacketSocketOptions } from './packet-socket.js';
+export {
+  type Feature,
+  probeFibLookupByTable,
+  probeHelper,
+  probeKernelStruct,
+  probeMapType,
+  probeProgType,
+} from './probe.js';
 export { type BpfProgram, openPinnedProgram, type ProgramInfo, pinProgram, programInfo } from './program.js';
 export { openRing, type Ring, type RingOptions } from './ring.js';
 export type { RodataValue } from './rodata.js';

@@ -2,15 +2,16 @@
 import { execFileSync } from 'node:child_process';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openPacketSocket, type PacketSocket } from './index.js';
-import { enterOwnNetwork, runIp } from './testdata.js';
+import { enterOwnNetwork, runIp, whenUp } from './testdata.js';
 
-beforeAll(() => {
+beforeAll(async () => {
   enterOwnNetwork();
   runIp('link add left mtu 9000 type veth peer name right mtu 9000');
   for (const device of ['left', 'right']) {
     execFileSync('sysctl', ['-qw', `net.ipv6.conf.${device}.disable_ipv6=1`]);
     runIp(`link set ${device} up`);
   }
+  await whenUp('left', 'right');
 });
 
 const EXPERIMENTAL = [0x88, 0xb5];

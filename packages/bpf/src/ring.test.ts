@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type BpfProgram, openObject, openRing, progTestRun, progTestRunAsync } from './index.js';
 import { compileTestObjects } from './testdata.js';
@@ -18,6 +20,13 @@ function produce(program: BpfProgram, count: number, discardThirds = false): num
   frame[0] = count;
   frame[1] = discardThirds ? 1 : 0;
   return progTestRun(program, { data: frame }).retval;
+}
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const gc: unknown = runInNewContext('gc');
+  if (typeof gc !== 'function') throw new Error('no gc');
+  gc();
 }
 
 async function until(condition: () => boolean, what: string): Promise<void> {
@@ -141,6 +150,24 @@ describe('openRing', () => {
     expect(ring.read(10_000)).toBe(2500 - lost);
     expect(produce(report, 1)).toBe(0);
     expect(ring.read()).toBe(1);
+  });
+
+  it('goes on when nobody keeps the ring, and garbage was collected', async () => {
+    let seen = 0;
+    const stops: (() => void)[] = [];
+    (() => {
+      const ring = openRing(events, () => {
+        seen++;
+      });
+      const weak = new WeakRef(ring);
+      stops.push(() => weak.deref()?.close());
+    })();
+    collectGarbage();
+    await new Promise((resolve) => setImmediate(resolve));
+    collectGarbage();
+    produce(report, 5);
+    await until(() => seen === 5, '5 records after a collection');
+    for (const stop of stops) stop();
   });
 
   it('refuses another kind of map', () => {

@@ -54,3 +54,14 @@ export function enterOwnNetwork(): void {
 export function runIp(args: string): void {
   execFileSync('ip', args.split(' '));
 }
+
+/** Waits until devices pass packets: the kernel activates a veth's queue some time after both sides are up. */
+export async function whenUp(...devices: readonly string[]): Promise<void> {
+  const deadline = Date.now() + 5000;
+  for (const device of devices) {
+    while (!/ state UP /.test(execFileSync('ip', ['link', 'show', device]).toString())) {
+      if (Date.now() > deadline) throw new Error(`${device} is not up after 5 s`);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}

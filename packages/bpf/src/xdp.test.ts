@@ -15,17 +15,18 @@ import {
   progTestRun,
   unpin,
 } from './index.js';
-import { compileTestObjects, enterOwnNetwork, runIp } from './testdata.js';
+import { compileTestObjects, enterOwnNetwork, runIp, whenUp } from './testdata.js';
 
 const objects = compileTestObjects('basic');
 const pins = `/run/detour-bpf-xdp-test-${process.pid}`;
 let left = 0;
 
-beforeAll(() => {
+beforeAll(async () => {
   enterOwnNetwork();
   runIp('link add left type veth peer name right');
   runIp('link set left up');
   runIp('link set right up');
+  await whenUp('left', 'right');
   left = ifindex('left');
   mkdirSync(pins, { recursive: true });
   execFileSync('mount', ['-t', 'bpf', 'bpf', pins]);

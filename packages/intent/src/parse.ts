@@ -2,6 +2,7 @@
 /** From the text of a document to a checked intent, or to everything that is wrong with it. */
 import type { z } from 'zod';
 import { checkChains } from './check-chains.js';
+import { checkMalformed, type MalformedRow } from './check-malformed.js';
 import { checkNames } from './check-names.js';
 import { checkNodes } from './check-nodes.js';
 import { checkPorts } from './check-ports.js';
@@ -44,7 +45,8 @@ const TOP_KEYS = ['apiVersion', ...SECTIONS, 'scoring', 'unresolvedPolicy'];
 class ShapeReader {
   readonly rowProblems: Problem[] = [];
   readonly documentProblems: Problem[] = [];
-  private readonly knownKeys = knownKeysReader();
+  readonly malformed: MalformedRow[] = [];
+  private knownKeys: ReturnType<typeof knownKeysReader> | undefined;
   private readonly report: Report;
 
   constructor(private readonly source: Source) {
@@ -55,7 +57,10 @@ class ShapeReader {
     const { data } = this.source;
     const reader = {
       valueAt: (path: readonly PropertyKey[]) => valueAt(data, path),
-      keysAt: (path: readonly PropertyKey[]) => this.knownKeys(path, data),
+      keysAt: (path: readonly PropertyKey[]) => {
+        this.knownKeys ??= knownKeysReader();
+        return this.knownKeys(path, data);
+      },
     };
     return error.issues.flatMap((issue) =>
       shapeProblems(issue, base, reader).map(({ code, path, key, message, remedy }) => {
@@ -88,15 +93,13 @@ class ShapeReader {
       const named = nameSchema.safeParse(valueAt(raw, ['name']));
       if (named.success) declared.add(named.data);
       const parsed = ROW_SCHEMAS[section].safeParse(raw);
-      if (parsed.success) rows.push({ index, row: parsed.data });
-      else
-        this.rowProblems.push(
-          ...this.issues(parsed.error, [section, index], {
-            section,
-            name: named.success ? named.data : String(index),
-            index,
-          }),
-        );
+      if (parsed.success) {
+        rows.push({ index, row: parsed.data });
+        continue;
+      }
+      const name = named.success ? named.data : String(index);
+      this.malformed.push({ section, index, name, raw });
+      this.rowProblems.push(...this.issues(parsed.error, [section, index], { section, name, index }));
     }
     return { rows: rows as DraftRows[S], declared };
   }
@@ -258,6 +261,7 @@ export function parseIntent(text: string, fileName: string, mode: ParseMode = 'w
     return { ok: false, problems: tidy(reader.documentProblems) };
   if (mode === 'partial') return keepValid(draft, read.source, reader.rowProblems);
   const report = checkDraft(draft, read.source);
+  checkMalformed(draft, report, reader.malformed);
   // What a refused row brings down with it is no problem of its own here: the row itself is reported.
   const echoes: ProblemCode[] = ['refused_reference'];
   if (reader.rowProblems.some(({ row }) => row?.section === 'nodes'))

@@ -13,6 +13,7 @@ export type {
   UdpStart,
 } from './agents/protocol.js';
 export type { BfdPeer } from './bfd-peers.js';
+export { type Capture, type CaptureOptions, startCapture } from './capture.js';
 export type { ConntrackFilter, ConntrackRow } from './conntrack.js';
 export { readConntrack } from './conntrack.js';
 export { type Firewall, type NftCounter, openFirewall } from './firewall.js';
@@ -25,7 +26,11 @@ export {
   firewallNamespace,
 } from './firewall-spec.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
+export { type OtlpReceiver, type OtlpReceiverOptions, startOtlpReceiver } from './otlp.js';
+export type { AttributeValue, Span } from './otlp-spans.js';
+export type { CapturedPacket } from './pcap.js';
 export type { LabProcess, SpawnOptions } from './process.js';
+export { type RawSender, startRawSender } from './raw-sender.js';
 export { reapDeadLabs } from './reap.js';
 export type { RunOptions, RunResult } from './run.js';
 export type {
@@ -40,6 +45,8 @@ export type {
   RuleSpec,
   VxlanSpec,
 } from './spec.js';
+export { type CliOptions, type Stack, startStack } from './stack.js';
+export type { GatewayPlace, PlannedProcess, ServiceName, StackOptions } from './stack-plan.js';
 export {
   clientAddresses,
   type StandardLabOptions,
@@ -48,5 +55,6 @@ export {
   standardPorts,
   standardTable,
 } from './standard-lab.js';
+export { renderTraceTree } from './trace-tree.js';
 export { startTraffic, type TcpConnections, type TrafficAgent, type UdpStream } from './traffic.js';
 export { type WaitOptions, waitFor } from './wait.js';

@@ -11,7 +11,8 @@ export interface RunOptions {
   /** The command is killed after this long; default 30,000 ms. */
   readonly timeoutMs?: number;
   /** Exit codes that are not errors; default `[0]`. */
-  readonly okCodes?: readonly number[];
+  readonly okCodes?: readonly number[] | 'any';
+  readonly cwd?: string;
 }
 
 export interface RunResult {
@@ -36,6 +37,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       stdio: ['pipe', 'pipe', 'pipe'],
       signal,
       killSignal: 'SIGKILL',
+      ...(options.cwd ? { cwd: options.cwd } : {}),
     });
     const out: Buffer[] = [];
     const err: Buffer[] = [];
@@ -49,7 +51,9 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     child.once('close', (code, killedBy) => {
       const stdout = Buffer.concat(out).toString();
       const stderr = Buffer.concat(err).toString();
-      if (code !== null && (options.okCodes ?? [0]).includes(code)) return resolve({ code, stdout, stderr });
+      const okCodes = options.okCodes ?? [0];
+      if (code !== null && (okCodes === 'any' || okCodes.includes(code)))
+        return resolve({ code, stdout, stderr });
       const how = code === null ? `killed by ${killedBy}` : `exit code ${code}`;
       reject(
         new Fault('internal', `${argv.join(' ')}: ${how}: ${stderr.trim() || stdout.trim() || 'no output'}`),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
 export { CompiledRules } from './compiled-rules.js';
+export { choosePath, type ExpandedChain, expandChain, type PathState } from './expand-chain.js';
+export { type NodeState, nextNodeState } from './node-state.js';
+export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';
 export {
   applyDelta,
@@ -13,4 +16,6 @@ export {
 } from './rows.js';
 export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lookup.js';
 export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
+export { buildSelection, MAX_SLOTS, type Member, slotCount } from './selection.js';
+export { type KnownPath, validateChainRow, validateChains, validateSelection } from './validate-chains.js';
 export { type Validation, validateRules } from './validate-rules.js';

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is a rule table fit to be published? Bounds on everything that came over a wire; a refusal names the row.
-import { type PortRange, type PrefixRow, RuleAction, type RuleRow } from '@detour/contracts';
+import { abi, type PortRange, type PrefixRow, RuleAction, type RuleRow } from '@detour/contracts';
 
 /** Fit, or refused: which row, and why with the value that was found. */
 export type Validation =
   | { readonly ok: true }
   | { readonly ok: false; readonly row: string; readonly why: string };
 
-/** As datapath/include/abi.h, DT_MAX_RULES: rule numbers are indexes of a kernel table, 0 means none. */
-const MAX_RULES = 131_072;
+/** Rule numbers are indexes of a kernel table; 0 means none. */
+const MAX_RULES = abi.DetourLimit.DT_MAX_RULES;
+const MAX_PORT_NUMBER = abi.DetourLimit.DT_MAX_PORTS - 1;
 const MAX_VRF = 65_535;
-const MAX_PORT_NUMBER = 255;
 
 /** Checks a whole rule table: numbers unique and in bounds, fields well-formed, actions complete. */
 export function validateRules(rules: readonly RuleRow[]): Validation {

@@ -43,7 +43,7 @@ export interface NodeModel {
   readonly inner: string; // the program's side of it
   readonly mac: string;
   readonly liveness: boolean; // a health profile is named: only 'up' counts
-  readonly adminDownKeeps: boolean;
+  readonly adminDownAction: 'keep' | 'failover';
 }
 
 export interface VrfModel {
@@ -60,6 +60,8 @@ export interface GatewayModel {
   readonly vrfs: readonly VrfModel[];
   readonly ports: readonly PortModel[];
   readonly nodes: readonly NodeModel[];
+  /** All node numbers of the revision, also of nodes that are not attached here. */
+  readonly nodeNumbers: ReadonlySet<number>;
   readonly chainNames: ReadonlyMap<number, string>;
   readonly ruleNames: ReadonlyMap<number, string>;
 }
@@ -77,11 +79,13 @@ export interface ChainModel {
   readonly paths: readonly PathModel[];
   readonly gen: number;
   readonly idleMs: { readonly tcp: number; readonly udp: number; readonly other: number };
+  readonly allStale: boolean;
+  readonly fingerprint: string;
 }
 
 export interface PathModel {
   readonly number: number;
   readonly nodes: readonly number[];
-  readonly up: boolean;
-  readonly weight: number;
+  readonly up: boolean; // not down: its pinned flows stay
+  readonly weight: number; // 0: it gets no new flows
 }

@@ -339,8 +339,10 @@ export interface PathRow {
   nodes: number[];
   /** 0..1000, from scores, drains and caps; before health. 0: no new flows */
   weight: number;
-  /** 0..1000, from declared capacity; counts when the weight of every path that is up is 0. 0: drained */
+  /** 0..1000, from declared capacity; counts when the weight of every path that is up is 0 */
   fallbackWeight: number;
+  /** a node of it is drained: both weights are 0 on purpose */
+  drained: boolean;
 }
 
 export interface ChainRow {
@@ -856,7 +858,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
 };
 
 function createBasePathRow(): PathRow {
-  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0 };
+  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false };
 }
 
 export const PathRow: MessageFns<PathRow> = {
@@ -876,6 +878,9 @@ export const PathRow: MessageFns<PathRow> = {
     }
     if (message.fallbackWeight !== 0) {
       writer.uint32(32).uint32(message.fallbackWeight);
+    }
+    if (message.drained !== false) {
+      writer.uint32(40).bool(message.drained);
     }
     return writer;
   },
@@ -935,6 +940,14 @@ export const PathRow: MessageFns<PathRow> = {
             message.fallbackWeight = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.drained = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -957,6 +970,7 @@ export const PathRow: MessageFns<PathRow> = {
         : isSet(object.fallback_weight)
         ? globalThis.Number(object.fallback_weight)
         : 0,
+      drained: isSet(object.drained) ? globalThis.Boolean(object.drained) : false,
     };
   },
 
@@ -974,6 +988,9 @@ export const PathRow: MessageFns<PathRow> = {
     if (message.fallbackWeight !== 0) {
       obj.fallbackWeight = Math.round(message.fallbackWeight);
     }
+    if (message.drained !== false) {
+      obj.drained = message.drained;
+    }
     return obj;
   },
 
@@ -986,6 +1003,7 @@ export const PathRow: MessageFns<PathRow> = {
     message.nodes = object.nodes?.map((e) => e) || [];
     message.weight = object.weight ?? 0;
     message.fallbackWeight = object.fallbackWeight ?? 0;
+    message.drained = object.drained ?? false;
     return message;
   },
 };

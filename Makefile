@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every verb installs what it needs first; run as root on Debian 12. `make help` lists them.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help setup generate build demo test lint bench acceptance mutate up down clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## install what is missing: Debian packages, Node, pnpm, the workspace
+	@tools/setup.sh
+
+build: setup ## compile the services and the datapath
+	@tools/build.sh
+
+demo: build ## raise the lab and tell the story, every step measured (KEEP=1 leaves it running)
+	@node packages/lab/dist/demo/main.js $(if $(KEEP),--keep) $(if $(ACT),--act $(ACT))
+
+test: build ## run every test: lint, arrows, generated code, unit, integration, end to end, the demo
+	@tools/test.sh
+
+lint: setup ## format and lint, arrows between packages, generated code up to date
+	@tools/lint.sh
+
+generate: setup ## make generated code again: messages, ABI, JSON Schema
+	@tools/generate.sh
+
+bench: build ## measure; ONLY=name for one part
+	@node bench/dist/main.js $(if $(ONLY),--only $(ONLY))
+
+acceptance: build ## run the acceptance tests and write docs/acceptance.md and build/acceptance.json
+	@tools/acceptance.sh
+
+mutate: build ## break the code in named ways; each must be noticed by its test
+	@node tools/mutate.mjs $(if $(ONLY),--only $(ONLY))
+
+up: build ## run the stack on this machine's own devices: make up INTENT=my.yaml GATEWAY=edge1
+	@tools/up.sh "$(INTENT)" "$(GATEWAY)"
+
+down: ## stop what `make up` started, and take the programs off the devices
+	@tools/down.sh
+
+clean: ## remove what was built
+	@rm -rf build datapath/build packages/*/dist services/*/dist cli/dist bench/dist tests/*/dist

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// A chain's row and the state of its nodes → what the datapath is given. Gateways and controllers run this one function, so that
+// their tables agree byte for byte.
+import { createHash } from 'node:crypto';
+import { AffinityKind, type ChainRow, type PathRow, SelectPolicy } from '@detour/contracts';
+import { type Affinity, Fault, type FlowKey, type HashKey, selectionHash } from '@detour/core';
+import type { NodeState } from './node-state.js';
+import { buildSelection, type Member } from './selection.js';
+
+/** One path of an expanded chain. */
+export interface PathState {
+  readonly path: number;
+  readonly nodes: readonly number[];
+  /** down when a node of it is down; unknown when none is down and one is unknown. A path of unknown state keeps its pinned flows. */
+  readonly state: NodeState;
+  /** What it had in the selection; 0: it gets no new flows. */
+  readonly weight: number;
+}
+
+/** What a chain looks like in the datapath; a pure function of row and node states, with no generation in it. */
+export interface ExpandedChain {
+  readonly chain: number;
+  readonly affinity: Affinity;
+  /** Slot → path number. Empty: no path can be chosen, and the chain's onFailure says what happens. */
+  readonly slots: Uint16Array;
+  /** In the order of path numbers. */
+  readonly paths: readonly PathState[];
+  /** No path that is up has a fresh score, so declared capacity counts: raise an alarm. */
+  readonly allStale: boolean;
+  /** SHA-256 of slots and path states, in hex. Equal: nothing to write, no new generation. */
+  readonly fingerprint: string;
+}
+
+/** Expands a row that validateChains has accepted. */
+export function expandChain(row: ChainRow, stateOf: (node: number) => NodeState): ExpandedChain {
+  const sorted = [...row.paths].sort((x, y) => x.number - y.number);
+  const states = sorted.map((path) => pathState(path, stateOf));
+  const up = (weightOf: (path: PathRow) => number) =>
+    sorted.map((path, i) => (states[i] === 'up' ? weightOf(path) : 0));
+  const fresh = up((path) => path.weight);
+  const fallback = up((path) => path.fallbackWeight);
+  const allStale = !fresh.some((weight) => weight > 0) && fallback.some((weight) => weight > 0);
+  const weights = byPolicy(row.select, allStale ? fallback : fresh);
+  const members: Member[] = sorted.map((path, i) => ({ path: path.number, weight: weights[i] ?? 0 }));
+  const slots = buildSelection(members, row.number);
+  const paths = sorted.map((path, i) => ({
+    path: path.number,
+    nodes: path.nodes,
+    state: states[i] ?? 'unknown',
+    weight: weights[i] ?? 0,
+  }));
+  const affinity = AFFINITY_OF[row.affinity];
+  return { chain: row.number, affinity, slots, paths, allStale, fingerprint: fingerprint(slots, paths) };
+}
+
+/**
+ * The path of a flow, chosen as the datapath does: slot = selectionHash mod number of slots. Null when no path can be chosen.
+ * `initiatorIsB`: the flow's forward direction starts at end point b.
+ */
+export function choosePath(
+  chain: Pick<ExpandedChain, 'slots' | 'affinity'>,
+  key: FlowKey,
+  { initiatorIsB, secret }: { readonly initiatorIsB: boolean; readonly secret: HashKey },
+): number | null {
+  if (chain.slots.length === 0) return null;
+  const slot = selectionHash(key, chain.affinity, initiatorIsB, secret) % chain.slots.length;
+  return chain.slots[slot] ?? null;
+}
+
+function pathState(path: PathRow, stateOf: (node: number) => NodeState): NodeState {
+  const states = path.nodes.map(stateOf);
+  if (states.includes('down')) return 'down';
+  return states.includes('unknown') ? 'unknown' : 'up';
+}
+
+/** priority: the weight is the tier, and the paths of the best tier share evenly. */
+function byPolicy(select: SelectPolicy, weights: readonly number[]): readonly number[] {
+  switch (select) {
+    case SelectPolicy.WEIGHTED:
+      return weights;
+    case SelectPolicy.PRIORITY: {
+      const best = Math.max(0, ...weights);
+      return weights.map((weight) => (weight > 0 && weight === best ? 1 : 0));
+    }
+    case SelectPolicy.UNSPECIFIED:
+      throw new Fault('invalid', 'a chain row without a select policy: validateChains refuses it');
+  }
+}
+
+const AFFINITY_OF: Readonly<Record<AffinityKind, Affinity>> = {
+  [AffinityKind.UNSPECIFIED]: '5-tuple',
+  [AffinityKind.FIVE_TUPLE]: '5-tuple',
+  [AffinityKind.THREE_TUPLE]: '3-tuple',
+  [AffinityKind.TWO_TUPLE]: '2-tuple',
+  [AffinityKind.SOURCE]: 'source',
+};
+
+function fingerprint(slots: Uint16Array, paths: readonly PathState[]): string {
+  const bytes = new DataView(new ArrayBuffer(2 * slots.length));
+  for (const [i, path] of slots.entries()) bytes.setUint16(2 * i, path, true);
+  const hash = createHash('sha256').update(bytes);
+  for (const { path, state, nodes } of paths) hash.update(`|${path}=${state}:${nodes.join(',')}`);
+  return hash.digest('hex');
+}

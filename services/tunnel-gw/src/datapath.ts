@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// The datapath as tunnel-gw holds it: the loaded object with its pinned maps, the program on its ports, and the live control words.
+// Programs, links and maps are pinned under a directory named by the ABI's hash, so they outlive this process and the next one takes over.
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  attachXdp,
+  type BpfMap,
+  type BpfObject,
+  type BpfProgram,
+  type MappedArray,
+  mapArray,
+  openObject,
+  openXdpLink,
+  unpin,
+  type XdpLink,
+} from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { describeError, Fault } from '@detour/core';
+import type { BankStore } from './bank.js';
+import type { AttachMode } from './model.js';
+
+export interface DatapathOptions {
+  readonly objectPath: string;
+  readonly pinRoot: string; // on a bpffs
+  readonly gateway: string;
+  readonly maxFlows: number;
+  readonly maxEmbryos: number;
+}
+
+const HASH_TABLES = new Set(['ports', 'tunnels', 'own', 'egress']);
+/** Banked arrays: rows per bank. */
+const ARRAY_ROWS: Readonly<Record<string, number>> = {
+  port_numbers: abi.DetourLimit.DT_MAX_PORTS,
+  node_tunnels: abi.DetourLimit.DT_MAX_NODES,
+  hops: abi.DetourLimit.DT_MAX_HOPS,
+  paths: abi.DetourLimit.DT_MAX_PATHS,
+  chains: abi.DetourLimit.DT_MAX_CHAINS,
+};
+/** Where the bank stands in each hash key. */
+const BANK_OFFSET: Readonly<Record<string, { at: number; bytes: 1 | 2 | 4 }>> = {
+  ports: { at: 6, bytes: 2 },
+  tunnels: { at: 37, bytes: 1 },
+  own: { at: 18, bytes: 2 },
+  egress: { at: 4, bytes: 4 },
+};
+
+/** Offsets of struct control, in 32-bit words. */
+const WORD = { bank: 0, live: 1, routeGen: 2, rulesGen: 3 } as const;
+
+export interface PortAttachment {
+  readonly device: string;
+  readonly mode: 'native' | 'generic';
+  readonly why: string;
+}
+
+/** Owner of the object, its links and the mapped control words. Closing it leaves the pins, so packets go on. */
+export class Datapath implements BankStore, Disposable {
+  private readonly links = new Map<string, { link: XdpLink; attachment: PortAttachment }>();
+  private readonly words: Int32Array;
+
+  private constructor(
+    private readonly object: BpfObject,
+    private readonly program: BpfProgram,
+    private readonly control: MappedArray,
+    readonly pinDir: string,
+    /** True when the maps were there already: another process left them, and they may hold flows. */
+    readonly takenOver: boolean,
+  ) {
+    this.words = new Int32Array(
+      control.bytes.buffer,
+      control.bytes.byteOffset,
+      control.bytes.byteLength >> 2,
+    );
+  }
+
+  static open(options: DatapathOptions): Datapath {
+    const pinDir = join(options.pinRoot, `${options.gateway}-${abi.ABI_HASH}`);
+    const mapsDir = join(pinDir, 'maps');
+    const takenOver = existsSync(join(mapsDir, 'control'));
+    mkdirSync(mapsDir, { recursive: true });
+    mkdirSync(join(pinDir, 'links'), { recursive: true });
+    const object = openObject(options.objectPath, {
+      pinDir: mapsDir,
+      maxEntries: {
+        flows: options.maxFlows,
+        embryos: options.maxEmbryos,
+        flow_counters: options.maxFlows + options.maxEmbryos + 1,
+      },
+    });
+    return new Datapath(
+      object,
+      object.program('detour_edge'),
+      mapArray(object.map('control')),
+      pinDir,
+      takenOver,
+    );
+  }
+
+  map(name: string): BpfMap {
+    return this.object.map(name);
+  }
+
+  get testProgram(): BpfProgram {
+    return this.program;
+  }
+
+  // ---- control words
+
+  readBank(): number {
+    return Atomics.load(this.words, WORD.bank);
+  }
+  flip(bank: number): void {
+    Atomics.store(this.words, WORD.bank, bank);
+  }
+  get live(): boolean {
+    return Atomics.load(this.words, WORD.live) === 1;
+  }
+  setLive(): void {
+    Atomics.store(this.words, WORD.live, 1);
+  }
+  bumpRoutes(): void {
+    if (Atomics.add(this.words, WORD.routeGen, 1) === -1) Atomics.add(this.words, WORD.routeGen, 1); // 0 means never
+  }
+  bumpRules(): number {
+    return (Atomics.add(this.words, WORD.rulesGen, 1) + 1) >>> 0;
+  }
+  get rulesGen(): number {
+    return Atomics.load(this.words, WORD.rulesGen) >>> 0;
+  }
+  setHashKey(key: bigint): void {
+    this.control.view.setBigUint64(16, key, true);
+  }
+  setPuntLimits(perSecond: number, burst: number): void {
+    this.control.view.setUint32(24, perSecond, true);
+    this.control.view.setUint32(28, burst, true);
+  }
+
+  // ---- banked tables
+
+  write(table: string, key: Uint8Array, value: Uint8Array): void {
+    this.object.map(table).update(key, value);
+  }
+  remove(table: string, key: Uint8Array): void {
+    const map = this.object.map(table);
+    if (HASH_TABLES.has(table)) map.delete(key);
+    else if (table !== 'selections') map.update(key, new Uint8Array(map.valueSize)); // no chain names a selection of nslots 0
+  }
+  wipe(bank: number): void {
+    for (const table of HASH_TABLES) {
+      const map = this.object.map(table);
+      for (const key of [...map.keys()]) if (bankOfKey(table, key) === bank) map.delete(key);
+    }
+    for (const [table, rows] of Object.entries(ARRAY_ROWS)) {
+      const map = this.object.map(table);
+      const zero = new Uint8Array(map.valueSize);
+      const key = new Uint32Array(1);
+      const value = new Uint8Array(map.valueSize);
+      for (let i = 0; i < rows; i++) {
+        key[0] = bank * rows + i;
+        const bytes = new Uint8Array(key.buffer);
+        if (map.lookupInto(bytes, value) && value.some((byte) => byte !== 0)) map.update(bytes, zero);
+      }
+    }
+  }
+
+  /** Generation of every chain in the live bank, so that a successor counts on from there. */
+  chainGenerations(): Map<number, number> {
+    const gens = new Map<number, number>();
+    for (let number = 0; number < abi.DetourLimit.DT_MAX_CHAINS; number++) {
+      const index = Uint32Array.of(this.readBank() * abi.DetourLimit.DT_MAX_CHAINS + number);
+      const row = this.object.map('chains').lookup(new Uint8Array(index.buffer));
+      if (row !== undefined) gens.set(number, abi.chain.decode(row).gen);
+    }
+    return gens;
+  }
+
+  // ---- ports
+
+  /** Puts the program on a device, or takes over the link that a predecessor pinned there. */
+  attach(device: string, ifindex: number, mode: AttachMode): PortAttachment {
+    const held = this.links.get(device);
+    if (held !== undefined && held.link.ifindex === ifindex && (mode === 'auto' || mode === held.link.mode))
+      return held.attachment;
+    if (held !== undefined) this.detach(device);
+    const pin = this.linkPin(device);
+    const taken = existsSync(pin) ? this.takeOver(pin, ifindex, mode) : null;
+    const link = taken ?? attachXdp(this.program, ifindex, mode);
+    if (taken === null) link.pin(pin);
+    const attachment = { device, mode: link.mode, why: link.nativeRefused ?? '' };
+    this.links.set(device, { link, attachment });
+    return attachment;
+  }
+
+  private takeOver(pin: string, ifindex: number, mode: AttachMode): XdpLink | null {
+    try {
+      const link = openXdpLink(pin);
+      if (link.ifindex === ifindex && (mode === 'auto' || mode === link.mode)) {
+        link.update(this.program);
+        return link;
+      }
+      link.detach();
+      link.close();
+    } catch (error) {
+      if (!(error instanceof Fault && error.code === 'not_found')) throw error;
+    }
+    unpin(pin);
+    return null;
+  }
+
+  /** Takes the program off a device whose port is gone. */
+  detach(device: string): void {
+    const held = this.links.get(device);
+    if (held === undefined) return;
+    held.link.detach();
+    held.link.close();
+    unpin(this.linkPin(device));
+    this.links.delete(device);
+  }
+
+  /** Detaches from every device that is not wanted, also where only a predecessor's pin knows of it. Returns what was detached. */
+  detachAllBut(wanted: ReadonlySet<string>): string[] {
+    const gone = new Set([...this.links.keys()].filter((device) => !wanted.has(device)));
+    for (const device of gone) this.detach(device);
+    for (const name of readdirSync(join(this.pinDir, 'links'))) {
+      const device = name.replaceAll('%2e', '.');
+      if (wanted.has(device) || gone.has(device)) continue;
+      try {
+        const link = openXdpLink(this.linkPin(device));
+        link.detach();
+        link.close();
+      } catch (error) {
+        if (!(error instanceof Fault && error.code === 'not_found'))
+          throw new Fault('internal', `cannot detach from ${device}: ${describeError(error)}`, error);
+      }
+      unpin(this.linkPin(device));
+      gone.add(device);
+    }
+    return [...gone];
+  }
+
+  attachments(): PortAttachment[] {
+    return [...this.links.values()].map(({ attachment }) => attachment);
+  }
+
+  private linkPin(device: string): string {
+    return join(this.pinDir, 'links', device.replaceAll('.', '%2e'));
+  }
+
+  [Symbol.dispose](): void {
+    for (const { link } of this.links.values()) link.close();
+    this.control.close();
+    this.object.close();
+  }
+}
+
+function bankOfKey(table: string, key: Uint8Array): number {
+  const place = BANK_OFFSET[table];
+  if (place === undefined) throw new Fault('internal', `table ${table} has no bank in its key`);
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
+  if (place.bytes === 1) return view.getUint8(place.at);
+  return place.bytes === 2 ? view.getUint16(place.at, true) : view.getUint32(place.at, true);
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a stored revision to one gateway's model. What this gateway cannot carry out is refused by name, and its old tables stay.
+import {
+  branchDeviceName,
+  branchInnerDeviceName,
+  branchMacAddress,
+  vtiDeviceName,
+  vtiInnerDeviceName,
+  vtiMacAddress,
+} from '@detour/contracts';
+import { Fault, hashKeyFromHex } from '@detour/core';
+import type { Gateway, Intent, Numbers, Port, Revision, ServiceNode } from '@detour/intent';
+import type { AttachMode, GatewayModel, NodeModel, PortModel, VrfModel } from './model.js';
+
+/** @throws Fault `not_found` when the revision has no such gateway, `refused` naming what this gateway cannot do. */
+export function gatewayModel(revision: Revision, gatewayName: string): GatewayModel {
+  const { intent, numbers } = revision;
+  const gateway = intent.gateways.find((row) => row.name === gatewayName);
+  if (gateway === undefined) {
+    throw new Fault(
+      'not_found',
+      `revision ${revision.revision} names no gateway ${gatewayName}: add it to gateways, or correct DETOUR_GATEWAY`,
+    );
+  }
+  const vrfs = intent.vrfs.map(
+    (vrf): VrfModel => ({
+      name: vrf.name,
+      table: vrf.table,
+      number: numberOf(numbers.vrfs, vrf.name, 'vrf'),
+    }),
+  );
+  const vrfOf = (name: string | undefined, what: string): VrfModel => {
+    const vrf = vrfs.find((row) => row.name === name);
+    if (vrf === undefined)
+      throw new Fault(
+        'refused',
+        `${what} names VRF ${name}, which revision ${revision.revision} does not have`,
+      );
+    return vrf;
+  };
+  const underlayPort = gateway.ports.find(
+    (port) => port.kind === 'underlay' && port.device === gateway.underlay.device,
+  );
+  return {
+    gateway: gatewayName,
+    revision: revision.revision,
+    hashKey: hashKeyFromHex(revision.selectionKey),
+    underlay: {
+      device: gateway.underlay.device,
+      address: gateway.underlay.address,
+      attachMode: underlayPort === undefined ? 'auto' : attachModeOf(underlayPort, gatewayName),
+    },
+    vrfs,
+    ports: gateway.ports.flatMap((port) => portModel(port, gateway, numbers, vrfOf)),
+    nodes: intent.nodes.flatMap((node) => nodeModel(node, gateway, intent, numbers, vrfOf)),
+    nodeNumbers: new Set(Object.values(numbers.nodes)),
+    chainNames: namesByNumber(numbers.chains),
+    ruleNames: namesByNumber(numbers.rules),
+  };
+}
+
+type VrfOf = (name: string | undefined, what: string) => VrfModel;
+
+function numberOf(numbers: Readonly<Record<string, number>>, key: string, kind: string): number {
+  const number = numbers[key];
+  if (number === undefined)
+    throw new Fault('invalid', `the revision has no number for ${kind} ${key}: apply the intent again`);
+  return number;
+}
+
+function namesByNumber(numbers: Readonly<Record<string, number>>): Map<number, string> {
+  return new Map(Object.entries(numbers).map(([name, number]) => [number, name]));
+}
+
+function attachModeOf(port: Port, gateway: string): AttachMode {
+  const mode = 'attachMode' in port ? port.attachMode : 'auto';
+  if (mode === 'tc')
+    throw new Fault(
+      'refused',
+      `port ${gateway}/${port.name}: attachMode tc is for hosts; use auto, native or generic at a gateway`,
+    );
+  return mode;
+}
+
+function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf): PortModel[] {
+  const what = `port ${gateway.name}/${port.name}`;
+  if (port.kind === 'underlay') return [];
+  if (port.kind === 'service')
+    throw new Fault(
+      'refused',
+      `${what}: ports of kind service (l2pair, l3) are not supported by this release's datapath`,
+    );
+  if ('vlan' in port && port.vlan !== undefined)
+    throw new Fault('refused', `${what}: VLAN ports are not supported by this release's datapath`);
+  if ('snat' in port && port.snat !== undefined)
+    throw new Fault('refused', `${what}: snat is not supported by this release's datapath`);
+  const number = numberOf(numbers.ports, `${gateway.name}/${port.name}`, 'port');
+  const vrf = vrfOf(port.vrf, what);
+  const base = { name: port.name, number, vrf: vrf.number, table: vrf.table, classify: port.classify };
+  if (port.kind !== 'vti')
+    return [
+      {
+        ...base,
+        kind: port.kind,
+        device: port.device,
+        attachMode: attachModeOf(port, gateway.name),
+        tunnel: null,
+      },
+    ];
+  const { tunnel } = port;
+  if (tunnel.protocol !== 'vxlan' || tunnel.udpPort !== 4789) {
+    throw new Fault(
+      'refused',
+      `${what}: tunnel protocol ${tunnel.protocol} is not supported by this release's datapath: use vxlan on UDP port 4789`,
+    );
+  }
+  return [
+    {
+      ...base,
+      kind: 'vti',
+      device: branchDeviceName(port.name, number),
+      attachMode: 'auto',
+      tunnel: {
+        remote: tunnel.remote,
+        vni: tunnel.vni,
+        inner: branchInnerDeviceName(number),
+        mac: branchMacAddress(number),
+        addresses: port.addresses,
+      },
+    },
+  ];
+}
+
+function nodeModel(
+  node: ServiceNode,
+  gateway: Gateway,
+  intent: Intent,
+  numbers: Numbers,
+  vrfOf: VrfOf,
+): NodeModel[] {
+  const { attach } = node;
+  const what = `node ${node.name}`;
+  if (attach.kind !== 'tunnel')
+    throw new Fault(
+      'refused',
+      `${what}: attach kind ${attach.kind} is not supported by this release's datapath: use tunnel`,
+    );
+  const inner = attach.gateways[gateway.name];
+  if (inner === undefined) return []; // this node is not attached here
+  if (attach.protocol !== 'vxlan' || attach.udpPort !== 4789) {
+    throw new Fault(
+      'refused',
+      `${what}: tunnel protocol ${attach.protocol} is not supported by this release's datapath: use vxlan on UDP port 4789`,
+    );
+  }
+  const number = numberOf(numbers.nodes, node.name, 'node');
+  const vrf = vrfOf(attach.vrf, what);
+  const profile = intent.healthProfiles.find((row) => row.name === node.health);
+  return [
+    {
+      name: node.name,
+      number,
+      service: node.service,
+      vrf: vrf.number,
+      vrfName: vrf.name,
+      table: vrf.table,
+      remote: attach.remote,
+      vni: attach.vni,
+      strictReturn: attach.strictReturn,
+      local: inner.local,
+      peer: inner.peer,
+      device: vtiDeviceName(node.name, number),
+      inner: vtiInnerDeviceName(number),
+      mac: vtiMacAddress(number),
+      liveness: profile !== undefined,
+      adminDownAction: profile?.adminDownAction ?? 'keep',
+    },
+  ];
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of the flow_counters map: who holds which, and what tunnel-gw alone knows of the flow in each.
+import { Fault } from '@detour/core';
+
+/** Who made a flow's decision. */
+export const DECIDERS = ['unknown', 'controller', 'last-tables', 'kernel'] as const;
+export type Decider = (typeof DECIDERS)[number];
+
+/** Slot 0 is nobody's. A slot is free again only after a sweep that no longer saw it in either flow map. */
+export class FlowSlots {
+  private readonly free: Uint32Array;
+  private freeCount: number;
+  private readonly used: Uint8Array;
+  private readonly decidedBy: Uint8Array;
+  private readonly recorded: Uint8Array;
+  private readonly refreshedAt: Float64Array;
+  private readonly takenAt: Float64Array;
+
+  constructor(readonly capacity: number) {
+    this.free = new Uint32Array(capacity);
+    for (let i = 0; i < capacity - 1; i++) this.free[i] = capacity - 1 - i;
+    this.freeCount = capacity - 1;
+    this.used = new Uint8Array(capacity);
+    this.decidedBy = new Uint8Array(capacity);
+    this.recorded = new Uint8Array(capacity);
+    this.refreshedAt = new Float64Array(capacity);
+    this.takenAt = new Float64Array(capacity);
+  }
+
+  get available(): number {
+    return this.freeCount;
+  }
+
+  /** @throws Fault `exhausted` */
+  take(nowMs: number): number {
+    if (this.freeCount === 0)
+      throw new Fault('exhausted', `all ${this.capacity - 1} flow slots are in use: raise DETOUR_MAX_FLOWS`);
+    const slot = this.free[--this.freeCount] ?? 0;
+    this.used[slot] = 1;
+    this.decidedBy[slot] = 0;
+    this.recorded[slot] = 0;
+    this.refreshedAt[slot] = nowMs;
+    this.takenAt[slot] = nowMs;
+    return slot;
+  }
+
+  release(slot: number): void {
+    if (slot === 0 || slot >= this.capacity || this.used[slot] === 0) return;
+    this.used[slot] = 0;
+    this.free[this.freeCount++] = slot;
+  }
+
+  /** After a restart: exactly these slots are in use. */
+  adopt(slots: Iterable<number>, nowMs: number): void {
+    this.used.fill(0);
+    for (const slot of slots) {
+      if (slot >= this.capacity) continue;
+      this.used[slot] = 1;
+      this.refreshedAt[slot] = nowMs;
+      this.takenAt[slot] = nowMs;
+      this.recorded[slot] = 1; // its predecessor recorded it, or the next refresh finds that it is not there
+    }
+    this.freeCount = 0;
+    for (let slot = this.capacity - 1; slot > 0; slot--)
+      if (this.used[slot] === 0) this.free[this.freeCount++] = slot;
+  }
+
+  /** Releases what a whole sweep did not see; what was taken after the sweep began stays. */
+  releaseUnseen(seen: Uint8Array, sweepBeganMs: number): number {
+    let released = 0;
+    for (let slot = 1; slot < this.capacity; slot++) {
+      if (this.used[slot] === 1 && seen[slot] === 0 && (this.takenAt[slot] ?? 0) < sweepBeganMs) {
+        this.release(slot);
+        released++;
+      }
+    }
+    return released;
+  }
+
+  setDecider(slot: number, decider: Decider): void {
+    this.decidedBy[slot] = DECIDERS.indexOf(decider);
+  }
+  deciderOf(slot: number): Decider {
+    return DECIDERS[this.decidedBy[slot] ?? 0] ?? 'unknown';
+  }
+  setRecorded(slot: number, recorded: boolean): void {
+    this.recorded[slot] = recorded ? 1 : 0;
+  }
+  isRecorded(slot: number): boolean {
+    return this.recorded[slot] === 1;
+  }
+  refreshedAtMs(slot: number): number {
+    return this.refreshedAt[slot] ?? 0;
+  }
+  setRefreshed(slot: number, nowMs: number): void {
+    this.refreshedAt[slot] = nowMs;
+  }
+}

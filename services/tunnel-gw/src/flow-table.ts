@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flow records in the kernel as tunnel-gw writes and reads them: established flows, embryonic ones, and their counters.
+import { type BpfMap, perCpuValues } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import type { FlowKey } from '@detour/core';
+import type { FlowDecision, FlowQuestion } from './decision.js';
+import type { FlowSlots } from './flow-slots.js';
+import { packFlowWord } from './flow-word.js';
+
+export interface FlowMaps {
+  readonly flows: BpfMap;
+  readonly embryos: BpfMap;
+  readonly counters: BpfMap;
+}
+
+export interface FlowTableOptions {
+  readonly maps: FlowMaps;
+  readonly slots: FlowSlots;
+  readonly nowMs: () => number;
+  readonly rulesGen: () => number;
+  /** Generation of a chain in the live tables; 0 when it is not there. */
+  readonly chainGen: (chain: number) => number;
+}
+
+const ACTION = {
+  allow: { action: abi.FlowAction.FLOW_ALLOW, flags: 0 },
+  drop: { action: abi.FlowAction.FLOW_DROP, flags: 0 },
+  'unresolved-drop': { action: abi.FlowAction.FLOW_DROP, flags: abi.FlowWordFlag.WORD_FLAG_UNRESOLVED },
+  steer: { action: abi.FlowAction.FLOW_STEER, flags: 0 },
+} as const;
+
+const NO_WAY_OUT = { gen: 0, ifindex: 0, dmac: new Uint8Array(6), smac: new Uint8Array(6), mtu: 0, hop: 0 };
+/** Outer UDP source ports (RFC 7348 section 5 recommends the dynamic range). */
+const ENTROPY_BASE = 49152;
+const ENTROPY_MASK = 0x3fff;
+
+export class FlowTable {
+  private readonly zeroCounters: Uint8Array;
+
+  constructor(private readonly options: FlowTableOptions) {
+    this.zeroCounters = new Uint8Array(options.maps.counters.storedSize);
+  }
+
+  /**
+   * Stores a decision for a flow without one. A flow that begins now is embryonic until its reply; one that was found in the middle
+   * is established. False when there is no room: the flow stays undecided, and none of its packets pass.
+   */
+  install(question: FlowQuestion, decision: FlowDecision): boolean {
+    const { maps, slots } = this.options;
+    if (slots.available === 0) return false;
+    const slot = slots.take(this.options.nowMs());
+    maps.counters.update(u32(slot), this.zeroCounters);
+    const value = this.encode(question, decision, slot);
+    const key = encodeFlowKey(question.key);
+    const embryonic = question.syn || question.key.proto !== TCP;
+    const stored = embryonic ? maps.embryos.tryUpdate(key, value) : maps.flows.tryUpdate(key, value);
+    if (stored === 'full') {
+      slots.release(slot);
+      return false;
+    }
+    if (!embryonic) maps.embryos.delete(key); // the pending mark
+    slots.setDecider(slot, decision.by);
+    slots.setRecorded(slot, decision.recorded || decision.action !== 'steer');
+    return true;
+  }
+
+  /** Replaces the decision of a flow that is there, keeping its slot, age and counters; false when it has gone meanwhile. */
+  replace(key: FlowKey, decision: FlowDecision): boolean {
+    const bytes = encodeFlowKey(key);
+    for (const map of [this.options.maps.flows, this.options.maps.embryos]) {
+      const held = map.lookup(bytes);
+      if (held === undefined) continue;
+      const flow = abi.flow.decode(held);
+      const { action, flags } = ACTION[decision.action];
+      const word = packFlowWord({
+        path: decision.path,
+        initiatorIsB: decision.initiatorIsB,
+        action,
+        flags,
+        chainGen: this.options.chainGen(decision.chain),
+        fpGen: 0,
+      });
+      const next = {
+        ...flow,
+        word,
+        rule: decision.rule,
+        chain: decision.chain,
+        rulesGen: this.options.rulesGen(),
+        pinGen: decision.pinGen & 0xffff,
+      };
+      return map.tryUpdate(bytes, abi.flow.encode(next), 2) === 'stored';
+    }
+    return false;
+  }
+
+  /** The live record of a key, or null. */
+  read(key: FlowKey): { flow: abi.Flow; established: boolean } | null {
+    const bytes = encodeFlowKey(key);
+    const established = this.options.maps.flows.lookup(bytes);
+    if (established !== undefined) return { flow: abi.flow.decode(established), established: true };
+    const embryonic = this.options.maps.embryos.lookup(bytes);
+    return embryonic === undefined ? null : { flow: abi.flow.decode(embryonic), established: false };
+  }
+
+  /** Takes back the pending mark of a flow that could not be decided, so that its next packet asks again. */
+  forgetPending(key: FlowKey): void {
+    this.options.maps.embryos.delete(encodeFlowKey(key));
+  }
+
+  remove(key: Uint8Array, established: boolean): boolean {
+    return (established ? this.options.maps.flows : this.options.maps.embryos).delete(key);
+  }
+
+  counters(slot: number): FlowCounterSum {
+    const stored = this.options.maps.counters.lookup(u32(slot));
+    return stored === undefined
+      ? sumFlowCounters([])
+      : sumFlowCounters(perCpuValues(this.options.maps.counters, stored));
+  }
+
+  private encode(question: FlowQuestion, decision: FlowDecision, slot: number): Uint8Array {
+    const { action, flags } = ACTION[decision.action];
+    return abi.flow.encode({
+      word: packFlowWord({
+        path: decision.path,
+        initiatorIsB: decision.initiatorIsB,
+        action,
+        flags,
+        chainGen: this.options.chainGen(decision.chain),
+        fpGen: 0,
+      }),
+      createdNs: process.hrtime.bigint(),
+      rule: decision.rule,
+      slot,
+      rulesGen: this.options.rulesGen(),
+      chain: decision.chain,
+      fwdPort: (question.norm === 1) === decision.initiatorIsB ? question.port : 0,
+      entropy: ENTROPY_BASE + (entropyOf(question.key) & ENTROPY_MASK),
+      pinGen: decision.pinGen & 0xffff,
+      altScope: 0,
+      out: [NO_WAY_OUT, NO_WAY_OUT],
+    });
+  }
+}
+
+const TCP = 6;
+
+export interface FlowCounterSum {
+  readonly packets: readonly [bigint, bigint];
+  readonly bytes: readonly [bigint, bigint];
+  readonly lastNs: bigint;
+  readonly seen: number;
+}
+
+/** Sums one flow's counters over the CPUs. */
+export function sumFlowCounters(values: readonly Uint8Array[]): FlowCounterSum {
+  let [p0, p1, b0, b1, lastNs, seen] = [0n, 0n, 0n, 0n, 0n, 0];
+  for (const value of values) {
+    const one = abi.flowCounters.decode(value);
+    p0 += one.packets[0] ?? 0n;
+    p1 += one.packets[1] ?? 0n;
+    b0 += one.bytes[0] ?? 0n;
+    b1 += one.bytes[1] ?? 0n;
+    if (one.lastNs > lastNs) lastNs = one.lastNs;
+    seen |= one.seen;
+  }
+  return { packets: [p0, p1], bytes: [b0, b1], lastNs, seen };
+}
+
+export function encodeFlowKey(key: FlowKey): Uint8Array {
+  return abi.flowKey.encode({
+    a: key.a,
+    b: key.b,
+    aport: key.aport,
+    bport: key.bport,
+    vrf: key.vrf,
+    proto: key.proto,
+    scope: key.scope,
+  });
+}
+
+export function decodeFlowKey(bytes: Uint8Array, at = 0): FlowKey {
+  const key = abi.flowKey.decode(bytes, at);
+  return {
+    vrf: key.vrf,
+    proto: key.proto,
+    scope: key.scope,
+    a: key.a,
+    b: key.b,
+    aport: key.aport,
+    bport: key.bport,
+  };
+}
+
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+/** Spreads outer packets over queues and links; FNV-1a over the tuple, not secret. */
+function entropyOf(key: FlowKey): number {
+  let hash = 0x811c9dc5;
+  const mix = (byte: number) => {
+    hash = Math.imul(hash ^ byte, 0x01000193);
+  };
+  for (const byte of key.a) mix(byte);
+  for (const byte of key.b) mix(byte);
+  for (const port of [key.aport, key.bport]) {
+    mix(port & 0xff);
+    mix(port >>> 8);
+  }
+  mix(key.proto);
+  return (hash >>> 16) ^ (hash & 0xffff);
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The health of this gateway's nodes, as its bfd reports it; what is in force when bfd is gone, and what is not known yet.
+import { HealthState, type NodeHealth } from '@detour/contracts';
+import { type NodeState, nextNodeState } from '@detour/tables';
+
+export interface NodeHealthView {
+  readonly shown: HealthState; // STALE while bfd is gone
+  readonly inForce: NodeState;
+  readonly source: string;
+  readonly why: string;
+  readonly atMonoNs: bigint;
+}
+
+export interface NodePolicy {
+  readonly liveness: boolean; // false: no health profile, always up
+  readonly adminDownAction: 'keep' | 'failover';
+}
+
+interface Held {
+  readonly report: HealthState;
+  readonly inForce: NodeState;
+  readonly source: string;
+  readonly why: string;
+  readonly atMonoNs: bigint;
+}
+
+/** Last reported states by node name. bfd's crash changes nothing but the view: its last word stays in force. */
+export class HealthBook {
+  private readonly held = new Map<string, Held>();
+  private connected = false;
+  private goneWhy = 'bfd has not been reached yet';
+
+  constructor(private readonly policyOf: (node: string) => NodePolicy) {}
+
+  /** Takes a report; returns the nodes whose state in force changed. A snapshot drops what it does not name. */
+  take(
+    snapshot: boolean,
+    reports: readonly Pick<NodeHealth, 'node' | 'state' | 'source' | 'why' | 'atMonoNs'>[],
+  ): string[] {
+    this.connected = true;
+    const changed: string[] = [];
+    if (snapshot) {
+      const named = new Set(reports.map((report) => report.node));
+      for (const node of [...this.held.keys()].filter((name) => !named.has(name))) {
+        this.held.delete(node);
+        changed.push(node);
+      }
+    }
+    for (const { node, state, source, why, atMonoNs } of reports) {
+      const before = this.held.get(node)?.inForce ?? 'unknown';
+      const inForce = nextNodeState(before, state, this.policyOf(node).adminDownAction);
+      this.held.set(node, { report: state, inForce, source, why, atMonoNs });
+      if (before !== inForce) changed.push(node);
+    }
+    return changed;
+  }
+
+  lost(why: string): void {
+    this.connected = false;
+    this.goneWhy = why;
+  }
+
+  get isConnected(): boolean {
+    return this.connected;
+  }
+
+  viewOf(node: string): NodeHealthView {
+    if (!this.policyOf(node).liveness) {
+      return {
+        shown: HealthState.UP,
+        inForce: 'up',
+        source: 'none',
+        why: 'no health profile is named',
+        atMonoNs: 0n,
+      };
+    }
+    const held = this.held.get(node) ?? {
+      report: HealthState.UNKNOWN,
+      inForce: 'unknown',
+      source: 'bfd',
+      why: 'no session has reported yet',
+      atMonoNs: 0n,
+    };
+    const view = { inForce: held.inForce, source: held.source, atMonoNs: held.atMonoNs };
+    if (this.connected) return { ...view, shown: held.report, why: held.why };
+    return { ...view, shown: HealthState.STALE, why: `${this.goneWhy}; last state: ${held.inForce}` };
+  }
+}
