@@ -66,7 +66,7 @@ export function weighPaths(
 }
 
 function scaled(value: number, best: number): number {
-  return value === 0 ? 0 : Math.max(1, Math.round((MAX_PATH_WEIGHT * value) / best));
+  return value === 0 ? 0 : Math.max(1, Math.round(MAX_PATH_WEIGHT * (value / best)));
 }
 
 /** Garbage is worth nothing; scoring has refused and reported it before. */

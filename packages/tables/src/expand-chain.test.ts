@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+import { AffinityKind, ChainRow, OnFailure, SelectPolicy } from '@detour/contracts';
+import {
+  AFFINITIES,
+  hashKeyFromHex,
+  normaliseTuple,
+  parseAddress,
+  reverseTuple,
+  type Tuple,
+} from '@detour/core';
+import { describe, expect, it } from 'vitest';
+import { choosePath, expandChain } from './expand-chain.js';
+import type { NodeState } from './node-state.js';
+import { validateSelection } from './validate-chains.js';
+
+const secret = hashKeyFromHex('00112233445566778899aabbccddeeff');
+const AFFINITY_KINDS = [
+  AffinityKind.FIVE_TUPLE,
+  AffinityKind.THREE_TUPLE,
+  AffinityKind.TWO_TUPLE,
+  AffinityKind.SOURCE,
+];
+
+/** Paths 101, 102 … through nodes 1, 2 …, one each. */
+function chain(weights: number[], extra: Partial<ChainRow> = {}): ChainRow {
+  return ChainRow.fromPartial({
+    number: 1,
+    name: 'inspect',
+    onFailure: OnFailure.DROP,
+    affinity: AffinityKind.FIVE_TUPLE,
+    select: SelectPolicy.WEIGHTED,
+    paths: weights.map((weight, i) => ({ number: 101 + i, nodes: [1 + i], weight, fallbackWeight: 500 })),
+    ...extra,
+  });
+}
+const states = (given: Record<number, NodeState>) => (node: number) => given[node] ?? 'up';
+const weightsOf = (row: ChainRow, given: Record<number, NodeState> = {}) =>
+  expandChain(row, states(given)).paths.map(({ weight }) => weight);
+
+function flow(i: number): Tuple {
+  const [src, dst] = [parseAddress(`10.1.${(i >> 8) & 255}.${i & 255}`), parseAddress('203.0.113.9')];
+  if (!src || !dst) throw new Error('no address');
+  return { vrf: 1, src, dst, sport: 1024 + (i % 60000), dport: 443, proto: 6 };
+}
+
+function shares(row: ChainRow, flows: number): number[] {
+  const expanded = expandChain(row, () => 'up');
+  const counts = new Map<number, number>();
+  for (let i = 0; i < flows; i++) {
+    const { key, norm } = normaliseTuple(flow(i));
+    const path = choosePath(expanded, key, { initiatorIsB: norm === 1, secret }) ?? 0;
+    counts.set(path, (counts.get(path) ?? 0) + 1);
+  }
+  return row.paths.map(({ number }) => (counts.get(number) ?? 0) / flows);
+}
+
+describe('shares of flows', () => {
+  it('100,000 flows over weights 50/30/20 split so within 1 % absolute', () => {
+    for (const [i, share] of shares(chain([50, 30, 20]), 100_000).entries())
+      expect(Math.abs(share - ([0.5, 0.3, 0.2][i] ?? 0))).toBeLessThan(0.01);
+  });
+  it('40,000 flows over scores 1:2:1 split 25/50/25 within 1.5 % absolute', () => {
+    for (const [i, share] of shares(chain([500, 1000, 500]), 40_000).entries())
+      expect(Math.abs(share - ([0.25, 0.5, 0.25][i] ?? 0))).toBeLessThan(0.015);
+  });
+});
+
+describe('expandChain', () => {
+  it('a node that is down or unknown leaves the others their shares; only down counts as down', () => {
+    const expanded = expandChain(chain([500, 300, 200]), states({ 2: 'down', 3: 'unknown' }));
+    expect(expanded.paths.map(({ state, weight }) => [state, weight])).toEqual([
+      ['up', 500],
+      ['down', 0],
+      ['unknown', 0],
+    ]);
+    expect(new Set(expanded.slots)).toEqual(new Set([101]));
+  });
+
+  it('a path is as well as its worst node', () => {
+    const row = chain([10], {
+      paths: [{ number: 101, nodes: [1, 2], weight: 10, fallbackWeight: 10, drained: false }],
+    });
+    expect(expandChain(row, states({ 1: 'unknown', 2: 'down' })).paths[0]?.state).toBe('down');
+    expect(expandChain(row, states({ 1: 'unknown' })).paths[0]?.state).toBe('unknown');
+  });
+
+  it('declared capacity counts when nothing that is up has a weight, and only then', () => {
+    expect(weightsOf(chain([1000, 0]))).toEqual([1000, 0]);
+    const alone = expandChain(chain([1000, 0]), states({ 1: 'down' }));
+    expect(alone.paths.map(({ weight }) => weight)).toEqual([0, 500]);
+    expect(alone.allStale).toBe(true);
+    expect(expandChain(chain([1000, 0]), () => 'up').allStale).toBe(false);
+  });
+
+  it('a drained path gets nothing, even as the last one', () => {
+    const row = chain([1000, 0]);
+    const drained = row.paths.map((path, i) =>
+      i === 1 ? { ...path, fallbackWeight: 0, drained: true } : path,
+    );
+    const expanded = expandChain({ ...row, paths: drained }, states({ 1: 'down' }));
+    expect(expanded.slots).toHaveLength(0);
+    expect(expanded.allStale).toBe(false);
+  });
+
+  it('priority: the best tier that is up has all, evenly', () => {
+    const row = chain([1000, 1000, 500], { select: SelectPolicy.PRIORITY });
+    expect(weightsOf(row)).toEqual([1, 1, 0]);
+    expect(weightsOf(row, { 1: 'down' })).toEqual([0, 1, 0]);
+    expect(weightsOf(row, { 1: 'down', 2: 'unknown' })).toEqual([0, 0, 1]);
+  });
+
+  it('all down: no slots, and no path is chosen', () => {
+    const expanded = expandChain(chain([1, 1]), () => 'down');
+    const { key } = normaliseTuple(flow(1));
+    expect(choosePath(expanded, key, { initiatorIsB: false, secret })).toBeNull();
+  });
+
+  it('one path fails: flows of the others stay, its own spread over them by their weights', () => {
+    const [before, after] = [{}, { 2: 'down' } as const].map((given) =>
+      expandChain(chain([50, 30, 20]), states(given)),
+    );
+    if (!before || !after) throw new Error('not expanded');
+    const to = new Map<number, number>();
+    let moved = 0;
+    let stayed = 0;
+    for (let i = 0; i < 50_000; i++) {
+      const { key, norm } = normaliseTuple(flow(i));
+      const how = { initiatorIsB: norm === 1, secret };
+      const [was, is] = [choosePath(before, key, how), choosePath(after, key, how)];
+      if (was === 102) to.set(is ?? 0, (to.get(is ?? 0) ?? 0) + 1);
+      else if (was === is) stayed++;
+      else moved++;
+    }
+    expect((to.get(101) ?? 0) / (to.get(103) ?? 1)).toBeGreaterThan(2.2);
+    expect((to.get(101) ?? 0) / (to.get(103) ?? 1)).toBeLessThan(2.8);
+    expect(moved / (moved + stayed)).toBeLessThan(0.03); // of new flows; established ones are pinned
+  });
+
+  it('is the same whatever the order of rows, and its fingerprint tells changes', () => {
+    const row = chain([5, 3, 2]);
+    const [x, y] = [row, { ...row, paths: [...row.paths].reverse() }].map((one) =>
+      expandChain(one, () => 'up'),
+    );
+    expect(x).toEqual(y);
+    expect(expandChain(row, states({ 3: 'unknown' })).fingerprint).not.toBe(x?.fingerprint);
+    // states alone are content: nothing is chosen in either, yet pinned flows fare differently
+    const [down, unknown] = (['down', 'unknown'] as const).map((state) => expandChain(row, () => state));
+    expect(down?.fingerprint).not.toBe(unknown?.fingerprint);
+  });
+
+  it('passes the last look before publishing', () => {
+    const { slots, paths } = expandChain(chain([5, 3, 2]), states({ 3: 'down' }));
+    expect(validateSelection(slots, paths)).toEqual({ ok: true });
+  });
+});
+
+describe('choosePath', () => {
+  it('both directions choose one path, whichever side speaks first, for every affinity', () => {
+    for (const [i, affinity] of AFFINITY_KINDS.entries()) {
+      const expanded = expandChain(chain([1, 1, 1, 1, 1], { affinity }), () => 'up');
+      expect(expanded.affinity).toBe(AFFINITIES[i]);
+      for (let n = 0; n < 200; n++) {
+        const forward = normaliseTuple(flow(n));
+        const reverse = normaliseTuple(reverseTuple(flow(n)));
+        const there = choosePath(expanded, forward.key, { initiatorIsB: forward.norm === 1, secret });
+        const back = choosePath(expanded, reverse.key, { initiatorIsB: reverse.norm === 0, secret });
+        expect(back).toBe(there);
+      }
+    }
+  });
+});
