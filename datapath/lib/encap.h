@@ -2,7 +2,7 @@
 /*
  * Towards a node or into a VTI: the hop's ready-made outer header goes in front, lengths, checksum, entropy and ECN are filled in.
  *
- * header[] ends with the inner Ethernet header (unless the tunnel carries L3), which replaces the packet's own. The outer IPv4 checksum
+ * header[] ends with the inner Ethernet header (unless the tunnel carries L3), which replaces the packet's own, the EtherType apart. The outer IPv4 checksum
  * comes from the row's sum and the length alone; DF is set and the identification 0 (RFC 6864 4.1). The outer UDP checksum is 0, for
  * IPv6 as RFC 6935 allows tunnels; the UDP source port is the flow's entropy (RFC 7348 5). ECN is copied outwards (RFC 6040 normal
  * mode), DSCP stays the template's: the underlay's classes are not a tenant's to choose (RFC 2983 pipe model).
@@ -80,7 +80,7 @@ RARE int header_store(struct xdp_md *ctx, struct hop *hop, __u32 len, __u16 entr
 	return outer_finish(ctx, hop, l3, entropy, ecn);
 }
 
-static __always_inline int header_copy(struct xdp_md *ctx, struct hop *hop, __u16 entropy, __u8 ecn)
+static __always_inline int header_copy(struct xdp_md *ctx, struct hop *hop, __u16 entropy, __u8 ecn, __be16 type)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
 	__u64 *to = data, *from = (__u64 *)hop->header;
@@ -89,13 +89,27 @@ static __always_inline int header_copy(struct xdp_md *ctx, struct hop *hop, __u1
 		return DROP_ADJUST;
 	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3];
 	to[4] = from[4], to[5] = from[5], to[6] = from[6], to[7] = from[7];
+	((__be16 *)data)[VXLAN4_HEADER / 2 - 1] = type;
 	return outer_finish(ctx, hop, ETH_HLEN, entropy, ecn);
+}
+
+/* The same with any header; the EtherType of its inner Ethernet header is the packet's. */
+RARE int header_put(struct xdp_md *ctx, struct hop *hop, __u16 entropy, __u8 ecn, __be16 type)
+{
+	int why;
+
+	if (!hop || (why = header_store(ctx, hop, hop->header_len, entropy, ecn)))
+		return hop ? why : DROP_NO_TABLE;
+	if (hop->inner_l3 || hop->header_len < ETH_HLEN)
+		return 0;
+	return bpf_xdp_store_bytes(ctx, hop->header_len - sizeof(type), &type, sizeof(type)) ? DROP_ADJUST : 0;
 }
 
 /* Sends the packet by a hop row; what is in front of its IP header is replaced. */
 static __always_inline int hop_send(struct xdp_md *ctx, struct packet *p, __u32 number, __u16 entropy)
 {
 	struct hop *hop = hop_row(p->bank, number);
+	__be16 type = p->v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	int grow, why;
 	__u8 ecn;
 
@@ -110,9 +124,9 @@ static __always_inline int hop_send(struct xdp_md *ctx, struct packet *p, __u32 
 	if (grow && bpf_xdp_adjust_head(ctx, grow))
 		return DROP_ADJUST;
 	if (hop->header_len == VXLAN4_HEADER && hop->outer_l3 == ETH_HLEN && !hop->outer_ip6)
-		why = header_copy(ctx, hop, entropy, ecn);
+		why = header_copy(ctx, hop, entropy, ecn, type);
 	else
-		why = header_store(ctx, hop, hop->header_len, entropy, ecn);
+		why = header_put(ctx, hop, entropy, ecn, type);
 	p->out = hop->ifindex;
 	return why ? why : PACKET_FORWARD;
 }
