@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables as controllers sent them: each update checked before it is taken, and brought into force only together with the other table and
-// the intent of the same revision. A refusal names the row; what was held stays.
-import type { ChainRow, PathUpdate, RuleRow, RuleUpdate, TableVersion } from '@detour/contracts';
-import {
-  applyDelta,
-  CompiledRules,
-  digestChains,
-  digestRules,
-  validateChains,
-  validateRules,
-} from '@detour/tables';
+// The tables as controllers sent them: each is held as it arrives, and brought into force only together with the other table and the intent of
+// the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held.
+import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
+import { CompiledRules, validateChains, validateRules } from '@detour/tables';
 import type { GatewayModel } from './model.js';
 
 export type Taken =
@@ -19,7 +12,6 @@ export type Taken =
 interface Held<Row> {
   readonly rows: readonly Row[];
   readonly version: TableVersion;
-  readonly digest: Uint8Array;
 }
 
 /** A whole version: all three parts of one revision. */
@@ -30,8 +22,6 @@ export interface TableSet {
   readonly chains: readonly ChainRow[];
   readonly rulesVersion: TableVersion;
   readonly pathsVersion: TableVersion;
-  readonly rulesDigest: Uint8Array;
-  readonly pathsDigest: Uint8Array;
 }
 
 export class TableBook {
@@ -44,41 +34,21 @@ export class TableBook {
     this.model = model;
   }
 
-  offerRules(update: RuleUpdate): Taken {
-    const { version } = update;
-    if (version === undefined) return { ok: false, row: '', why: 'the update names no version' };
-    const rows = applyDelta(this.rules?.rows ?? [], update);
+  offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
     const checked = validateRules(rows);
     if (!checked.ok) return checked;
-    const digest = digestRules(rows);
-    if (Buffer.compare(digest, update.digest) !== 0)
-      return {
-        ok: false,
-        row: 'table',
-        why: 'its digest is not that of the rows: a row was lost or changed on the way',
-      };
-    this.rules = { rows, version, digest };
+    this.rules = { rows, version };
     return { ok: true };
   }
 
-  offerPaths(update: PathUpdate): Taken {
-    const { version } = update;
-    if (version === undefined) return { ok: false, row: '', why: 'the update names no version' };
-    const rows = applyDelta(this.paths?.rows ?? [], update);
+  offerPaths(rows: readonly ChainRow[], version: TableVersion): Taken {
     const checked = validateChains(rows);
     if (!checked.ok) return checked;
-    const digest = digestChains(rows);
-    if (Buffer.compare(digest, update.digest) !== 0)
-      return {
-        ok: false,
-        row: 'table',
-        why: 'its digest is not that of the rows: a row was lost or changed on the way',
-      };
     if (this.model?.revision === version.revision) {
       const unknown = unknownNode(rows, this.model);
       if (unknown !== null) return unknown;
     }
-    this.paths = { rows, version, digest };
+    this.paths = { rows, version };
     return { ok: true };
   }
 
@@ -96,9 +66,19 @@ export class TableBook {
       chains: paths.rows,
       rulesVersion: rules.version,
       pathsVersion: paths.version,
-      rulesDigest: rules.digest,
-      pathsDigest: paths.digest,
     };
+  }
+
+  /** What is missing, in a sentence; empty when nothing is. */
+  waitingFor(): string {
+    if (this.model === null) return 'no intent has been read yet';
+    const { revision } = this.model;
+    const parts: string[] = [];
+    if (this.rules?.version.revision !== revision)
+      parts.push(`the rules of revision ${revision} (classifier)`);
+    if (this.paths?.version.revision !== revision)
+      parts.push(`the paths of revision ${revision} (path-selector)`);
+    return parts.length === 0 ? '' : `waiting for ${parts.join(' and ')}`;
   }
 }
 
@@ -107,12 +87,9 @@ function unknownNode(rows: readonly ChainRow[], model: GatewayModel): Taken | nu
   for (const row of rows) {
     for (const path of row.paths) {
       const node = path.nodes.find((number) => !model.nodeNumbers.has(number));
-      if (node !== undefined)
-        return {
-          ok: false,
-          row: `chain ${row.name}`,
-          why: `path ${path.number} goes through node ${node}, which revision ${model.revision} does not have`,
-        };
+      if (node === undefined) continue;
+      const why = `path ${path.number} goes through node ${node}, which revision ${model.revision} does not have`;
+      return { ok: false, row: `chain ${row.name}`, why };
     }
   }
   return null;

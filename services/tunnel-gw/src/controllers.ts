@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asking the controllers about one flow: Classify, then SelectPath where the rule names a chain. One trace per sampled flow.
+
+import type { ClassifyAnswer, ClassifyQuestion, SelectAnswer, SelectQuestion } from '@detour/contracts';
+import { PathSource, RuleAction } from '@detour/contracts';
+import { Fault, formatAddress } from '@detour/core';
+import { context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api';
+import {
+  type Classification,
+  decisionWithoutPath,
+  type FlowDecision,
+  type FlowQuestion,
+  forwardTuple,
+  initiatorIsB,
+} from './decision.js';
+
+/** One kind of question; what rpc's QuestionStream is. */
+export interface Asker<Question, Answer> {
+  ask(question: Omit<Question, 'id'>): Promise<Answer>;
+}
+
+export interface ControllerOptions {
+  readonly gateway: string;
+  readonly classify: Asker<ClassifyQuestion, ClassifyAnswer>;
+  readonly select: Asker<SelectQuestion, SelectAnswer>;
+  readonly tracer: Tracer;
+  /** Whether a path may be used now at this gateway. */
+  readonly isUsable: (chain: number, path: number) => boolean;
+  /** This gateway's own choice, for an answer that cannot be used. */
+  readonly choose: (chain: number, question: FlowQuestion, reversed: boolean) => number;
+}
+
+/** Rejects with a Fault when either controller does not answer; the caller then decides alone. */
+export async function askControllers(
+  options: ControllerOptions,
+  question: FlowQuestion,
+): Promise<FlowDecision> {
+  const span = options.tracer.startSpan('flow.setup', {
+    attributes: flowAttributes(options.gateway, question),
+  });
+  try {
+    const decision = await decide(options, question, span);
+    span.setAttributes({
+      'detour.action': decision.action,
+      'detour.path': decision.path,
+      'detour.why': decision.why,
+    });
+    return decision;
+  } catch (error) {
+    span.setStatus({ code: SpanStatusCode.ERROR, message: String(error) });
+    throw error;
+  } finally {
+    span.end();
+  }
+}
+
+async function decide(options: ControllerOptions, question: FlowQuestion, span: Span): Promise<FlowDecision> {
+  const { gateway } = options;
+  const answer = await inSpan(options, span, 'classify', (traceparent) =>
+    options.classify.ask({
+      traceparent,
+      gateway,
+      tuple: wireTuple(question.tuple),
+      port: question.port,
+      syn: question.syn,
+    }),
+  );
+  if (answer.error !== '') throw new Fault('unavailable', `classifier: ${answer.error}`);
+  const found: Classification = {
+    action: answer.action,
+    rule: answer.rule,
+    chain: answer.chain,
+    reversed: answer.reversed,
+    dropUnresolved: answer.action === RuleAction.UNRESOLVED,
+    why: answer.why,
+  };
+  const plain = decisionWithoutPath(question, found, 'controller');
+  if (plain !== null) return plain;
+  const chosen = await inSpan(options, span, 'select-path', (traceparent) =>
+    options.select.ask({
+      traceparent,
+      gateway,
+      tuple: wireTuple(forwardTuple(question, found.reversed)),
+      chain: found.chain,
+      rule: found.rule,
+      midflow: !question.syn,
+    }),
+  );
+  if (chosen.error !== '') throw new Fault('unavailable', `path-selector: ${chosen.error}`);
+  const usable = chosen.path === 0 || options.isUsable(found.chain, chosen.path);
+  return {
+    action: 'steer',
+    rule: found.rule,
+    chain: found.chain,
+    path: usable ? chosen.path : options.choose(found.chain, question, found.reversed),
+    initiatorIsB: initiatorIsB(question, found.reversed),
+    pinGen: chosen.pinGen,
+    recorded: usable && chosen.path !== 0 && chosen.source !== PathSource.UNRECORDED,
+    by: 'controller',
+    why: `${found.why}; ${chosen.why}`,
+  };
+}
+
+async function inSpan<T>(
+  options: ControllerOptions,
+  parent: Span,
+  name: string,
+  work: (traceparent: string) => Promise<T>,
+): Promise<T> {
+  if (!parent.isRecording()) return work('');
+  const span = options.tracer.startSpan(name, {}, trace.setSpan(context.active(), parent));
+  try {
+    return await work(traceparentOf(span));
+  } finally {
+    span.end();
+  }
+}
+
+/** W3C trace context, version 00. */
+function traceparentOf(span: Span): string {
+  const { traceId, spanId, traceFlags } = span.spanContext();
+  return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+}
+
+function wireTuple(tuple: FlowQuestion['tuple']): ClassifyQuestion['tuple'] {
+  return {
+    vrf: tuple.vrf,
+    src: tuple.src,
+    dst: tuple.dst,
+    sport: tuple.sport,
+    dport: tuple.dport,
+    proto: tuple.proto,
+  };
+}
+
+function flowAttributes(gateway: string, { tuple, port }: FlowQuestion): Record<string, string | number> {
+  return {
+    'detour.gateway': gateway,
+    'detour.port': port,
+    'network.transport': tuple.proto,
+    'source.address': formatAddress(tuple.src),
+    'source.port': tuple.sport,
+    'destination.address': formatAddress(tuple.dst),
+    'destination.port': tuple.dport,
+  };
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the datapath has counted, summed over the CPUs: drops by reason, verdicts, ports, rules, nodes, and the last example of each drop.
+import { type BpfMap, perCpuValues } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { tupleOf } from '@detour/core';
+
+export interface CounterMaps {
+  readonly drops: BpfMap;
+  readonly stats: BpfMap;
+  readonly ports: BpfMap;
+  readonly rules: BpfMap;
+  readonly nodes: BpfMap;
+  readonly examples: BpfMap;
+}
+
+/** Lower-case names without their prefix, as people and programs read them. */
+export function dropName(reason: number): string {
+  return (abi.dropReasonName(reason) ?? `DROP_${reason}`).replace('DROP_', '').toLowerCase();
+}
+
+export function readDrops(maps: CounterMaps): Record<string, bigint> {
+  const drops: Record<string, bigint> = {};
+  for (let reason = 1; reason < abi.DropReason.DROP_REASONS; reason++)
+    drops[dropName(reason)] = sumU64(maps.drops, reason);
+  return drops;
+}
+
+export function readStats(maps: CounterMaps): Record<string, bigint> {
+  const stats: Record<string, bigint> = {};
+  for (let stat = 0; stat < abi.Stat.STATS; stat++) {
+    stats[(abi.statName(stat) ?? `STAT_${stat}`).replace('STAT_', '').toLowerCase()] = sumU64(
+      maps.stats,
+      stat,
+    );
+  }
+  return stats;
+}
+
+export function readPort(maps: CounterMaps, number: number): abi.PortCounters {
+  return sumStructs(maps.ports, number, abi.portCounters.decode);
+}
+
+export function readRule(maps: CounterMaps, number: number): abi.PairCounters {
+  return sumStructs(maps.rules, number, abi.pairCounters.decode);
+}
+
+export function readNode(maps: CounterMaps, number: number): abi.NodeCounters {
+  return sumStructs(maps.nodes, number, abi.nodeCounters.decode);
+}
+
+export interface DropExample {
+  readonly reason: string;
+  readonly tuple: ReturnType<typeof tupleOf>;
+  readonly port: number;
+  readonly agoMs: number;
+}
+
+export function readExamples(maps: CounterMaps): DropExample[] {
+  const now = process.hrtime.bigint();
+  const examples: DropExample[] = [];
+  for (let reason = 1; reason < abi.DropReason.DROP_REASONS; reason++) {
+    const row = maps.examples.lookup(u32(reason));
+    if (row === undefined) continue;
+    const example = abi.dropExample.decode(row);
+    if (example.atNs === 0n) continue;
+    const tuple = tupleOf(example.key, 0);
+    examples.push({
+      reason: dropName(reason),
+      tuple,
+      port: example.port,
+      agoMs: Number((now - example.atNs) / 1_000_000n),
+    });
+  }
+  return examples;
+}
+
+function sumU64(map: BpfMap, index: number): bigint {
+  const stored = map.lookup(u32(index));
+  if (stored === undefined) return 0n;
+  return perCpuValues(map, stored).reduce(
+    (sum, value) => sum + new DataView(value.buffer, value.byteOffset, 8).getBigUint64(0, true),
+    0n,
+  );
+}
+
+function sumStructs<T extends object>(map: BpfMap, index: number, decode: (bytes: Uint8Array) => T): T {
+  const stored = map.lookup(u32(index)) ?? new Uint8Array(map.storedSize);
+  const [first, ...rest] = perCpuValues(map, stored).map((value) => decode(value));
+  if (first === undefined) throw new RangeError('a per-CPU map has no CPU');
+  const sum: Record<string, bigint> = {};
+  for (const row of [first, ...rest])
+    for (const [name, value] of Object.entries(row)) sum[name] = (sum[name] ?? 0n) + BigInt(value as bigint);
+  return sum as T;
+}
+
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}

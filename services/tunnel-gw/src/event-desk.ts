@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Events of the datapath's ring, one by one: punts go to the desks, re-pins to the affinity keeper, revalidations to the rules.
+import { abi } from '@detour/contracts';
+import { formatAddress } from '@detour/core';
+import type { FlowQuestion } from './decision.js';
+import type { NeighbourDesk } from './neighbour-desk.js';
+import type { HeldPacket, PuntDesk } from './punt-desk.js';
+
+export interface Repin {
+  readonly key: abi.FlowKey;
+  readonly oldPath: number;
+  readonly newPath: number;
+  readonly chain: number;
+  readonly initiatorIsB: boolean;
+}
+
+export interface EventDeskOptions {
+  readonly punts: PuntDesk;
+  readonly neighbours: NeighbourDesk;
+  readonly deviceName: (ifindex: number) => string | undefined;
+  readonly dropHeld: (packets: readonly HeldPacket[], reason: number) => void;
+  readonly onRepin: (repin: Repin) => void;
+  readonly onRevalidate: (question: FlowQuestion, established: abi.FlowKey) => void;
+  readonly onHopNotReady: (node: number) => void;
+}
+
+const TCP = 6;
+const SYN = 0x02;
+const ACK = 0x10;
+
+/** Handles one record of the ring; the view is the ring's memory, so what is kept is copied. */
+export function handleEvent(record: Uint8Array, options: EventDeskOptions): void {
+  const event = abi.event.decode(record);
+  switch (event.type) {
+    case abi.EventType.EVENT_PUNT_MISS: {
+      const id = Buffer.from(record.buffer, record.byteOffset + KEY_AT, abi.flowKey.size).toString('latin1');
+      options.punts.take(id, questionOf(event), heldPacket(record, event));
+      return;
+    }
+    case abi.EventType.EVENT_PUNT_NEIGH: {
+      const device = options.deviceName(event.outIfindex);
+      const packet = heldPacket(record, event);
+      if (device === undefined) options.dropHeld([packet], abi.DropReason.DROP_ARP_FAIL);
+      else options.neighbours.take(device, formatAddress(event.nextHop), packet);
+      return;
+    }
+    case abi.EventType.EVENT_REPIN:
+      options.onRepin({
+        key: event.key,
+        oldPath: event.oldPath,
+        newPath: event.newPath,
+        chain: event.chain,
+        initiatorIsB: event.norm === 1, // of the packet that moved it; the keeper reads the record for the flow's own
+      });
+      return;
+    case abi.EventType.EVENT_REVALIDATE:
+      options.onRevalidate(questionOf(event), event.key);
+      return;
+    case abi.EventType.EVENT_HOP_NEIGH:
+      options.onHopNotReady(event.node);
+      return;
+    default:
+      return;
+  }
+}
+
+/** Offset of the flow key in struct event. */
+const KEY_AT = 16;
+
+function questionOf(event: abi.Event): FlowQuestion {
+  const { key } = event;
+  const norm = event.norm === 1 ? 1 : 0;
+  const fromB = norm === 1;
+  return {
+    tuple: {
+      vrf: key.vrf,
+      proto: key.proto,
+      src: fromB ? key.b : key.a,
+      dst: fromB ? key.a : key.b,
+      sport: fromB ? key.bport : key.aport,
+      dport: fromB ? key.aport : key.bport,
+    },
+    key,
+    norm,
+    port: event.port,
+    syn: key.proto === TCP && (event.tcpFlags & (SYN | ACK)) === SYN,
+  };
+}
+
+function heldPacket(record: Uint8Array, event: abi.Event): HeldPacket {
+  const from = abi.event.size;
+  return {
+    frame: record.slice(from, from + event.packetLen),
+    op: event.op,
+    port: event.port,
+    node: event.node,
+  };
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way back into the datapath for packets that were held: frames behind a struct inject_hdr, written to the inject device, where the same
+// program takes them up as if they had just entered. A held packet that ends is sent back too, to be counted with its reason.
+import type { PacketSocket } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import type { HeldPacket } from './punt-desk.js';
+
+export class Injector {
+  readonly counts = { putBack: 0, dropped: 0, lost: 0 };
+
+  constructor(private readonly socket: PacketSocket) {}
+
+  putBack(packets: readonly HeldPacket[]): void {
+    this.counts.putBack += packets.length;
+    this.send(packets.map((packet) => frameOf(packet.op, 0, packet)));
+  }
+
+  drop(packets: readonly HeldPacket[], reason: number): void {
+    this.counts.dropped += packets.length;
+    this.send(packets.map((packet) => frameOf(abi.InjectOp.INJECT_DROP, reason, packet)));
+  }
+
+  private send(frames: readonly Uint8Array[]): void {
+    if (frames.length === 0) return;
+    this.counts.lost += frames.length - this.socket.sendMany(frames);
+  }
+}
+
+const HEADER = {
+  dst: Uint8Array.of(2, 0x44, 0x54, 0xff, 0, 1),
+  src: Uint8Array.of(2, 0x44, 0x54, 0xff, 0, 2),
+};
+
+function frameOf(op: number, reason: number, packet: HeldPacket): Uint8Array {
+  const frame = new Uint8Array(abi.injectHdr.size + packet.frame.length);
+  abi.injectHdr.write(
+    {
+      ...HEADER,
+      ethertype: abi.InjectEthertype.INJECT_ETHERTYPE,
+      op,
+      reason,
+      port: packet.port,
+      node: packet.node,
+    },
+    frame,
+  );
+  frame.set(packet.frame, abi.injectHdr.size);
+  return frame;
+}
