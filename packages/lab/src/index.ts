@@ -25,6 +25,7 @@ export {
   firewallDevices,
   firewallNamespace,
 } from './firewall-spec.js';
+export { type Forward, startForward } from './forward.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
 export { type OtlpReceiver, type OtlpReceiverOptions, startOtlpReceiver } from './otlp.js';
 export type { AttributeValue, Span } from './otlp-spans.js';

@@ -14,6 +14,7 @@ import {
   defaultRuntimeDir,
   isOwnerAlive,
   listRecords,
+  recordKept,
   recordProcess,
   removeState,
   statePath,
@@ -48,6 +49,11 @@ export interface Lab extends AsyncDisposable {
   /** A process that the lab's data or `spawn` started under this name (the newest). */
   process(ns: string, name: string): LabProcess;
   close(): Promise<void>;
+  /**
+   * Leaves the lab running when this process ends, until a lab of the same name is made or
+   * `reapDeadLabs(dir, { alsoKept: name })` is called. Processes with pipes to this one end with it.
+   */
+  keep(): void;
 }
 
 /**
@@ -100,6 +106,10 @@ export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab
       return found.process;
     },
     close,
+    keep() {
+      recordKept(runtimeDir, name);
+      for (const { process: child } of started) child.child.unref();
+    },
     [Symbol.asyncDispose]: close,
   };
   try {
@@ -122,7 +132,7 @@ export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab
 async function takeName(runtimeDir: string, name: string, namespaces: readonly string[]): Promise<void> {
   const deadline = performance.now() + 15_000;
   while (performance.now() < deadline) {
-    await reapDeadLabs(runtimeDir);
+    await reapDeadLabs(runtimeDir, { alsoKept: name });
     const holder = listRecords(runtimeDir).find((record) => record.name === name);
     if (holder === undefined && claimName(runtimeDir, name, namespaces)) return;
     if (holder?.path === statePath(runtimeDir, name) && isOwnerAlive(holder)) {

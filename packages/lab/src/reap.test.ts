@@ -14,13 +14,19 @@ const owner = `
   const lab = await createLab({ namespaces: { a: {}, b: {} }, links: [{ a: { ns: 'a', device: 'e' }, b: { ns: 'b', device: 'e' } }] },
     { name: process.argv[2], runtimeDir: process.argv[3] });
   const child = lab.spawn('a', ['sleep', '1000']);
+  if (process.argv[4] === 'keep') lab.keep();
   console.log(child.pid);
-  setInterval(() => {}, 1000);
+  if (process.argv[4] !== 'keep') setInterval(() => {}, 1000);
 `;
 
 let runtimeDir: string;
-const own = (name: string): string => `${name}-${process.pid}`; // other runs of this test must not meet
-const [deadName, livingName, againName] = [own('lab-dead'), own('lab-living'), own('lab-again')];
+const own = (name: string): string => `lab-${name}-${process.pid}`; // other runs of this test must not meet
+const [deadName, livingName, againName, keptName] = ['dead', 'living', 'again', 'kept'].map(own) as [
+  string,
+  string,
+  string,
+  string,
+];
 const owners: ChildProcess[] = [];
 
 beforeEach(() => {
@@ -29,12 +35,13 @@ beforeEach(() => {
 afterEach(async () => {
   for (const child of owners.splice(0)) child.kill('SIGKILL');
   await reapDeadLabs(runtimeDir);
+  await reapDeadLabs(runtimeDir, { alsoKept: keptName });
   rmSync(runtimeDir, { recursive: true });
 });
 
-async function startOwner(name: string): Promise<{ owner: ChildProcess; childPid: number }> {
+async function startOwner(name: string, how = 'wait'): Promise<{ owner: ChildProcess; childPid: number }> {
   const built = new URL('../dist/index.js', import.meta.url).href;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', owner, built, name, runtimeDir], {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', owner, built, name, runtimeDir, how], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   owners.push(child);
@@ -82,5 +89,14 @@ describe('reapDeadLabs', () => {
     await using lab = await createLab({ namespaces: { a: {} }, links: [] }, { name: againName, runtimeDir });
     expect(existsSync(`/run/netns/${lab.netns('a')}`)).toBe(true);
     expect(existsSync(`/run/netns/dt-${againName}-b`)).toBe(false);
+  });
+
+  it('leaves a lab alone that was kept on purpose, until it is named', async () => {
+    const { owner: kept, childPid } = await startOwner(keptName, 'keep');
+    await expect.poll(() => kept.exitCode).toBe(0); // nothing of the lab holds its owner up
+    expect(await reapDeadLabs(runtimeDir)).toEqual([]);
+    expect(readStart(childPid)).toBeDefined();
+    expect(await reapDeadLabs(runtimeDir, { alsoKept: keptName })).toEqual([keptName]);
+    expect(readStart(childPid)).toBeUndefined();
   });
 });

@@ -30,13 +30,17 @@ export interface Leftovers {
 }
 
 /**
- * Removes every lab whose owner is dead, never one of a living owner.
+ * Removes every lab whose owner is dead, never one of a living owner. One that was kept on purpose (`lab.keep`) is
+ * removed only when it is named.
  * @returns the names of the labs removed.
  */
-export async function reapDeadLabs(runtimeDir: string = defaultRuntimeDir): Promise<string[]> {
+export async function reapDeadLabs(
+  runtimeDir: string = defaultRuntimeDir,
+  options: { readonly alsoKept?: string } = {},
+): Promise<string[]> {
   const reaped: string[] = [];
   for (const record of listRecords(runtimeDir)) {
-    if (isOwnerAlive(record)) continue;
+    if (isOwnerAlive(record) || (record.isKept && record.name !== options.alsoKept)) continue;
     const claimed = claimDead(runtimeDir, record);
     if (claimed === undefined) continue;
     await removeLab({ ...record, dir: join(runtimeDir, record.name) });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
+import { startForward } from './forward.js';
 import { createLab } from './lab.js';
+import { run } from './run.js';
 import { startStack } from './stack.js';
 import { planStack } from './stack-plan.js';
 
@@ -60,6 +62,10 @@ describe('startStack', () => {
     await expect(stack.ready(['redis'])).rejects.toThrow(/redis ended/);
     await stack.start('redis');
     expect(await redis('get', 'pin')).toBe('7');
+
+    await using forward = await startForward(lab, 'mgmt', { address: '172.30.0.1', port: 6379 });
+    const outside = ['redis-cli', '-p', String(forward.port), 'get', 'pin'];
+    expect((await run(outside)).stdout.trim()).toBe('7');
 
     stack.pause('nats');
     await expect(stack.ready(['nats'], 1_500)).rejects.toThrow(/not ready after 1500 ms: nats: ETIMEDOUT/);

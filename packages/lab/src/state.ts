@@ -3,7 +3,7 @@
  * Who owns a lab and what it made, on disk, so that the next run can remove what a crashed owner left.
  *
  * One file per lab, `<runtime dir>/<name>.state`: the first line names the owner (pid, start time, boot), each further
- * line one process started. Namespaces, directory and pins follow from the name. A run that removes a dead lab first
+ * line one process started, or `kept`. Namespaces, directory and pins follow from the name. A run that removes a dead lab first
  * claims its file by renaming it to `<name>.reaping-<pid>-<start>`, so that two runs never reap the same lab, and a
  * reaper that dies itself is found dead by that name.
  */
@@ -33,7 +33,11 @@ export interface LabRecord {
   /** Netns names on the host, in the order they were made. */
   readonly namespaces: readonly string[];
   readonly processes: readonly ProcessIdentity[];
+  /** Left running on purpose: removed only by name. */
+  readonly isKept: boolean;
 }
+
+const keptLine = 'kept';
 
 export const defaultRuntimeDir = '/run/detour-lab';
 
@@ -81,6 +85,11 @@ export function recordProcess(dir: string, name: string, child: ProcessIdentity)
   appendFileSync(statePath(dir, name), `${JSON.stringify(child)}\n`);
 }
 
+/** From now on the lab outlives its owner. */
+export function recordKept(dir: string, name: string): void {
+  appendFileSync(statePath(dir, name), `${keptLine}\n`);
+}
+
 export function removeState(path: string): void {
   rmSync(path, { force: true });
 }
@@ -121,7 +130,8 @@ function readRecord(dir: string, file: string): LabRecord | undefined {
     const { pid, start, boot, namespaces } = JSON.parse(first ?? '') as LabRecord['owner'] & LabRecord;
     const owner =
       match[2] && match[3] ? { pid: Number(match[2]), start: match[3], boot } : { pid, start, boot };
-    return { name, path, owner, namespaces, processes: rest.flatMap(parseProcess) };
+    const isKept = rest.includes(keptLine);
+    return { name, path, owner, namespaces, isKept, processes: rest.flatMap(parseProcess) };
   } catch {
     return undefined; // removed since the directory was read
   }
