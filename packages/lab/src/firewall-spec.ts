@@ -37,6 +37,8 @@ export function firewallAddresses(index: number): {
   readonly inner: string;
   readonly innerMac: string;
   readonly gatewayInner6: string;
+  /** Static neighbour for `gatewayInner6`: an intent gives VTIs IPv4 addresses, so that nobody answers for it. */
+  readonly gatewayInnerMac: string;
   readonly inner6: string;
 } {
   return {
@@ -48,6 +50,7 @@ export function firewallAddresses(index: number): {
     inner: `169.254.${index}.2`,
     innerMac: `02:fd:00:00:0${index}:02`,
     gatewayInner6: `fd00:${index}::1`,
+    gatewayInnerMac: `02:fd:00:00:0${index}:01`,
     inner6: `fd00:${index}::2`,
   };
 }
@@ -74,6 +77,7 @@ export function firewallNamespace(options: FirewallOptions): NamespaceSpec {
       { to: 'default', via: at.gatewayInner, dev: tunnel },
       { to: '::/0', via: at.gatewayInner6, dev: tunnel },
     ],
+    neighbours: [{ address: at.gatewayInner6, mac: at.gatewayInnerMac, dev: tunnel }],
     sysctls: {
       'net.ipv4.ip_forward': 1,
       'net.ipv6.conf.all.forwarding': 1,

@@ -30,6 +30,7 @@ function handMadeGateway(standard: LabSpec): NamespaceSpec {
       vni: at.vni,
       local: standardAddresses.edgeUnderlay,
       remote: at.underlay,
+      mac: at.gatewayInnerMac,
       addresses: [`${at.gatewayInner}/30`, `${at.gatewayInner6}/64`],
     })),
     routes: [

@@ -48,6 +48,7 @@ export type {
 } from './spec.js';
 export { type CliOptions, type Stack, startStack } from './stack.js';
 export type { GatewayPlace, PlannedProcess, ServiceName, StackOptions } from './stack-plan.js';
+export { type StandardIntentOptions, standardIntent } from './standard-intent.js';
 export {
   clientAddresses,
   type StandardLabOptions,
