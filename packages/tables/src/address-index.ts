@@ -7,20 +7,21 @@ import { isMappedV4 } from '@detour/core';
 interface Span<T> {
   readonly start: T;
   readonly end: T; // exclusive
-  readonly node: number;
+  readonly element: number;
 }
 interface Intervals<T> {
   readonly starts: T[];
   readonly owners: number[];
 }
+/** A distinct prefix. */
 interface Node {
-  parent: number;
+  readonly parent: number;
   readonly elements: number[];
 }
 
 const NOTHING = -1;
 
-/** Collects elements, then answers which of them contain an address. Cost: one binary search, then the nesting depth. */
+/** Answers which of numbered elements contain an address. Cost: one binary search, then the nesting depth. */
 export class AddressIndex {
   readonly #nodes: Node[] = [];
   readonly #v4: V4Intervals;
@@ -28,63 +29,55 @@ export class AddressIndex {
 
   /** `elements[i]` are the prefixes of element i. */
   constructor(elements: readonly (readonly PrefixRow[])[]) {
-    const v4 = new Map<string, Span<number>>();
-    const v6 = new Map<string, Span<bigint>>();
+    const v4: Span<number>[] = [];
+    const v6: Span<bigint>[] = [];
     for (const [element, prefixes] of elements.entries()) {
-      for (const prefix of prefixes) this.#add(element, prefix, v4, v6);
+      for (const { address, bits } of prefixes) {
+        if (isV4({ address, bits })) {
+          const size = 2 ** (128 - bits);
+          const start = Math.floor(wordAt(address, 12) / size) * size;
+          v4.push({ start, end: start + size, element });
+        } else {
+          const hostBits = BigInt(128 - bits);
+          const start = (toBigInt(address) >> hostBits) << hostBits;
+          v6.push({ start, end: start + (1n << hostBits), element });
+        }
+      }
     }
-    this.#v4 = new V4Intervals(this.#sweep([...v4.values()].sort(byStart)));
-    this.#v6 = new V6Intervals(this.#sweep([...v6.values()].sort(byStart)));
+    this.#v4 = new V4Intervals(this.#sweep(v4.sort(byStart)));
+    this.#v6 = new V6Intervals(this.#sweep(v6.sort(byStart)));
   }
 
-  #add(
-    element: number,
-    prefix: PrefixRow,
-    v4: Map<string, Span<number>>,
-    v6: Map<string, Span<bigint>>,
-  ): void {
-    const spans: Map<string, Span<number> | Span<bigint>> = isV4(prefix) ? v4 : v6;
-    const key = prefixKey(prefix);
-    const known = spans.get(key);
-    if (known !== undefined) {
-      this.#nodes[known.node]?.elements.push(element);
-      return;
-    }
-    const node = this.#nodes.push({ parent: NOTHING, elements: [element] }) - 1;
-    if (isV4(prefix)) {
-      const size = 2 ** (128 - prefix.bits);
-      const start = Math.floor(wordAt(prefix.address, 12) / size) * size;
-      v4.set(key, { start, end: start + size, node });
-    } else {
-      const hostBits = BigInt(128 - prefix.bits);
-      const start = (toBigInt(prefix.address) >> hostBits) << hostBits;
-      v6.set(key, { start, end: start + (1n << hostBits), node });
-    }
-  }
-
-  /** Sorted, properly nested spans to disjoint intervals; sets each node's parent on the way. */
+  /** Sorted, properly nested spans to disjoint intervals, each owned by the node of its innermost span. */
   #sweep<T extends number | bigint>(spans: readonly Span<T>[]): Intervals<T> {
     const out: Intervals<T> = { starts: [], owners: [] };
-    const open: Span<T>[] = [];
+    const open: { span: Span<T>; node: number }[] = [];
     const emit = (start: T, owner: number) => {
-      if (out.starts.at(-1) === start) out.owners[out.owners.length - 1] = owner;
+      if (out.starts[out.starts.length - 1] === start) out.owners[out.owners.length - 1] = owner;
       else {
         out.starts.push(start);
         out.owners.push(owner);
       }
     };
+    const innermost = () => open[open.length - 1]?.node ?? NOTHING;
     const closeUntil = (start: T | null) => {
-      for (let top = open.at(-1); top && (start === null || top.end <= start); top = open.at(-1)) {
+      for (;;) {
+        const top = open[open.length - 1];
+        if (top === undefined || (start !== null && top.span.end > start)) return;
         open.pop();
-        emit(top.end, open.at(-1)?.node ?? NOTHING);
+        emit(top.span.end, innermost());
       }
     };
     for (const span of spans) {
       closeUntil(span.start);
-      const node = this.#nodes[span.node];
-      if (node) node.parent = open.at(-1)?.node ?? NOTHING;
-      emit(span.start, span.node);
-      open.push(span);
+      const top = open[open.length - 1];
+      if (top !== undefined && top.span.start === span.start && top.span.end === span.end) {
+        this.#nodes[top.node]?.elements.push(span.element); // one prefix of several elements
+        continue;
+      }
+      const node = this.#nodes.push({ parent: innermost(), elements: [span.element] }) - 1;
+      emit(span.start, node);
+      open.push({ span, node });
     }
     closeUntil(null);
     return out;
@@ -181,14 +174,16 @@ export function isV4(prefix: PrefixRow): boolean {
   return prefix.bits >= 96 && isMappedV4(prefix.address);
 }
 
-/** A text by which equal prefixes are equal, whatever their host bits. */
-export function prefixKey(prefix: PrefixRow): string {
+/** A value by which equal prefixes are equal, whatever their host bits. */
+export function prefixKey(prefix: PrefixRow): number | string {
   const { address, bits } = prefix;
-  const words = isV4(prefix) ? 3 : 0;
-  let key = isV4(prefix) ? '4/' : '6/';
-  for (let word = words; word < 4; word++) {
-    const keep = Math.min(32, Math.max(0, bits - 32 * word));
-    const size = 2 ** (32 - keep);
+  if (isV4(prefix)) {
+    const size = 2 ** (128 - bits);
+    return Math.floor(wordAt(address, 12) / size) * size * 64 + (bits - 96);
+  }
+  let key = '';
+  for (let word = 0; word < 4; word++) {
+    const size = 2 ** (32 - Math.min(32, Math.max(0, bits - 32 * word)));
     key += `${Math.floor(wordAt(address, 4 * word) / size)}.`;
   }
   return `${key}/${bits}`;

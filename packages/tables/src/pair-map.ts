@@ -1,48 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 // A hash table from two small numbers to one, in flat arrays: look-ups of rule compilation, without boxed keys.
 
-/** Keys and values are integers 0..2^31-1. Grows to stay at most half full. */
+const WIDTH = 4; // x, y, value + 1, unused: one cache line holds four entries
+
+/** Keys and values are integers 0..2^31-2. Grows to stay at most half full. */
 export class PairMap {
-  #x = new Int32Array(16);
-  #y = new Int32Array(16);
-  #values = new Int32Array(16).fill(-1);
+  #table = new Int32Array(16 * WIDTH);
   #count = 0;
 
   /** The value, or -1. */
   get(x: number, y: number): number {
-    return this.#values[this.#at(x, y)] ?? -1;
+    return (this.#table[this.#at(x, y) + 2] ?? 0) - 1;
   }
 
   /** Sets a value that is not there yet. */
   set(x: number, y: number, value: number): void {
-    if (2 * ++this.#count > this.#values.length) this.#grow();
+    if (2 * WIDTH * ++this.#count > this.#table.length) this.#grow();
+    this.#put(x, y, value + 1);
+  }
+
+  #put(x: number, y: number, stored: number): void {
     const at = this.#at(x, y);
-    this.#x[at] = x;
-    this.#y[at] = y;
-    this.#values[at] = value;
+    this.#table[at] = x;
+    this.#table[at + 1] = y;
+    this.#table[at + 2] = stored;
   }
 
   /** Where the key is, or would be. */
   #at(x: number, y: number): number {
-    const mask = this.#values.length - 1;
+    const table = this.#table;
+    const mask = table.length - 1;
     let hash = Math.imul(x, 0x9e3779b1) ^ Math.imul(y, 0x85ebca6b);
     hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
-    let at = (hash ^ (hash >>> 13)) & mask;
-    while (this.#values[at] !== -1 && (this.#x[at] !== x || this.#y[at] !== y)) at = (at + 1) & mask;
+    let at = ((hash ^ (hash >>> 13)) * WIDTH) & mask;
+    while (table[at + 2] !== 0 && (table[at] !== x || table[at + 1] !== y)) at = (at + WIDTH) & mask;
     return at;
   }
 
   #grow(): void {
-    const [x, y, values] = [this.#x, this.#y, this.#values];
-    this.#x = new Int32Array(2 * x.length);
-    this.#y = new Int32Array(2 * x.length);
-    this.#values = new Int32Array(2 * x.length).fill(-1);
-    for (const [i, value] of values.entries()) {
-      if (value === -1) continue;
-      const at = this.#at(x[i] ?? 0, y[i] ?? 0);
-      this.#x[at] = x[i] ?? 0;
-      this.#y[at] = y[i] ?? 0;
-      this.#values[at] = value;
+    const old = this.#table;
+    this.#table = new Int32Array(2 * old.length);
+    for (let at = 0; at < old.length; at += WIDTH) {
+      const stored = old[at + 2] ?? 0;
+      if (stored !== 0) this.#put(old[at] ?? 0, old[at + 1] ?? 0, stored);
     }
   }
 }

@@ -11,13 +11,19 @@ const MAX_PAIRS_PER_RULE = 64;
 
 /** Numbers the distinct elements of one field (sources or destinations) of many rules. */
 export class ElementNumbers {
-  readonly #numbers = new Map<string, number>();
+  readonly #numbers = new Map<number | string, number>();
   readonly #elements: (readonly PrefixRow[])[] = [[]];
 
   /** The number of the element that holds just this list. */
   numberOf(prefixes: readonly PrefixRow[]): number {
     const [only] = prefixes;
-    const key = prefixes.length === 1 && only ? prefixKey(only) : prefixes.map(prefixKey).sort().join(' ');
+    const key =
+      prefixes.length === 1 && only
+        ? prefixKey(only)
+        : prefixes
+            .map((one) => `${prefixKey(one)}`)
+            .sort()
+            .join(' ');
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
     const number = this.#elements.push(prefixes) - 1;
@@ -57,7 +63,7 @@ function outermost(prefixes: readonly PrefixRow[]): readonly PrefixRow[] {
   if (prefixes.length < 2) return prefixes;
   const seen: PrefixRow[] = [];
   const shorterFirst = [...prefixes].sort((x, y) => x.bits - y.bits);
-  const keys = new Set<string>();
+  const keys = new Set<number | string>();
   for (const prefix of shorterFirst) {
     const inside = seen.length <= 64 && seen.some((outer) => covers(outer, prefix));
     const key = prefixKey(prefix);
