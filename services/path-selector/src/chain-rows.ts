@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The path table: chains, their paths and integer weights, from one revision, its nodes' scores and drains. Before health. Pure. */
+import { AffinityKind, ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPolicy } from '@detour/contracts';
+import { type Chain, type Intent, pathKey, pathsOfChain, type Revision, type ServiceNode } from '@detour/intent';
+import { type NodeWorth, type PathNodes, weighPaths } from '@detour/tables';
+import { capShares } from './cap-shares.js';
+
+/** What the state bucket says about nodes. */
+export interface NodeFacts {
+  /** The published score; null where none is: then the declared capacity counts. */
+  readonly scoreOf: (node: string) => number | null;
+  readonly drained: (node: string) => boolean;
+}
+
+/** The table, and what of the intent it could not do as told, one sentence each by chain. */
+export interface PathTable {
+  readonly rows: readonly ChainRow[];
+  readonly shortfalls: ReadonlyMap<string, string>;
+}
+
+/** The whole table; rows in the order of the intent, byte-identical for equal inputs. */
+export function buildPathTable(revision: Revision, facts: NodeFacts): PathTable {
+  const { intent } = revision;
+  const worths = worthsOf(intent, facts);
+  const shortfalls = new Map<string, string>();
+  const rows: ChainRow[] = [];
+  for (const chain of intent.chains) {
+    const row = buildRow(chain, revision, worths);
+    if (row.paths.length > 0) rows.push(row);
+    else shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
+    if (chain.select !== 'weighted' && chain.select !== 'priority')
+      shortfalls.set(chain.name, `chain ${chain.name}: select ${chain.select} is not available; paths are weighted by score`);
+  }
+  return { rows, shortfalls };
+}
+
+/** A node's worth, with its priority for chains that select by it. */
+interface Worth extends NodeWorth {
+  readonly priority: number;
+}
+
+function worthsOf(intent: Intent, facts: NodeFacts): ReadonlyMap<string, Worth> {
+  const worths = new Map<string, Worth>();
+  for (const service of intent.services) {
+    const nodes = intent.nodes.filter((node) => node.service === service.name);
+    const capped = (worthOf: (node: ServiceNode) => number) =>
+      capShares(
+        nodes.map((node) => ({
+          name: node.name,
+          worth: facts.drained(node.name) ? 0 : worthOf(node),
+          maxShare: node.maxShare ?? 1,
+        })),
+      );
+    const scores = capped((node) => facts.scoreOf(node.name) ?? node.capacity);
+    const capacities = capped((node) => node.capacity);
+    for (const { name, priority } of nodes)
+      worths.set(name, {
+        score: scores.get(name) ?? 0,
+        capacity: capacities.get(name) ?? 0,
+        drained: facts.drained(name),
+        priority,
+      });
+  }
+  return worths;
+}
+
+function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyMap<string, Worth>): ChainRow {
+  const byNumber = new Map<number, Worth>();
+  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap(({ nodes }) => {
+    const number = numbers.paths[pathKey(chain.name, nodes)];
+    if (number === undefined) return [];
+    const members = nodes.map((name) => {
+      const node = numbers.nodes[name] ?? 0;
+      const worth = worths.get(name);
+      if (worth !== undefined) byNumber.set(node, worth);
+      return node;
+    });
+    return [{ number, nodes: members }];
+  });
+  const select = chain.select === 'priority' ? 'priority' : 'weighted';
+  const nothing: NodeWorth = { score: 0, capacity: 0, drained: false };
+  const weighed = weighPaths(paths, {
+    select,
+    worthOf: (node) => {
+      const worth = byNumber.get(node);
+      if (worth === undefined) return nothing;
+      return select === 'priority' ? { ...worth, capacity: worth.priority } : worth;
+    },
+  });
+  return ChainRow.fromPartial({
+    number: numbers.chains[chain.name] ?? 0,
+    name: chain.name,
+    ...onFailureOf(chain, numbers.chains),
+    onNodeDown: chain.onNodeDown === 'keep' ? OnNodeDown.KEEP : OnNodeDown.REBALANCE,
+    onRuleChange: chain.onRuleChange === 'keep' ? OnRuleChange.KEEP : OnRuleChange.REVALIDATE,
+    affinity: AFFINITY[chain.affinity],
+    select: select === 'priority' ? SelectPolicy.PRIORITY : SelectPolicy.WEIGHTED,
+    idleTcpMs: BigInt(chain.idleTimeout.tcp),
+    idleUdpMs: BigInt(chain.idleTimeout.udp),
+    idleOtherMs: BigInt(chain.idleTimeout.other),
+    paths: weighed,
+    allStale: weighed.some((path) => path.fallbackWeight > 0) && weighed.every((path) => path.weight === 0),
+  });
+}
+
+const AFFINITY: Readonly<Record<Chain['affinity'], AffinityKind>> = {
+  '5-tuple': AffinityKind.FIVE_TUPLE,
+  '3-tuple': AffinityKind.THREE_TUPLE,
+  '2-tuple': AffinityKind.TWO_TUPLE,
+  source: AffinityKind.SOURCE,
+};
+
+function onFailureOf(chain: Chain, chains: Readonly<Record<string, number>>) {
+  switch (chain.onFailure.kind) {
+    case 'drop':
+      return { onFailure: OnFailure.DROP, backup: 0 };
+    case 'bypass':
+      return { onFailure: OnFailure.BYPASS, backup: 0 };
+    case 'backup':
+      return { onFailure: OnFailure.BACKUP, backup: chains[chain.onFailure.chain] ?? 0 };
+  }
+}
