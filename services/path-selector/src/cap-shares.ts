@@ -22,10 +22,8 @@ export function capShares(nodes: readonly CappedNode[]): Map<string, number> {
     for (const node of over) capped.add(node);
     const free = live.filter((node) => !capped.has(node));
     const share = sum([...capped].map(({ maxShare }) => maxShare));
-    if (free.length === 0 || share >= 1) {
-      const all = live.every((node) => capped.has(node));
-      return asMap(nodes, (node) => (node.worth > 0 && (all || capped.has(node)) ? node.maxShare : 0));
-    }
+    // The caps of those that exceed them add up to less than 1, unless nobody is left (or by rounding).
+    if (free.length === 0 || share >= 1) return asMap(nodes, (node) => (node.worth > 0 ? node.maxShare : 0));
     total = sum(free.map(({ worth }) => worth)) / (1 - share);
   }
   return asMap(nodes, (node) => (capped.has(node) ? node.maxShare * total : Math.max(0, node.worth)));

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The path table: chains, their paths and integer weights, from one revision, its nodes' scores and drains. Before health. Pure. */
 import { AffinityKind, ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPolicy } from '@detour/contracts';
-import { type Chain, type Intent, pathKey, pathsOfChain, type Revision, type ServiceNode } from '@detour/intent';
+import {
+  type Chain,
+  type Intent,
+  pathKey,
+  pathsOfChain,
+  type Revision,
+  type ServiceNode,
+} from '@detour/intent';
 import { type NodeWorth, type PathNodes, weighPaths } from '@detour/tables';
 import { capShares } from './cap-shares.js';
 
@@ -29,7 +36,10 @@ export function buildPathTable(revision: Revision, facts: NodeFacts): PathTable 
     if (row.paths.length > 0) rows.push(row);
     else shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
     if (chain.select !== 'weighted' && chain.select !== 'priority')
-      shortfalls.set(chain.name, `chain ${chain.name}: select ${chain.select} is not available; paths are weighted by score`);
+      shortfalls.set(
+        chain.name,
+        `chain ${chain.name}: select ${chain.select} is not available; paths are weighted by score`,
+      );
   }
   return { rows, shortfalls };
 }

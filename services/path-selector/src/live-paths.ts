@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The path table in force, expanded by each gateway's own health when it asks: the same function that the gateway itself runs. */
+import { type ChainRow, OnNodeDown, type TableVersion } from '@detour/contracts';
+import { type HashKey, hashKeyFromHex } from '@detour/core';
+import type { Revision } from '@detour/intent';
+import { type ExpandedChain, expandChain, type NodeState, validateChains } from '@detour/tables';
+import { buildPathTable, type NodeFacts } from './chain-rows.js';
+
+/** A chain as one gateway sees it now. */
+export interface LiveChain {
+  readonly version: TableVersion;
+  readonly row: ChainRow;
+  readonly expanded: ExpandedChain;
+  readonly keepsFlowsOfDownNodes: boolean;
+  readonly secret: HashKey;
+  /** State of a path by number; undefined for a path that the chain does not have. */
+  readonly stateOf: (path: number) => NodeState | undefined;
+  /** Names of a path's nodes that are not up, for people. */
+  readonly notUp: (path: number) => string;
+}
+
+interface Live {
+  readonly version: TableVersion;
+  readonly rows: readonly ChainRow[];
+  readonly byNumber: ReadonlyMap<number, ChainRow>;
+  readonly nodeNames: ReadonlyMap<number, string>;
+  readonly secret: HashKey;
+  readonly shortfalls: ReadonlyMap<string, string>;
+}
+
+/** Most gateways whose expansions are held; names come over the wire. */
+const MAX_GATEWAYS = 1024;
+
+export class LivePaths {
+  #live: Live | null = null;
+  #expanded = new Map<string, Map<number, LiveChain>>();
+
+  /** `nodeState`: the state of a node, by name, as a gateway sees it. */
+  constructor(private readonly nodeState: (gateway: string, node: string) => NodeState) {}
+
+  get version(): TableVersion | null {
+    return this.#live?.version ?? null;
+  }
+
+  get rows(): readonly ChainRow[] {
+    return this.#live?.rows ?? [];
+  }
+
+  /** What of the intent the table could not do as told, by chain. */
+  get shortfalls(): ReadonlyMap<string, string> {
+    return this.#live?.shortfalls ?? new Map();
+  }
+
+  /** Makes and checks the table of one version. A sentence if it may not be published: then the old one stays. */
+  apply(revision: Revision, facts: NodeFacts, version: TableVersion): string | null {
+    const { rows, shortfalls } = buildPathTable(revision, facts);
+    const valid = validateChains(rows);
+    if (!valid.ok) return `${valid.row}: ${valid.why}`;
+    this.#live = {
+      version,
+      rows,
+      byNumber: new Map(rows.map((row) => [row.number, row])),
+      nodeNames: new Map(Object.entries(revision.numbers.nodes).map(([name, number]) => [number, name])),
+      secret: hashKeyFromHex(revision.selectionKey),
+      shortfalls,
+    };
+    this.#expanded.clear();
+    return null;
+  }
+
+  /** A gateway's health changed: its expansions are made anew when it asks next. */
+  forget(gateway: string): void {
+    this.#expanded.delete(gateway);
+  }
+
+  /** A chain as a gateway sees it; a sentence when there is no such chain, or no table yet. */
+  chainOf(gateway: string, chain: number): LiveChain | string {
+    const held = this.#expanded.get(gateway)?.get(chain);
+    if (held !== undefined) return held;
+    const live = this.#live;
+    if (live === null) return 'the path-selector has no revision of the intent yet';
+    const row = live.byNumber.get(chain);
+    if (row === undefined) return `chain ${chain} is not in revision ${live.version.revision}`;
+    const made = this.#expand(gateway, row, live);
+    const chains = this.#expanded.get(gateway) ?? new Map<number, LiveChain>();
+    chains.set(chain, made);
+    if (this.#expanded.size < MAX_GATEWAYS) this.#expanded.set(gateway, chains);
+    return made;
+  }
+
+  #expand(gateway: string, row: ChainRow, { nodeNames, version, secret }: Live): LiveChain {
+    const nameOf = (node: number) => nodeNames.get(node) ?? `node ${node}`;
+    const stateOfNode = (node: number) => this.nodeState(gateway, nameOf(node));
+    const expanded = expandChain(row, stateOfNode);
+    const states = new Map(expanded.paths.map(({ path, state }) => [path, state]));
+    const members = new Map(row.paths.map(({ number, nodes }) => [number, nodes]));
+    return {
+      version,
+      row,
+      expanded,
+      keepsFlowsOfDownNodes: row.onNodeDown === OnNodeDown.KEEP,
+      secret,
+      stateOf: (path) => states.get(path),
+      notUp: (path) =>
+        (members.get(path) ?? [])
+          .filter((node) => stateOfNode(node) !== 'up')
+          .map((node) => `${nameOf(node)} is ${stateOfNode(node)}`)
+          .join(', '),
+    };
+  }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Revisions of small intents for this service's tests. */
+import { numberIntent, type ParseMode, parseIntent, type Revision } from '@detour/intent';
+
+export interface ExampleSpec {
+  /** Members of each firewall's row beside name, service and attachment, one firewall an entry. */
+  readonly firewalls: readonly string[];
+  /** Members of the chain `inspect` beside its name and hops. */
+  readonly chain?: string;
+  /** Further lines of the document. */
+  readonly more?: string;
+}
+
+/** One VRF, two gateways, some firewalls, one chain `inspect` through them. */
+export function exampleText({ firewalls, chain = '', more = '' }: ExampleSpec): string {
+  const rows = firewalls.map((members, i) => {
+    const n = i + 1;
+    const inner = (end: number) => `{ local: 169.254.${n}.${end}/30, peer: 169.254.${n}.${end + 1} }`;
+    const attach = `attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.${10 + n}, vni: ${4000 + n}, gateways: { edge1: ${inner(1)}, edge2: ${inner(5)} } }`;
+    return `  - { name: fw${n}, service: firewall, ${attach}${members === '' ? '' : `, ${members}`} }`;
+  });
+  const gateway = (name: string, address: string) => `  - name: ${name}
+    underlay: { device: eth0, address: ${address} }
+    ports: [{ name: inside, kind: internal, device: eth1, vrf: red, classify: true }]`;
+  return `apiVersion: detour/v1
+vrfs: [{ name: red, table: 100 }]
+gateways:
+${gateway('edge1', '192.0.2.1')}
+${gateway('edge2', '192.0.2.2')}
+healthProfiles: [{ name: fast, bfd: { minTxMs: 50, minRxMs: 50, multiplier: 3 } }, { name: over, bfd: {}, adminDownAction: failover }]
+services: [{ name: firewall }]
+nodes:
+${rows.join('\n')}
+chains: [{ name: inspect, hops: [firewall]${chain === '' ? '' : `, ${chain}`} }]
+rules: [{ name: all, priority: 1, match: { vrf: red }, action: { chain: inspect } }]
+${more}`;
+}
+
+/** The document as a revision; equal texts give equal revisions. */
+export function exampleRevision(
+  text: string,
+  options: { revision?: number; mode?: ParseMode } = {},
+): Revision {
+  const { revision = 1, mode = 'whole' } = options;
+  const parsed = parseIntent(text, 'intent.yaml', mode);
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
+  const numbered = numberIntent(parsed.intent, null, 0);
+  if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
+  return {
+    revision,
+    intent: parsed.intent,
+    numbers: numbered.numbers,
+    selectionKey: '000102030405060708090a0b0c0d0e0f',
+    author: 'test',
+    at: '2026-01-01T00:00:00.000Z',
+    note: '',
+  };
+}
