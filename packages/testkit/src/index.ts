@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Real NATS and Redis servers for tests, and waiting with a deadline.
 export { freePort } from './free-port.js';
+export { type HostedService, type HostSpec, hostService } from './host-service.js';
 export { type NatsServer, startNats } from './nats.js';
 export { type RedisServer, startRedis } from './redis.js';
+export { applyRevision, type RevisionSpec, revisionOf } from './revisions.js';
 export { type ServerProcess, type ServerSpec, startServer } from './server-process.js';
 export { type UntilOptions, until } from './until.js';

@@ -2,10 +2,11 @@
 import { ClassifyQuestion, RuleAction, TableVersion } from '@detour/contracts';
 import { PROTO, parseAddress } from '@detour/core';
 import { digestRules } from '@detour/tables';
+import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
 import { answerQuestion } from './classify.js';
 import { LiveTables } from './live-tables.js';
-import { exampleRevision, exampleText } from './testdata.js';
+import { exampleText } from './testdata.js';
 
 const WEB =
   '{ name: web-out, priority: 100, match: { vrf: red, source: [office], protocol: tcp, destinationPorts: [443] }, appliedTo: [edge1/inside], action: { chain: inspect } }';
@@ -26,7 +27,7 @@ function question(over: {
 }
 
 function live() {
-  const revision = exampleRevision(exampleText([WEB]));
+  const revision = revisionOf(exampleText([WEB]));
   const tables = new LiveTables();
   expect(tables.apply(revision, version(1))).toBeNull();
   return {
@@ -92,7 +93,7 @@ describe('answerQuestion', () => {
 describe('LiveTables', () => {
   it('keeps the old tables when the new ones may not be published', () => {
     const { tables } = live();
-    const broken = exampleRevision(exampleText([WEB]), { revision: 2 });
+    const broken = revisionOf(exampleText([WEB]), { revision: 2 });
     const numbers = { ...broken.numbers, rules: { 'web-out': 0 } };
     expect(tables.apply({ ...broken, numbers }, version(2))).toContain('edge1: rule web-out: number 0');
     expect(tables.version?.revision).toBe(1);
@@ -108,7 +109,7 @@ describe('LiveTables', () => {
     ]);
     const digests = [one, two].map((text) => {
       const tables = new LiveTables();
-      tables.apply(exampleRevision(text), version(1));
+      tables.apply(revisionOf(text), version(1));
       return Buffer.from(digestRules(tables.tableOf('edge1')?.rows ?? [])).toString('hex');
     });
     expect(digests[0]).toBe(digests[1]);
@@ -117,7 +118,7 @@ describe('LiveTables', () => {
   it('VRFC-3 names rules whose chain is missing', () => {
     const text = exampleText(['{ name: lost, priority: 5, match: { vrf: red }, action: { chain: r9 } }']);
     const tables = new LiveTables();
-    tables.apply(exampleRevision(text, { mode: 'partial' }), version(1));
+    tables.apply(revisionOf(text, { mode: 'partial' }), version(1));
     expect(tables.unresolved()).toEqual([{ rule: 'lost', chain: 'r9' }]);
   });
 });

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { RuleAction } from '@detour/contracts';
 import { formatPrefix } from '@detour/core';
+import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
 import { buildRuleRows } from './rule-rows.js';
-import { exampleRevision, exampleText } from './testdata.js';
+import { exampleText } from './testdata.js';
 
 const WEB =
   '{ name: web-out, priority: 100, match: { vrf: red, source: [office], destination: [0.0.0.0/0], protocol: tcp, destinationPorts: [443, 8000-8099] }, appliedTo: [edge1/inside], level: gold, action: { chain: inspect } }';
 
 describe('buildRuleRows', () => {
   it('turns names into numbers and groups into prefixes', () => {
-    const revision = exampleRevision(
+    const revision = revisionOf(
       exampleText([WEB, '{ name: rest, priority: 1, match: { vrf: red }, action: drop }']),
     );
     const rows = buildRuleRows(revision, 'edge1');
@@ -44,7 +45,7 @@ describe('buildRuleRows', () => {
   });
 
   it('gives each gateway only rules that its ports can meet', () => {
-    const revision = exampleRevision(
+    const revision = revisionOf(
       exampleText([
         WEB,
         '{ name: everywhere, priority: 50, match: { vrf: red, source: [10.9.0.0/16] }, action: allow }',
@@ -58,7 +59,7 @@ describe('buildRuleRows', () => {
   });
 
   it('a group of guests stands for their known addresses; one that holds nobody never matches, instead of matching all', () => {
-    const revision = exampleRevision(
+    const revision = revisionOf(
       exampleText([
         '{ name: from-web, priority: 2, match: { vrf: red, source: [web] }, action: drop }',
         '{ name: from-nobody, priority: 1, match: { vrf: red, source: [nobody], destination: [office] }, action: drop }',
@@ -79,7 +80,7 @@ describe('buildRuleRows', () => {
         ['{ name: lost, priority: 5, match: { vrf: red }, action: { chain: r9 } }'],
         `unresolvedPolicy: ${policy}\n`,
       );
-      const rows = buildRuleRows(exampleRevision(text, { mode: 'partial' }), 'edge1');
+      const rows = buildRuleRows(revisionOf(text, { mode: 'partial' }), 'edge1');
       expect(rows).toHaveLength(1);
       expect(rows[0]).toMatchObject({ action: RuleAction.UNRESOLVED, chain: 0, dropUnresolved });
     },

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Revisions of small intents for this service's tests. */
-import { newSelectionKey, numberIntent, type ParseMode, parseIntent, type Revision } from '@detour/intent';
+/** Small intent documents for this service's tests. */
 
 /** One VRF, two gateways, one firewall, one chain `inspect`; `rules` are lines of the document's rules section. */
 export function exampleText(rules: readonly string[], more = ''): string {
@@ -32,25 +31,4 @@ scoring: { default: { levels: { gold: 60 } } }
 rules:
 ${rules.map((rule) => `  - ${rule}`).join('\n')}
 ${more}`;
-}
-
-/** The document as a revision. */
-export function exampleRevision(
-  text: string,
-  options: { revision?: number; mode?: ParseMode } = {},
-): Revision {
-  const { revision = 1, mode = 'whole' } = options;
-  const parsed = parseIntent(text, 'intent.yaml', mode);
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
-  const numbered = numberIntent(parsed.intent, null, 0);
-  if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
-  return {
-    revision,
-    intent: parsed.intent,
-    numbers: numbered.numbers,
-    selectionKey: newSelectionKey(),
-    author: 'test',
-    at: '2026-01-01T00:00:00.000Z',
-    note: '',
-  };
 }

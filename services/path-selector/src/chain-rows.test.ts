@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AffinityKind, OnFailure, OnNodeDown, SelectPolicy } from '@detour/contracts';
 import { digestChains } from '@detour/tables';
+import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
 import { buildPathTable, type NodeFacts } from './chain-rows.js';
-import { exampleRevision, exampleText } from './testdata.js';
+import { exampleText } from './testdata.js';
 
 const facts = (scores: Record<string, number>, drained: readonly string[] = []): NodeFacts => ({
   scoreOf: (node) => scores[node] ?? null,
@@ -11,13 +12,13 @@ const facts = (scores: Record<string, number>, drained: readonly string[] = []):
 });
 const THREE = ['', '', ''];
 const weightsOf = (text: string, given: NodeFacts) =>
-  buildPathTable(exampleRevision(text), given).rows[0]?.paths.map(({ weight }) => weight);
+  buildPathTable(revisionOf(text), given).rows[0]?.paths.map(({ weight }) => weight);
 
 describe('buildPathTable', () => {
   it("turns the intent's chain into numbers", () => {
     const chain =
       'onFailure: bypass, onNodeDown: keep, affinity: source, idleTimeout: { tcp: 10m, udp: 30s, other: 5s }';
-    const revision = exampleRevision(exampleText({ firewalls: ['', ''], chain }));
+    const revision = revisionOf(exampleText({ firewalls: ['', ''], chain }));
     const { rows, shortfalls } = buildPathTable(revision, facts({}));
     expect(rows).toHaveLength(1);
     expect(rows[0]).toMatchObject({
@@ -49,7 +50,7 @@ describe('buildPathTable', () => {
   it('LB-5 gives a stale node nothing while another is fresh; all stale: declared capacity as fallback', () => {
     const text = exampleText({ firewalls: ['capacity: 50', ''] });
     expect(weightsOf(text, facts({ fw1: 0, fw2: 80 }))).toEqual([0, 1000]);
-    const [row] = buildPathTable(exampleRevision(text), facts({ fw1: 0, fw2: 0 })).rows;
+    const [row] = buildPathTable(revisionOf(text), facts({ fw1: 0, fw2: 0 })).rows;
     expect(row?.allStale).toBe(true);
     expect(row?.paths.map(({ weight, fallbackWeight }) => [weight, fallbackWeight])).toEqual([
       [0, 500],
@@ -58,7 +59,7 @@ describe('buildPathTable', () => {
   });
 
   it('PSEL-9 gives a drained node no new flow, not even as a fallback', () => {
-    const [row] = buildPathTable(exampleRevision(exampleText({ firewalls: THREE })), facts({}, ['fw2'])).rows;
+    const [row] = buildPathTable(revisionOf(exampleText({ firewalls: THREE })), facts({}, ['fw2'])).rows;
     expect(row?.paths.map(({ weight, fallbackWeight }) => [weight, fallbackWeight])).toEqual([
       [1000, 1000],
       [0, 0],
@@ -68,7 +69,7 @@ describe('buildPathTable', () => {
 
   it('LB-4 takes the declared priority as tier, whatever the scores', () => {
     const text = exampleText({ firewalls: ['priority: 100', 'priority: 50'], chain: 'select: priority' });
-    const [row] = buildPathTable(exampleRevision(text), facts({ fw1: 1, fw2: 99 })).rows;
+    const [row] = buildPathTable(revisionOf(text), facts({ fw1: 1, fw2: 99 })).rows;
     expect(row?.select).toBe(SelectPolicy.PRIORITY);
     expect(row?.paths.map(({ weight }) => weight)).toEqual([1000, 500]);
   });
@@ -81,13 +82,13 @@ describe('buildPathTable', () => {
 
   it('LB-6 is byte-identical for equal inputs', () => {
     const table = () =>
-      buildPathTable(exampleRevision(exampleText({ firewalls: THREE })), facts({ fw1: 33.3, fw2: 71 }));
+      buildPathTable(revisionOf(exampleText({ firewalls: THREE })), facts({ fw1: 33.3, fw2: 71 }));
     expect(Buffer.from(digestChains(table().rows))).toEqual(Buffer.from(digestChains(table().rows)));
   });
 
   it('says what it cannot do as told', () => {
     const text = exampleText({ firewalls: [''], chain: 'select: round-robin' });
-    expect([...buildPathTable(exampleRevision(text), facts({})).shortfalls]).toEqual([
+    expect([...buildPathTable(revisionOf(text), facts({})).shortfalls]).toEqual([
       ['inspect', 'chain inspect: select round-robin is not available; paths are weighted by score'],
     ]);
   });

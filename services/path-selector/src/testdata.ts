@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Revisions of small intents for this service's tests. */
-import { numberIntent, type ParseMode, parseIntent, type Revision } from '@detour/intent';
+/** Small intent documents for this service's tests. */
 
 export interface ExampleSpec {
   /** Members of each firewall's row beside name, service and attachment, one firewall an entry. */
@@ -34,25 +33,4 @@ ${rows.join('\n')}
 chains: [{ name: inspect, hops: [firewall]${chain === '' ? '' : `, ${chain}`} }]
 rules: [{ name: all, priority: 1, match: { vrf: red }, action: { chain: inspect } }]
 ${more}`;
-}
-
-/** The document as a revision; equal texts give equal revisions. */
-export function exampleRevision(
-  text: string,
-  options: { revision?: number; mode?: ParseMode } = {},
-): Revision {
-  const { revision = 1, mode = 'whole' } = options;
-  const parsed = parseIntent(text, 'intent.yaml', mode);
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 1));
-  const numbered = numberIntent(parsed.intent, null, 0);
-  if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
-  return {
-    revision,
-    intent: parsed.intent,
-    numbers: numbered.numbers,
-    selectionKey: '000102030405060708090a0b0c0d0e0f',
-    author: 'test',
-    at: '2026-01-01T00:00:00.000Z',
-    note: '',
-  };
 }
