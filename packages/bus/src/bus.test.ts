@@ -288,7 +288,9 @@ describe('AlarmBook', () => {
     await state.bus.whenConnected();
     const events: AlarmEvent[] = [];
     state.bus.connection().subscribe(alarmSubject('peer_gone'), {
-      callback: (_error, message) => events.push(message.json<AlarmEvent>()),
+      callback: (_error, message) => {
+        events.push(message.json<AlarmEvent>());
+      },
     });
     await state.bus.connection().flush();
     await using alarms = book(state);

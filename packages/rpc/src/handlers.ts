@@ -53,7 +53,8 @@ export function serverStream<Request, Response>(
     send().then(
       () => call.end(),
       (error: unknown) => {
-        if (!context.signal.aborted) call.destroy(Object.assign(new Error(), statusOfError(error)));
+        // grpc-js turns an emitted error into the status and ends the call; destroy would send nothing
+        if (!context.signal.aborted) call.emit('error', Object.assign(new Error(), statusOfError(error)));
       },
     );
   };

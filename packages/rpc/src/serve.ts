@@ -9,9 +9,11 @@ import {
   type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  logVerbosity,
   Server,
   ServerCredentials,
   type ServiceDefinition,
+  setLogVerbosity,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { SERVER_OPTIONS } from './channel-options.js';
@@ -65,6 +67,7 @@ const GRACE_MS = 300;
 export async function serve(spec: ServeSpec): Promise<RpcServer> {
   const path = spec.address.startsWith('unix:') ? spec.address.slice('unix:'.length) : null;
   if (path !== null) await freeSocketPath(path);
+  setLogVerbosity(logVerbosity.NONE); // what goes wrong comes back as an error; a second log on stderr says nothing more
   const server = new Server({ ...SERVER_OPTIONS, interceptors: [traceServer] });
   for (const { definition, handlers } of spec.services) server.addService(definition, handlers);
   const port = await new Promise<number>((resolve, reject) => {
