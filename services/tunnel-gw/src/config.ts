@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// tunnel-gw's own settings, beside the common ones of packages/runtime.
+import { fileURLToPath } from 'node:url';
+import { durationMs, integer, list, path } from '@detour/runtime';
+
+const OBJECT = fileURLToPath(new URL('../../../datapath/build/edge.bpf.o', import.meta.url));
+
+/** Environment variables; see README.md. */
+export function tunnelGwSettings() {
+  return {
+    /** Devices that are guarded from the first moment on, before any revision names them. */
+    guard: list('DETOUR_GUARD', { default: '', pattern: /^[^\s/]{1,15}$/ }),
+    object: path('DETOUR_DATAPATH', { default: OBJECT }),
+    pinRoot: path('DETOUR_PIN_ROOT', { default: '/sys/fs/bpf/detour' }),
+    maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
+    maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
+    decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),
+    resolveWithinMs: durationMs('DETOUR_RESOLVE_WITHIN', { default: '3s', minMs: 100, maxMs: 30_000 }),
+    sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
+    puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
+    puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
+  } as const;
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gRPC service Gateway: what operators and tests ask of a gateway. Answers are read from what is live, at the moment of the question.
+import {
+  type CountersResponse,
+  type FlowRow,
+  GatewayService,
+  type GatewayStatus,
+  type GetFlowsRequest,
+  type TablesResponse,
+  type TraceRequest,
+  type TraceResponse,
+} from '@detour/contracts';
+import { Fault } from '@detour/core';
+import { implement, serverStream, unary } from '@detour/rpc';
+import { type CounterMaps, readDrops, readExamples, readPort, readRule, readStats } from './counters.js';
+import { type FlowRowSources, flowRows } from './flow-rows.js';
+import type { GatewayCore } from './gateway-core.js';
+import type { HealthBook } from './health.js';
+import type { TableSet } from './table-book.js';
+import { tablesResponse } from './table-rows.js';
+import { type TraceView, tracePacket } from './trace.js';
+
+export interface GatewayServiceOptions {
+  readonly core: GatewayCore;
+  readonly health: HealthBook;
+  readonly counters: CounterMaps;
+  readonly flows: (set: TableSet) => FlowRowSources;
+  readonly traceView: (set: TableSet) => TraceView;
+  readonly status: () => GatewayStatus;
+}
+
+export function gatewayService(options: GatewayServiceOptions): ReturnType<typeof implement> {
+  const running = (): TableSet => {
+    const set = options.core.running;
+    if (set === null)
+      throw new Fault('unavailable', `no revision is live on this gateway yet: see detour status`);
+    return set;
+  };
+  return implement(GatewayService, {
+    trace: unary((request: TraceRequest) => trace(options.traceView(running()), request)),
+    getFlows: serverStream(
+      (request: GetFlowsRequest, { signal }: { signal: AbortSignal }): AsyncIterable<FlowRow> =>
+        flowRows(options.flows(running()), request, signal),
+    ),
+    getStatus: unary(async () => options.status()),
+    getCounters: unary(async () => countersResponse(options.counters, options.core.running)),
+    getTables: unary(async (): Promise<TablesResponse> => {
+      const set = running();
+      return tablesResponse(set, options.core.liveTables?.chains ?? new Map(), options.health);
+    }),
+  });
+}
+
+async function trace(view: TraceView, request: TraceRequest): Promise<TraceResponse> {
+  const { tuple } = request;
+  if (tuple === undefined || tuple.src.length !== 16 || tuple.dst.length !== 16) {
+    throw new Fault('invalid', 'the request needs a tuple with addresses of 16 bytes');
+  }
+  const known = [...view.model.ports, ...view.model.nodes].map((row) => row.name);
+  if (!known.includes(request.port)) {
+    throw new Fault(
+      'not_found',
+      `gateway ${view.model.gateway} has no port or node ${request.port}: it has ${known.join(', ')}`,
+    );
+  }
+  const answer = await tracePacket(view, {
+    port: request.port,
+    tuple,
+    syn: request.syn,
+    lengthBytes: request.length === 0 ? 60 : request.length,
+    ttl: request.ttl === 0 ? 64 : request.ttl,
+  });
+  return { ...answer, steps: [...answer.steps] };
+}
+
+function countersResponse(maps: CounterMaps, set: TableSet | null): CountersResponse {
+  const ports = set?.model.ports ?? [];
+  return {
+    drops: readDrops(maps),
+    stats: readStats(maps),
+    ports: ports.map((port) => {
+      const row = readPort(maps, port.number);
+      return { name: port.name, ...row };
+    }),
+    rules: [...(set?.ruleRows ?? [])].map((rule) => ({ name: rule.name, ...readRule(maps, rule.number) })),
+    examples: readExamples(maps).map((example) => ({
+      reason: example.reason,
+      tuple: { ...example.tuple },
+      port: ports.find((port) => port.number === example.port)?.name ?? '',
+      agoMs: BigInt(example.agoMs),
+    })),
+  };
+}
