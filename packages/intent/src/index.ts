@@ -14,6 +14,7 @@ export {
 export { jsonSchemaText } from './json-schema.js';
 export { MAX_CHAIN_HOPS, MAX_CHAIN_PATHS, NUMBER_LIMITS } from './limits.js';
 export { type PortRange, PROTOCOL_NUMBERS, protocolName } from './match-scalar.js';
+export { nearestWord } from './nearest.js';
 export {
   type NumberKind,
   type NumberProblem,

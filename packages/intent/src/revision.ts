@@ -19,6 +19,14 @@ export interface Revision {
   readonly at: string;
   /** Why it was made, such as `rollback to 3`; empty for a plain apply. */
   readonly note: string;
+  /** The revision before: following these finds every earlier one. Absent for the first. */
+  readonly parent?: RevisionName | undefined;
+}
+
+/** A revision by its number, and the name of its text in the object store. */
+export interface RevisionName {
+  readonly revision: number;
+  readonly sha256: string;
 }
 
 /** The stored form; `intent` is the canonical document. */
@@ -30,6 +38,9 @@ export const revisionSchema = z.strictObject({
   author: z.string().max(256),
   at: z.iso.datetime(),
   note: z.string().max(1024).default(''),
+  parent: z
+    .strictObject({ revision: z.int().positive(), sha256: z.string().regex(/^[0-9a-f]{64}$/) })
+    .optional(),
 });
 
 export type RevisionResult =
