@@ -2,7 +2,14 @@
 /** Puts an intent in force: numbers it, stores the revision, and moves the head by compare-and-swap. */
 import { type IntentHead, stateKey } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { canonicalText, encodeRevision, type Intent, newSelectionKey, numberIntent, type Revision } from '@detour/intent';
+import {
+  canonicalText,
+  encodeRevision,
+  type Intent,
+  newSelectionKey,
+  numberIntent,
+  type Revision,
+} from '@detour/intent';
 import type { Cluster } from './cluster.js';
 import { type Head, loadHead, loadRevision } from './history.js';
 

@@ -1,77 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Questions to services over gRPC: one answer or a stream of rows, always with a deadline, failures as Faults. */
-import { Fault, type FaultCode } from '@detour/core';
-import { type CallOptions, type Client, type ClientReadableStream, type ClientUnaryCall, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+/** Questions to services: every instance of one at once, each with a deadline; who gave no answer is named. */
+import { Fault } from '@detour/core';
+import { type ClientClass, callUnary, connectClient, readStream } from '@detour/rpc';
+import type { Client, ClientReadableStream } from '@grpc/grpc-js';
 import type { Cluster, Instance } from './cluster.js';
 
-/** Longest wait for one answer. */
+/** Longest wait for one answer, and for a stream of rows. */
 const ANSWER_MS = 3_000;
+const ROWS_MS = 30_000;
 
-const FAULT_OF_STATUS: Partial<Record<status, FaultCode>> = {
-  [status.UNAVAILABLE]: 'unavailable',
-  [status.DEADLINE_EXCEEDED]: 'timeout',
-  [status.NOT_FOUND]: 'not_found',
-  [status.INVALID_ARGUMENT]: 'invalid',
-  [status.FAILED_PRECONDITION]: 'refused',
-  [status.RESOURCE_EXHAUSTED]: 'exhausted',
-  [status.PERMISSION_DENIED]: 'permission',
-  [status.UNIMPLEMENTED]: 'missing_feature',
-};
-
-function faultOf(who: string, error: ServiceError): Fault {
-  const code = FAULT_OF_STATUS[error.code] ?? 'internal';
-  if (code === 'unavailable') return new Fault(code, `${who} does not answer: look whether it runs`, error);
-  if (code === 'timeout') return new Fault(code, `${who} did not answer within ${ANSWER_MS} ms`, error);
-  return new Fault(code, `${who}: ${error.details}`, error);
-}
-
-/** A generated client's constructor. */
-export type ClientClass<C extends Client> = new (address: string, creds: ReturnType<typeof credentials.createInsecure>) => C;
-
-type Unary<Request, Response> = (
-  request: Request,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  done: (error: ServiceError | null, response: Response) => void,
-) => ClientUnaryCall;
+type Unary<Request, Response> = Parameters<typeof callUnary<Request, Response>>[0];
 
 /** Asks one question. @throws Fault */
 export function askOnce<Request, Response>(
-  who: string,
-  call: Unary<Request, Response>,
+  method: Unary<Request, Response>,
   request: Request,
 ): Promise<Response> {
-  return new Promise((resolve, reject) => {
-    call(request, new Metadata(), { deadline: Date.now() + ANSWER_MS }, (error, response) => {
-      if (error === null) resolve(response);
-      else reject(faultOf(who, error));
-    });
-  });
+  return callUnary(method, request, { deadlineMs: ANSWER_MS });
 }
 
 /** Reads a stream of rows to its end. @throws Fault */
-export async function askRows<Row>(who: string, open: (options: Partial<CallOptions>) => ClientReadableStream<Row>): Promise<Row[]> {
+export async function askRows<Row>(call: ClientReadableStream<Row>): Promise<Row[]> {
   const rows: Row[] = [];
-  try {
-    for await (const row of open({ deadline: Date.now() + 10 * ANSWER_MS })) rows.push(row as Row);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && 'details' in error) throw faultOf(who, error as ServiceError);
-    throw error;
-  }
+  for await (const row of readStream(call, { signal: AbortSignal.timeout(ROWS_MS) })) rows.push(row);
   return rows;
 }
 
-/** Opens a client for as long as `use` runs. */
-export async function withClient<C extends Client, T>(
+/** An instance in a sentence. */
+export function describeInstance({ service, gateway, id, address }: Instance): string {
+  return `${service} ${gateway === '' ? id : `of ${gateway}`} at ${address}`;
+}
+
+/** Asks one instance; a failure names it. @throws Fault */
+export async function askInstance<C extends Client, T>(
+  instance: Instance,
   Class: ClientClass<C>,
-  address: string,
   use: (client: C) => Promise<T>,
 ): Promise<T> {
-  const client = new Class(address, credentials.createInsecure());
+  using connected = connectClient(Class, instance.address);
   try {
-    return await use(client);
-  } finally {
-    client.close();
+    return await use(connected.client);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    const hint =
+      error.code === 'unavailable' || error.code === 'timeout'
+        ? ' does not answer: look whether it runs'
+        : '';
+    throw new Fault(error.code, `${describeInstance(instance)}${hint} (${error.detail})`, error);
   }
 }
 
@@ -86,13 +61,12 @@ export interface Answers<T> {
 export async function askAll<C extends Client, T>(
   instances: readonly Instance[],
   Class: ClientClass<C>,
-  use: (client: C, who: string) => Promise<T>,
+  use: (client: C) => Promise<T>,
 ): Promise<Answers<T>> {
   const asked = await Promise.all(
     instances.map(async (instance) => {
-      const who = `${instance.service} ${instance.gateway === '' ? instance.id : `of ${instance.gateway}`} at ${instance.address}`;
       try {
-        return { instance, answer: await withClient(Class, instance.address, (client) => use(client, who)) };
+        return { instance, answer: await askInstance(instance, Class, use) };
       } catch (error) {
         if (error instanceof Fault) return error.detail;
         throw error;
@@ -106,7 +80,11 @@ export async function askAll<C extends Client, T>(
 }
 
 /** The instances of a service on gateways; only that of `gateway` where it is given. @throws Fault `not_found` */
-export function instancesAt(cluster: Cluster, service: 'tunnel-gw' | 'bfd', gateway: string | undefined): Instance[] {
+export function instancesAt(
+  cluster: Cluster,
+  service: 'tunnel-gw' | 'bfd',
+  gateway: string | undefined,
+): Instance[] {
   const all = cluster.instances(service);
   if (gateway === undefined) return all;
   const found = all.filter((instance) => instance.gateway === gateway);

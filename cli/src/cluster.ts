@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The cluster as the CLI sees it: the state bucket, the stored revisions, and the services that registered themselves. */
 import { hostname, userInfo } from 'node:os';
-import { type Bus, connectBus, type IntentStore, openIntentStore, openState, type State, type StateMirror } from '@detour/bus';
+import {
+  type Bus,
+  connectBus,
+  type IntentStore,
+  openIntentStore,
+  openState,
+  type State,
+  type StateMirror,
+} from '@detour/bus';
 import { type InstanceValue, SERVICE_NAMES, type ServiceName, stateKey } from '@detour/contracts';
 import { Fault, silentLog } from '@detour/core';
 import { list, readSettings } from '@detour/runtime';
 import type { Console } from './console.js';
 
 /** Longest wait for NATS to accept a connection and give its state. */
-const CONNECT_MS = 4_000;
+const CONNECT_MS = 3_000;
 
 /** A service process that registered itself. */
 export interface Instance extends InstanceValue {
@@ -32,8 +40,11 @@ export function authorOf(env: Console['env']): string {
 
 function readInstance(value: unknown): InstanceValue | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
-  const { address, metrics, gateway, startedMs, beat } = value as Partial<Record<keyof InstanceValue, unknown>>;
-  if (typeof address !== 'string' || typeof metrics !== 'string' || typeof gateway !== 'string') return undefined;
+  const { address, metrics, gateway, startedMs, beat } = value as Partial<
+    Record<keyof InstanceValue, unknown>
+  >;
+  if (typeof address !== 'string' || typeof metrics !== 'string' || typeof gateway !== 'string')
+    return undefined;
   if (typeof startedMs !== 'number' || typeof beat !== 'number') return undefined;
   return { address, metrics, gateway, startedMs, beat };
 }
@@ -78,7 +89,11 @@ export async function openCluster(console: Console): Promise<Cluster> {
     await within(
       bus.whenConnected(),
       CONNECT_MS,
-      () => new Fault('unavailable', `NATS at ${where} cannot be reached: start it, or name another in DETOUR_NATS`),
+      () =>
+        new Fault(
+          'unavailable',
+          `NATS at ${where} cannot be reached: start it, or name another in DETOUR_NATS`,
+        ),
     );
     const state = openState(bus);
     // Opened once in the open, so that its error is told: the mirror would try for ever.
@@ -87,7 +102,8 @@ export async function openCluster(console: Console): Promise<Cluster> {
     await within(
       mirror.caughtUp,
       CONNECT_MS,
-      () => new Fault('unavailable', `NATS at ${where} does not give its state bucket: look at the server's log`),
+      () =>
+        new Fault('unavailable', `NATS at ${where} does not give its state bucket: look at the server's log`),
     );
     return {
       state,

@@ -36,7 +36,12 @@ export async function readDocument(console: Console, file: string): Promise<stri
     return await readFile(file, 'utf8');
   } catch (error) {
     const why = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    const reason = why === 'ENOENT' ? 'does not exist' : why === 'EISDIR' ? 'is a directory' : `cannot be read (${why})`;
-    throw new Fault('invalid', `${file} ${reason}: give -f the intent document, or - for standard input`, error);
+    const reason =
+      why === 'ENOENT' ? 'does not exist' : why === 'EISDIR' ? 'is a directory' : `cannot be read (${why})`;
+    throw new Fault(
+      'invalid',
+      `${file} ${reason}: give -f the intent document, or - for standard input`,
+      error,
+    );
   }
 }

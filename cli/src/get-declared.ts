@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `get vrfs|chains|paths|rules`: what the intent declares, with its numbers and what gateways count of it. */
 import { GatewayClient, type TablesResponse } from '@detour/contracts';
-import { type Chain, type Intent, pathKey, pathsOfChain, policyKey, protocolName, type Rule, vrfsOfNode } from '@detour/intent';
+import {
+  type Chain,
+  type Intent,
+  pathKey,
+  pathsOfChain,
+  policyKey,
+  protocolName,
+  type Rule,
+  vrfsOfNode,
+} from '@detour/intent';
 import { type Answers, askAll, askOnce, instancesAt } from './ask.js';
 import { type Column, viewRows } from './render.js';
 import type { Query, Resource } from './resource.js';
@@ -80,16 +89,18 @@ export const chainsResource: Resource = {
   summary: 'chains: their services in order, and what happens on failure',
   filters: [],
   load: async ({ current }) => {
-    const rows = (current?.intent.chains ?? []).map((chain): ChainRow => ({
-      name: chain.name,
-      number: current?.numbers.chains[chain.name] ?? null,
-      hops: chain.hops.map((hop) => (hop.optional ? `${hop.service}?` : hop.service)),
-      select: chain.select,
-      affinity: chain.affinity,
-      onFailure: onFailureText(chain),
-      onNodeDown: chain.onNodeDown,
-      paths: pathsOfChain(current?.intent.nodes ?? [], chain).length,
-    }));
+    const rows = (current?.intent.chains ?? []).map(
+      (chain): ChainRow => ({
+        name: chain.name,
+        number: current?.numbers.chains[chain.name] ?? null,
+        hops: chain.hops.map((hop) => (hop.optional ? `${hop.service}?` : hop.service)),
+        select: chain.select,
+        affinity: chain.affinity,
+        onFailure: onFailureText(chain),
+        onNodeDown: chain.onNodeDown,
+        paths: pathsOfChain(current?.intent.nodes ?? [], chain).length,
+      }),
+    );
     return { view: viewRows(rows, CHAIN_COLUMNS), missing: [] };
   },
 };
@@ -117,7 +128,10 @@ const PATH_COLUMNS: readonly Column<PathRow>[] = [
   ['CHAIN', (row) => row.chain],
   ['NODES', (row) => row.nodes.join(' → ')],
   ['VRFS', (row) => row.vrfs],
-  ['NEW FLOWS', (row) => row.gateways.map((at) => `${at.gateway}: ${(at.share * 100).toFixed(1)}% (${at.state})`)],
+  [
+    'NEW FLOWS',
+    (row) => row.gateways.map((at) => `${at.gateway}: ${(at.share * 100).toFixed(1)}% (${at.state})`),
+  ],
 ];
 
 function sharesOf(tables: Answers<TablesResponse>, chain: string, number: number | undefined): PathShare[] {
@@ -126,13 +140,21 @@ function sharesOf(tables: Answers<TablesResponse>, chain: string, number: number
     const share = selection?.shares.find((row) => row.path === number);
     if (selection === undefined || share === undefined) return [];
     const { state, weight, slots } = share;
-    return [{ gateway: instance.gateway, state, weight, slots, share: selection.slots === 0 ? 0 : slots / selection.slots }];
+    return [
+      {
+        gateway: instance.gateway,
+        state,
+        weight,
+        slots,
+        share: selection.slots === 0 ? 0 : slots / selection.slots,
+      },
+    ];
   });
 }
 
 function askTables({ cluster, filters }: Query): Promise<Answers<TablesResponse>> {
-  return askAll(instancesAt(cluster, 'tunnel-gw', filters.gateway), GatewayClient, (client, who) =>
-    askOnce(who, client.getTables.bind(client), {}),
+  return askAll(instancesAt(cluster, 'tunnel-gw', filters.gateway), GatewayClient, (client) =>
+    askOnce(client.getTables.bind(client), {}),
   );
 }
 
@@ -197,15 +219,20 @@ export const rulesResource: Resource = {
   summary: 'rules, highest priority first, with what gateways counted',
   filters: ['chain', 'gateway'],
   load: async ({ cluster, filters, current }) => {
-    const counters = await askAll(instancesAt(cluster, 'tunnel-gw', filters.gateway), GatewayClient, (client, who) =>
-      askOnce(who, client.getCounters.bind(client), {}),
+    const counters = await askAll(
+      instancesAt(cluster, 'tunnel-gw', filters.gateway),
+      GatewayClient,
+      (client) => askOnce(client.getCounters.bind(client), {}),
     );
     const counted = counters.answers.flatMap(({ answer }) => answer.rules);
     const sum = (name: string, of: 'packets' | 'bytes'): number =>
       counted.filter((row) => row.name === name).reduce((total, row) => total + Number(row[of]), 0);
     const chains = new Set(current?.intent.chains.map(({ name }) => name));
     const rows = (current?.intent.rules ?? [])
-      .filter(({ action }) => filters.chain === undefined || (action.kind === 'chain' && action.chain === filters.chain))
+      .filter(
+        ({ action }) =>
+          filters.chain === undefined || (action.kind === 'chain' && action.chain === filters.chain),
+      )
       .map((rule): RuleRow => {
         const { action } = rule;
         const policy = policyKey(rule);

@@ -10,7 +10,10 @@ export const intentResource: Resource = {
   summary: 'the intent document in force, or that of --revision, every default written out',
   filters: ['revision'],
   load: async ({ cluster, filters }) => {
-    const { revision } = filters.revision === undefined ? await loadCurrent(cluster) : await findRevision(cluster, filters.revision);
+    const { revision } =
+      filters.revision === undefined
+        ? await loadCurrent(cluster)
+        : await findRevision(cluster, filters.revision);
     const document = toDocument(revision.intent);
     return { view: { data: document, table: stringify(document, { lineWidth: 120 }) }, missing: [] };
   },
@@ -40,7 +43,13 @@ export const revisionsResource: Resource = {
   load: async ({ cluster, filters }) => {
     const rows: RevisionRow[] = [];
     for await (const { name, revision } of walkHistory(cluster)) {
-      rows.push({ revision: name.revision, at: revision.at, author: revision.author, note: revision.note, sha256: name.sha256 });
+      rows.push({
+        revision: name.revision,
+        at: revision.at,
+        author: revision.author,
+        note: revision.note,
+        sha256: name.sha256,
+      });
       if (rows.length >= (filters.limit ?? DEFAULT_REVISIONS)) break;
     }
     return { view: viewRows(rows, REVISION_COLUMNS, 'no intent is applied yet'), missing: [] };

@@ -8,13 +8,12 @@ import { type Column, formatAge, viewRows } from './render.js';
 import { nameOf, type Query, type Resource } from './resource.js';
 
 const HEALTH_NAMES: Readonly<Record<HealthState, string>> = {
-  [HealthState.HEALTH_STATE_UNSPECIFIED]: 'unknown',
-  [HealthState.HEALTH_STATE_UP]: 'up',
-  [HealthState.HEALTH_STATE_DOWN]: 'down',
-  [HealthState.HEALTH_STATE_ADMIN_DOWN]: 'admin-down',
-  [HealthState.HEALTH_STATE_UNKNOWN]: 'unknown',
-  [HealthState.HEALTH_STATE_STALE]: 'stale',
-  [HealthState.UNRECOGNIZED]: 'unknown',
+  [HealthState.UNSPECIFIED]: 'unknown',
+  [HealthState.UP]: 'up',
+  [HealthState.DOWN]: 'down',
+  [HealthState.ADMIN_DOWN]: 'admin-down',
+  [HealthState.UNKNOWN]: 'unknown',
+  [HealthState.STALE]: 'stale',
 };
 
 /** A health state as people write it. */
@@ -29,7 +28,10 @@ function endPoint(address: Uint8Array, port: number): string {
 }
 
 /** The members of a tuple by name, addresses as text. */
-export function tupleFields(tuple: TupleMessage | undefined, vrfs: Readonly<Record<string, number>> | undefined) {
+export function tupleFields(
+  tuple: TupleMessage | undefined,
+  vrfs: Readonly<Record<string, number>> | undefined,
+) {
   const bytes = (address: Uint8Array | undefined): string =>
     address !== undefined && address.length === 16 ? formatAddress(address) : '';
   return {
@@ -42,13 +44,13 @@ export function tupleFields(tuple: TupleMessage | undefined, vrfs: Readonly<Reco
   };
 }
 
-const askGateways = <T>({ cluster, filters }: Query, use: (client: GatewayClient, who: string) => Promise<T>) =>
+const askGateways = <T>({ cluster, filters }: Query, use: (client: GatewayClient) => Promise<T>) =>
   askAll(instancesAt(cluster, 'tunnel-gw', filters.gateway), GatewayClient, use);
 
 async function loadPorts(query: Query) {
-  const { answers, missing } = await askGateways(query, async (client, who) => ({
-    status: await askOnce(who, client.getStatus.bind(client), {}),
-    counters: await askOnce(who, client.getCounters.bind(client), {}),
+  const { answers, missing } = await askGateways(query, async (client) => ({
+    status: await askOnce(client.getStatus.bind(client), {}),
+    counters: await askOnce(client.getCounters.bind(client), {}),
   }));
   const rows = answers.flatMap(({ instance, answer }) =>
     answer.status.ports.map((port) => {
@@ -84,7 +86,11 @@ const PORT_COLUMNS: readonly Column<PortRow>[] = [
   ['DEVICE', (row) => row.device],
   ['VRF', (row) => row.vrf],
   ['CLASSIFY', (row) => row.classify],
-  ['ATTACHED', (row) => (row.why === '' ? row.attachMode : `${row.attachMode === '' ? 'no' : row.attachMode}: ${row.why}`)],
+  [
+    'ATTACHED',
+    (row) =>
+      row.why === '' ? row.attachMode : `${row.attachMode === '' ? 'no' : row.attachMode}: ${row.why}`,
+  ],
   ['RX', (row) => row.rxPackets],
   ['FORWARDED', (row) => row.forwarded],
   ['PASSED', (row) => row.passed],
@@ -106,7 +112,9 @@ interface DropRow {
   readonly reason: string;
   readonly packets: number;
   /** The last packet of this kind that was sampled. */
-  readonly example: (ReturnType<typeof tupleFields> & { readonly port: string; readonly agoMs: number }) | null;
+  readonly example:
+    | (ReturnType<typeof tupleFields> & { readonly port: string; readonly agoMs: number })
+    | null;
 }
 
 const DROP_COLUMNS: readonly Column<DropRow>[] = [
@@ -126,14 +134,17 @@ export const dropsResource: Resource = {
   summary: 'dropped packets by reason, each with an example',
   filters: ['gateway'],
   load: async (query) => {
-    const { answers, missing } = await askGateways(query, (client, who) => askOnce(who, client.getCounters.bind(client), {}));
+    const { answers, missing } = await askGateways(query, (client) =>
+      askOnce(client.getCounters.bind(client), {}),
+    );
     const rows = answers.flatMap(({ instance, answer }) =>
       Object.entries(answer.drops)
         .filter(([, packets]) => Number(packets) > 0)
         .map(([reason, packets]): DropRow => {
           const example = answer.examples.find((row) => row.reason === reason);
           const tuple = { ...tupleFields(example?.tuple, query.current?.numbers.vrfs) };
-          const sample = example === undefined ? null : { ...tuple, port: example.port, agoMs: Number(example.agoMs) };
+          const sample =
+            example === undefined ? null : { ...tuple, port: example.port, agoMs: Number(example.agoMs) };
           return { gateway: instance.gateway, reason, packets: Number(packets), example: sample };
         })
         .sort((a, b) => b.packets - a.packets),
@@ -154,7 +165,7 @@ async function loadFlows(query: Query) {
     limit: filters.limit ?? 0,
     address,
   };
-  const { answers, missing } = await askGateways(query, (client, who) => askRows(who, (options) => client.getFlows(request, options)));
+  const { answers, missing } = await askGateways(query, (client) => askRows(client.getFlows(request)));
   const rows = answers.flatMap(({ instance, answer }) =>
     answer.map((flow) => ({
       gateway: instance.gateway,
@@ -210,8 +221,8 @@ export const flowsResource: Resource = {
 
 async function loadSessions({ cluster, filters }: Query) {
   const instances = instancesAt(cluster, 'bfd', filters.gateway);
-  const { answers, missing } = await askAll(instances, BfdClient, (client, who) =>
-    askOnce(who, client.listSessions.bind(client), {}),
+  const { answers, missing } = await askAll(instances, BfdClient, (client) =>
+    askOnce(client.listSessions.bind(client), {}),
   );
   const rows = answers.flatMap(({ instance, answer }) =>
     answer.sessions

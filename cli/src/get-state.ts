@@ -38,7 +38,9 @@ function healthOf(cluster: Cluster, node: string): NodeHealthRow[] {
     if (parsed?.kind !== 'health' || parsed.node !== node) return [];
     const state = member(value, 'state', isText) ?? 'unknown';
     const source = member(value, 'source', isText) ?? '';
-    return [{ gateway: parsed.gateway, vrf: parsed.vrf, state, source, why: member(value, 'why', isText) ?? '' }];
+    return [
+      { gateway: parsed.gateway, vrf: parsed.vrf, state, source, why: member(value, 'why', isText) ?? '' },
+    ];
   });
 }
 
@@ -74,8 +76,10 @@ function nodeAt(gateway: string, node: NodeStatus) {
 }
 
 async function loadNodes({ cluster, filters, current }: Query) {
-  const { answers, missing } = await askAll(instancesAt(cluster, 'tunnel-gw', filters.gateway), GatewayClient, (client, who) =>
-    askOnce(who, client.getStatus.bind(client), {}),
+  const { answers, missing } = await askAll(
+    instancesAt(cluster, 'tunnel-gw', filters.gateway),
+    GatewayClient,
+    (client) => askOnce(client.getStatus.bind(client), {}),
   );
   const rows = (current?.intent.nodes ?? [])
     .filter((node) => filters.node === undefined || node.name === filters.node)
@@ -94,7 +98,9 @@ async function loadNodes({ cluster, filters, current }: Query) {
         fresh: member(score, 'fresh', isBoolean),
         health: healthOf(cluster, node.name),
         gateways: answers.flatMap(({ instance, answer }) =>
-          answer.nodes.filter(({ name }) => name === node.name).map((status) => nodeAt(instance.gateway, status)),
+          answer.nodes
+            .filter(({ name }) => name === node.name)
+            .map((status) => nodeAt(instance.gateway, status)),
         ),
       };
     });
@@ -111,7 +117,10 @@ function healthCell(row: NodeRow): string[] {
   });
   const copies = row.health
     .filter(({ gateway }) => !live.some((one) => one.gateway === gateway))
-    .map(({ gateway, state, why }) => ({ gateway, text: why === '' || state === 'up' ? state : `${state} (${why})` }));
+    .map(({ gateway, state, why }) => ({
+      gateway,
+      text: why === '' || state === 'up' ? state : `${state} (${why})`,
+    }));
   return [...live, ...copies].map(({ gateway, text }) => `${gateway}: ${text}`);
 }
 
@@ -121,7 +130,11 @@ const NODE_COLUMNS: readonly Column<NodeRow>[] = [
   ['ATTACH', (row) => row.attach],
   ['VRFS', (row) => row.vrfs],
   ['HEALTH', healthCell],
-  ['SCORE', (row) => (row.score === null ? null : `${Number(row.score.toFixed(2))}${row.fresh === false ? ' (stale)' : ''}`)],
+  [
+    'SCORE',
+    (row) =>
+      row.score === null ? null : `${Number(row.score.toFixed(2))}${row.fresh === false ? ' (stale)' : ''}`,
+  ],
   ['DRAINED', (row) => row.draining],
   ['FLOWS', (row) => row.gateways.reduce((sum, { flows }) => sum + flows, 0)],
 ];
@@ -186,7 +199,15 @@ export function activeAlarms(cluster: Cluster): AlarmRow[] {
     const parsed = parseStateKey(key);
     if (parsed?.kind !== 'alarm' || member(value, 'active', isBoolean) !== true) return [];
     const { source, code, subject } = parsed;
-    return [{ source, code, subject, text: member(value, 'text', isText) ?? '', sinceMs: member(value, 'sinceMs', isNumber) ?? 0 }];
+    return [
+      {
+        source,
+        code,
+        subject,
+        text: member(value, 'text', isText) ?? '',
+        sinceMs: member(value, 'sinceMs', isNumber) ?? 0,
+      },
+    ];
   });
   return rows.sort((a, b) => a.sinceMs - b.sinceMs);
 }
@@ -202,7 +223,10 @@ const ALARM_COLUMNS: readonly Column<AlarmRow>[] = [
 export const alarmsResource: Resource = {
   summary: 'alarms that are raised now',
   filters: [],
-  load: async ({ cluster }) => ({ view: viewRows(activeAlarms(cluster), ALARM_COLUMNS, 'no alarm is raised'), missing: [] }),
+  load: async ({ cluster }) => ({
+    view: viewRows(activeAlarms(cluster), ALARM_COLUMNS, 'no alarm is raised'),
+    missing: [],
+  }),
 };
 
 /** A gateway or host: what it runs. */

@@ -24,7 +24,10 @@ export async function loadHead(cluster: Cluster): Promise<Head | null> {
   if (entry === null) return null;
   const head = readHead(entry.value);
   if (head === undefined)
-    throw new Fault('internal', `${entry.key} holds ${JSON.stringify(entry.value)}, which names no revision: delete the key and apply again`);
+    throw new Fault(
+      'internal',
+      `${entry.key} holds ${JSON.stringify(entry.value)}, which names no revision: delete the key and apply again`,
+    );
   return { ...head, sequence: entry.revision };
 }
 
@@ -52,7 +55,8 @@ export interface StoredRevision {
 /** The revisions from the one in force back to the first, newest first. */
 export async function* walkHistory(cluster: Cluster): AsyncGenerator<StoredRevision> {
   const head = await loadHead(cluster);
-  let name: RevisionName | undefined = head === null ? undefined : { revision: head.revision, sha256: head.sha256 };
+  let name: RevisionName | undefined =
+    head === null ? undefined : { revision: head.revision, sha256: head.sha256 };
   while (name !== undefined) {
     const revision: Revision = await loadRevision(cluster, name);
     yield { name, revision };

@@ -29,10 +29,16 @@ function cellText(cell: Cell): string {
 }
 
 /** Columns of equal width, two spaces apart; numbers to the right. No rows: one line that says so. */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], none = 'none'): string {
+export function renderTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  none = 'none',
+): string {
   if (rows.length === 0) return `${none}\n`;
   const cells = rows.map((row) => columns.map(([, cell]) => cell(row)));
-  const isNumber = columns.map((_, i) => cells.every((line) => ['number', 'bigint', 'undefined'].includes(typeof line[i]) || line[i] === null));
+  const isNumber = columns.map((_, i) =>
+    cells.every((line) => ['number', 'bigint', 'undefined'].includes(typeof line[i]) || line[i] === null),
+  );
   const lines = [columns.map(([heading]) => heading), ...cells.map((line) => line.map(cellText))];
   const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));
   const pad = (text: string, i: number): string =>
@@ -48,7 +54,8 @@ export function viewRows<Row>(rows: readonly Row[], columns: readonly Column<Row
 /** Plain JSON: 64-bit counters as numbers, as text where a number would lose digits. */
 export function toJson(value: unknown): string {
   const replace = (_key: string, inner: unknown): unknown => {
-    if (typeof inner === 'bigint') return inner <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(inner) : inner.toString();
+    if (typeof inner === 'bigint')
+      return inner <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(inner) : inner.toString();
     if (inner instanceof Uint8Array) return Buffer.from(inner).toString('hex');
     return inner;
   };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `apply --wait`: until every gateway runs a revision, one refuses it, or the time is over. */
-import { type GatewayValue, stateKey } from '@detour/contracts';
+
 import { watchInstances } from '@detour/bus';
+import { type GatewayValue, stateKey } from '@detour/contracts';
 import { systemClock } from '@detour/core';
 import type { Intent } from '@detour/intent';
 import type { Cluster } from './cluster.js';
@@ -21,7 +22,12 @@ export function readGatewayValue(value: unknown): GatewayValue | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { running, refused, why, atMs } = value as Partial<Record<keyof GatewayValue, unknown>>;
   if (typeof running !== 'number' || typeof refused !== 'number') return undefined;
-  return { running, refused, why: typeof why === 'string' ? why : '', atMs: typeof atMs === 'number' ? atMs : 0 };
+  return {
+    running,
+    refused,
+    why: typeof why === 'string' ? why : '',
+    atMs: typeof atMs === 'number' ? atMs : 0,
+  };
 }
 
 /** The machines of an intent that run a tunnel-gw. */
@@ -38,12 +44,15 @@ export function progressOf(
 ): GatewayProgress[] {
   return gatewaysOf(intent).map((name): GatewayProgress => {
     const value = readGatewayValue(cluster.mirror.get(stateKey.gateway(name))?.value);
-    if (value !== undefined && value.running >= revision) return { name, state: 'running', running: value.running, why: '' };
+    if (value !== undefined && value.running >= revision)
+      return { name, state: 'running', running: value.running, why: '' };
     if (value !== undefined && value.refused === revision)
       return { name, state: 'refused', running: value.running, why: value.why };
     const running = value?.running ?? 0;
-    if (registered.has(name)) return { name, state: 'pending', running, why: 'it is there, and has not taken the revision yet' };
-    const why = 'no tunnel-gw of this name is registered: start it there, with DETOUR_GATEWAY set to this name';
+    if (registered.has(name))
+      return { name, state: 'pending', running, why: 'it is there, and has not taken the revision yet' };
+    const why =
+      'no tunnel-gw of this name is registered: start it there, with DETOUR_GATEWAY set to this name';
     return { name, state: 'absent', running, why };
   });
 }

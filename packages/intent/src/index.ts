@@ -29,6 +29,7 @@ export {
   encodeRevision,
   newSelectionKey,
   type Revision,
+  type RevisionName,
   type RevisionResult,
 } from './revision.js';
 export type { AddressRef } from './scalar.js';
