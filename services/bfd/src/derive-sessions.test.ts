@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import { newSelectionKey, numberIntent, parseIntent, type Revision } from '@detour/intent';
+import { describe, expect, it } from 'vitest';
+import { deriveSessions } from './derive-sessions.js';
+
+const document = `
+apiVersion: detour/v1
+vrfs: [{ name: red, table: 100 }]
+gateways:
+  - { name: edge1, underlay: { device: eth0, address: 192.0.2.1 }, ports: [] }
+  - { name: edge2, underlay: { device: eth0, address: 192.0.2.2 }, ports: [] }
+healthProfiles:
+  - { name: fast, bfd: { minTxMs: 50, minRxMs: 40, multiplier: 3, echo: { everyMs: 30, multiplier: 4 } } }
+  - { name: plain, bfd: { minTxMs: 300, minRxMs: 300, multiplier: 5 } }
+services: [{ name: firewall }]
+nodes:
+  - name: fw1
+    service: firewall
+    health: fast
+    attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.11, vni: 4001, vrf: red, gateways: {
+      edge1: { local: 169.254.1.1/30, peer: 169.254.1.2 }, edge2: { local: 169.254.1.5/30, peer: 169.254.1.6 } } }
+  - name: a-very-long-name
+    service: firewall
+    health: plain
+    attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.12, vni: 4002, vrf: red, gateways: {
+      edge1: { local: "fd00:0::1/64", peer: "fd00::0:2" } } }
+  - name: unwatched
+    service: firewall
+    attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.13, vni: 4003, vrf: red, gateways: {
+      edge1: { local: 169.254.3.1/30, peer: 169.254.3.2 } } }
+`;
+
+function revisionOf(text: string): Revision {
+  const parsed = parseIntent(text, { file: 'test.yaml' });
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+  const numbered = numberIntent(parsed.intent, null, 0);
+  if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
+  return {
+    revision: 1,
+    intent: parsed.intent,
+    numbers: numbered.numbers,
+    selectionKey: newSelectionKey(),
+    author: 'test',
+    at: new Date(0).toISOString(),
+    note: '',
+  };
+}
+
+describe('deriveSessions', () => {
+  const revision = revisionOf(document);
+
+  it('gives each gateway its own end of every tunnel whose health is asked for', () => {
+    const sessions = deriveSessions(revision, 'edge1');
+    expect(sessions.map(({ id }) => id).sort()).toEqual(['a-very-long-name', 'fw1']);
+    expect(sessions.find(({ id }) => id === 'fw1')).toEqual({
+      id: 'fw1',
+      node: 'fw1',
+      vrf: 'red',
+      device: 'vti-fw1',
+      local: '169.254.1.1',
+      peer: '169.254.1.2',
+      timers: { desiredMinTxUs: 50_000, requiredMinRxUs: 40_000, detectMult: 3 },
+      echo: { everyUs: 30_000, multiplier: 4 },
+    });
+    expect(sessions.find(({ id }) => id !== 'fw1')).toMatchObject({
+      device: `vti-n${revision.numbers.nodes['a-very-long-name']}`,
+      local: 'fd00::1',
+      peer: 'fd00::2',
+      echo: null,
+    });
+    expect(deriveSessions(revision, 'edge2')).toMatchObject([
+      { id: 'fw1', local: '169.254.1.5', peer: '169.254.1.6' },
+    ]);
+    expect(deriveSessions(revision, 'edge9')).toEqual([]);
+  });
+
+  it('names what a revision that contradicts itself lacks', () => {
+    const broken = { ...revision, numbers: { ...revision.numbers, nodes: {} } };
+    expect(() => deriveSessions(broken, 'edge1')).toThrowError(/revision 1: node .* has no number/);
+  });
+});
