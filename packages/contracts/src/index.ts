@@ -107,6 +107,7 @@ export {
   type FlowRecord,
   flowRecordKey,
 } from './redis-keys.js';
+export { bfdSocketAddress } from './socket-paths.js';
 export {
   type AlarmValue,
   alarmSubject,

@@ -31,7 +31,7 @@ nodes:
 `;
 
 function revisionOf(text: string): Revision {
-  const parsed = parseIntent(text, { file: 'test.yaml' });
+  const parsed = parseIntent(text, 'test.yaml');
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   const numbered = numberIntent(parsed.intent, null, 0);
   if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));

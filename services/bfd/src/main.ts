@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/*
+ * bfd: watches over the nodes of one gateway.
+ * In: the intent revision in force (NATS); devices, addresses and neighbours (kernel); BFD packets.
+ * Out: health, to tunnel-gw by a gRPC stream on a unix socket, and as a copy in KV health.*; sessions by gRPC; metrics; alarms.
+ * State: none that outlives the process; AdminDown set by hand ends with it.
+ */
+
+import {
+  AlarmBook,
+  connectBus,
+  followIntent,
+  openIntentStore,
+  openState,
+  registerInstance,
+} from '@detour/bus';
+import { bfdSocketAddress } from '@detour/contracts';
+import { describeError, Fault } from '@detour/core';
+import { decodeRevision } from '@detour/intent';
+import { serve } from '@detour/rpc';
+import { runService } from '@detour/runtime';
+import { bfdService } from './bfd-service.js';
+import { deriveSessions } from './derive-sessions.js';
+import { BfdEngine } from './engine.js';
+import { HealthBoard } from './health-board.js';
+import { HealthCopy } from './health-copy.js';
+import { bfdMetrics } from './metrics.js';
+import { NodeAlarms } from './node-alarms.js';
+
+await runService({ name: 'bfd', settings: {} }, async (ctx) => {
+  const { config, log, signal, clock, resources, readiness } = ctx;
+  const { gateway } = config;
+  if (gateway === '')
+    throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
+  readiness.set('intent', false, 'no revision has been read yet');
+
+  const board = new HealthBoard();
+  const engine: BfdEngine = await BfdEngine.start(new URL('./worker.js', import.meta.url), {
+    onHealth: (rows, complete) => board.take(rows, complete),
+    onEvent: (event) => {
+      instruments.transition(event);
+      log.info({ session: event.id, probe: event.probe, diag: event.diag }, `${event.from} -> ${event.to}`);
+    },
+    onFailure: (error) => ctx.stop('the BFD timing thread failed', error),
+  });
+  resources.use(engine, 'sessions');
+  const instruments = bfdMetrics(() => engine.list());
+  if (!engine.realtime)
+    log.warn({}, 'no real-time priority (CAP_SYS_NICE): packets may be late on a busy machine');
+
+  const bus = resources.use(
+    connectBus({ servers: config.nats, name: `bfd ${gateway}`, signal, log }),
+    'NATS',
+  );
+  const state = openState(bus);
+  const mirror = resources.use(state.watch(), 'mirror');
+  resources.use(new HealthCopy({ state, gateway, board, clock, log }), 'health copy');
+  const alarms = resources.use(new AlarmBook({ bus, state, source: `bfd-${gateway}`, clock, log }), 'alarms');
+  resources.use(new NodeAlarms(board, alarms), 'node alarms');
+  resources.use(
+    followIntent({
+      mirror,
+      store: openIntentStore(bus),
+      clock,
+      log,
+      decode: decodeRevision,
+      onRevision: ({ revision, head }) => {
+        try {
+          const sessions = deriveSessions(revision, gateway);
+          engine.setSessions(sessions);
+          readiness.set('intent', true);
+          log.info({ revision: head.revision, sessions: sessions.length }, 'sessions follow the intent');
+        } catch (error) {
+          log.error({ revision: head.revision }, `the sessions before stay: ${describeError(error)}`);
+        }
+      },
+      onRefused: (head, why) => log.error({ revision: head.revision }, `the sessions before stay: ${why}`),
+    }),
+    'intent',
+  );
+
+  const services = [bfdService(engine, board)];
+  resources.use(await serve({ address: bfdSocketAddress(config.runDir), services, log }), 'unix socket');
+  const { host, port } = config.listen;
+  const tcp = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const server = resources.use(await serve({ address: tcp, services, log }), 'gRPC');
+  resources.use(
+    registerInstance({
+      state,
+      service: 'bfd',
+      id: config.instance,
+      address: server.address,
+      metrics: ctx.metricsAddress,
+      gateway,
+      clock,
+      log,
+    }),
+    'instance',
+  );
+});
