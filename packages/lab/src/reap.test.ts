@@ -33,7 +33,7 @@ beforeEach(() => {
   runtimeDir = mkdtempSync(join(tmpdir(), 'lab-reap-'));
 });
 afterEach(async () => {
-  for (const child of owners.splice(0)) child.kill('SIGKILL');
+  await Promise.all(owners.splice(0).map(killHard));
   await reapDeadLabs(runtimeDir);
   await reapDeadLabs(runtimeDir, { alsoKept: keptName });
   rmSync(runtimeDir, { recursive: true });
@@ -53,6 +53,7 @@ async function startOwner(name: string, how = 'wait'): Promise<{ owner: ChildPro
 }
 
 async function killHard(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
   await gone;
