@@ -41,7 +41,10 @@ export interface Stack extends AsyncDisposable {
   kill(id: string): Promise<void>;
   /** SIGTERM; resolves when it is gone. */
   stop(id: string): Promise<void>;
-  /** Starts it again as it was, with its data; resolves when it is ready, or at once with `wait: false`. */
+  /**
+   * Starts it again as it was, with its data; resolves when it serves (it may still wait for an intent), or at once
+   * with `wait: false`.
+   */
   start(id: string, options?: { readonly wait?: boolean }): Promise<void>;
   /** SIGSTOP: connections stay, nothing answers. */
   pause(id: string): void;
@@ -58,7 +61,10 @@ export interface Stack extends AsyncDisposable {
 
 const readyTimeoutMs = 30_000;
 
-/** Starts everything; resolves when all of it is ready. @throws Fault naming what is not, with the end of its log. */
+/** What a service may wait for in `/ready` before any intent was applied, and count as started. */
+const awaitsIntent = 'intent';
+
+/** Starts everything; resolves when all of it serves (it may still wait for an intent). @throws Fault naming what is not, with the end of its log. */
 export async function startStack(lab: Lab, options: StackOptions = {}): Promise<Stack> {
   const ns = options.ns ?? 'mgmt';
   const address = options.address ?? '172.30.0.1';
@@ -102,16 +108,18 @@ export async function startStack(lab: Lab, options: StackOptions = {}): Promise<
   };
   const fetch = (at: { address: string; port: number }, path: string) =>
     prober.httpGet({ remote: at, path, timeoutMs: 1_000 });
-  const whyNotReady = async (id: string): Promise<string | undefined> => {
+  const whyNotReady = async (id: string, beforeIntent: boolean): Promise<string | undefined> => {
     if (id === 'redis') return probeRedis(redisSocket(lab));
     const at = plan.find((one) => one.id === id)?.metrics ?? { address, port: natsMonitorPort };
     const answer = await fetch(at, id === 'nats' ? '/healthz' : '/ready');
     if (!answer.ok) return answer.error;
-    return answer.status === 200 ? undefined : answer.body.trim();
+    if (answer.status === 200 || (beforeIntent && waitsOnlyForIntent(answer.body))) return undefined;
+    return answer.body.trim();
   };
-  const ready = async (
-    ids: readonly string[] = [...startables.keys()],
-    timeoutMs = readyTimeoutMs,
+  const awaitReady = async (
+    ids: readonly string[],
+    timeoutMs: number,
+    beforeIntent: boolean,
   ): Promise<void> => {
     const last = new Map<string, string>();
     const check = async (): Promise<boolean> => {
@@ -120,7 +128,7 @@ export async function startStack(lab: Lab, options: StackOptions = {}): Promise<
           const child = find(id);
           if (!child.isRunning())
             throw new Fault('unavailable', `${id} ended: ${child.log().trim().slice(-1_000)}`);
-          const why = await whyNotReady(id);
+          const why = await whyNotReady(id, beforeIntent);
           if (why === undefined) last.delete(id);
           else last.set(id, why);
         }),
@@ -159,11 +167,11 @@ export async function startStack(lab: Lab, options: StackOptions = {}): Promise<
       const startable = startables.get(id);
       if (startable === undefined || find(id).isRunning()) throw new Fault('invalid', `${id} is running`);
       spawn(startable);
-      if (startOptions?.wait !== false) await ready([id]);
+      if (startOptions?.wait !== false) await awaitReady([id], readyTimeoutMs, true);
     },
     pause: (id) => find(id).signal('SIGSTOP'),
     resume: (id) => find(id).signal('SIGCONT'),
-    ready,
+    ready: (ids = [...startables.keys()], timeoutMs = readyTimeoutMs) => awaitReady(ids, timeoutMs, false),
     async metrics(id) {
       const at = plan.find((one) => one.id === id)?.metrics;
       if (at === undefined) throw new Fault('not_found', `${id} serves no metrics`);
@@ -182,9 +190,9 @@ export async function startStack(lab: Lab, options: StackOptions = {}): Promise<
   };
   try {
     for (const server of servers) spawn(server);
-    await ready(['nats', 'redis']);
+    await awaitReady(['nats', 'redis'], readyTimeoutMs, false);
     for (const one of plan) spawn(one);
-    await ready();
+    await awaitReady([...startables.keys()], readyTimeoutMs, true);
     return stack;
   } catch (error) {
     await close();
@@ -197,4 +205,14 @@ interface Startable {
   readonly ns: string;
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+}
+
+/** Reads the body of a 503 of `/ready`: `{"ready":false,"waiting":{"intent":"no revision yet"}}`. */
+function waitsOnlyForIntent(body: string): boolean {
+  try {
+    const { waiting } = JSON.parse(body) as { waiting?: Record<string, string> };
+    return waiting !== undefined && Object.keys(waiting).every((item) => item === awaitsIntent);
+  } catch {
+    return false; // no readiness report
+  }
 }
