@@ -1,1 +1,11 @@
-export {};
+// SPDX-License-Identifier: Apache-2.0
+// OpenTelemetry for a service: traces over OTLP, metrics as Prometheus text, trace context as text.
+export { startTelemetry, type Telemetry, type TelemetrySpec } from './telemetry.js';
+export {
+  currentTraceIds,
+  inSpan,
+  type SpanOptions,
+  startSpan,
+  traceparentOf,
+  withSpan,
+} from './trace-context.js';
