@@ -88,23 +88,30 @@ describe('compiled rules agree with the reference', () => {
     fc.assert(fc.property(portsOnly, packets, expectAgreement), { numRuns: 200 });
   });
 
-  it('on rules with long address lists', () => {
-    const lists = fc.array(fc.subarray(PREFIXES, { minLength: 9 }), { minLength: 2, maxLength: 6 });
+  it('on rules with long address lists, which share prefixes and lie beside single ones', () => {
+    const apart = Array.from({ length: 14 }, (_, i) => prefix(`10.9.${i}.0/24`));
+    const list = fc.oneof(
+      fc.subarray(apart, { minLength: 9 }),
+      fc.subarray(apart, { minLength: 1, maxLength: 2 }),
+    );
+    const ends = fc.tuple(fc.integer({ min: 0, max: 14 }), fc.integer({ min: 0, max: 14 }));
     fc.assert(
-      fc.property(lists, lists, packets, (from, to, tuples) => {
-        const rules = from.map((sources, i) =>
-          RuleRow.fromPartial({
-            number: i + 1,
-            priority: 9 - i,
-            vrf: 1,
-            sources,
-            destinations: to[i] ?? [],
-            action: 1,
-          }),
-        );
-        expectAgreement(rules, tuples);
-      }),
-      { numRuns: 100 },
+      fc.property(
+        fc.array(fc.tuple(list, list), { minLength: 2, maxLength: 6 }),
+        fc.array(ends, { minLength: 20, maxLength: 20 }),
+        (lists, pairs) => {
+          const rules = lists.map(([sources, destinations], i) =>
+            RuleRow.fromPartial({ number: i + 1, priority: 9 - i, vrf: 1, sources, destinations, action: 1 }),
+          );
+          const tuples = pairs.map(([x, y]) => ({
+            ...{ vrf: 1, sport: 1, dport: 2, proto: 6 },
+            src: address(`10.9.${x}.1`),
+            dst: address(`10.9.${y}.1`),
+          }));
+          expectAgreement(rules, tuples);
+        },
+      ),
+      { numRuns: 200 },
     );
   });
 

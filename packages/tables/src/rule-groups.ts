@@ -34,6 +34,7 @@ export class RuleGroups {
   readonly #conditions: readonly PortConditions[];
   readonly #pairs = new PairMap();
   readonly #groups: Group[][] = [];
+  readonly #bestOfPair: number[] = [];
   readonly #bestOfSource: number[] = [];
   readonly #bestOfDestination: number[] = [];
 
@@ -53,17 +54,18 @@ export class RuleGroups {
       this.#bestOfSource[source] ??= rank;
       for (const destination of destinations) {
         this.#bestOfDestination[destination] ??= rank;
-        const pair = this.#pairOf(source, destination);
+        const pair = this.#pairOf(source, destination, rank);
         for (const proto of protocols)
           for (const port of ports) addToPair(pair, { proto, port, rank, total });
       }
     }
   }
 
-  #pairOf(source: number, destination: number): Group[] {
+  #pairOf(source: number, destination: number, rank: number): Group[] {
     const known = this.#groups[this.#pairs.get(source, destination)];
     if (known !== undefined) return known;
     const made: Group[] = [];
+    this.#bestOfPair.push(rank);
     this.#pairs.set(source, destination, this.#groups.push(made) - 1);
     return made;
   }
@@ -79,7 +81,9 @@ export class RuleGroups {
       if ((this.#bestOfSource[source] ?? best) >= best) continue;
       for (const destination of around.to) {
         if ((this.#bestOfDestination[destination] ?? best) >= best) continue;
-        const pair = this.#groups[this.#pairs.get(source, destination)];
+        const number = this.#pairs.get(source, destination);
+        if (number < 0 || (this.#bestOfPair[number] ?? best) >= best) continue;
+        const pair = this.#groups[number];
         if (pair !== undefined) best = this.#findInPair(pair, tuple, { port, limit: best });
       }
     }

@@ -83,6 +83,12 @@ describe('buildSelection', () => {
     );
   });
 
+  it('keeps its number of slots, and so the place of every flow, when paths go down', () => {
+    const members = equal(20).map((one) => (one.path > 10 ? { ...one, weight: 0 } : one));
+    expect(buildSelection(members, 1)).toHaveLength(slotCount(20));
+    expect(slotCount(20)).not.toBe(slotCount(10));
+  });
+
   it('depends on ratios of weights alone', () => {
     const scaled = (k: number) => [3, 5, 8].map((weight, i) => ({ path: i + 1, weight: weight * k }));
     expect(countSlots(buildSelection(scaled(100), 1))).toEqual(countSlots(buildSelection(scaled(1), 1)));
