@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tunnel-gw's own settings, beside the common ones of packages/runtime.
 import { fileURLToPath } from 'node:url';
-import { durationMs, integer, list, path } from '@detour/runtime';
+import { durationMs, integer, list, path, text } from '@detour/runtime';
 
 const OBJECT = fileURLToPath(new URL('../../../datapath/build/edge.bpf.o', import.meta.url));
 
@@ -9,9 +9,10 @@ const OBJECT = fileURLToPath(new URL('../../../datapath/build/edge.bpf.o', impor
 export function tunnelGwSettings() {
   return {
     /** Devices that are guarded from the first moment on, before any revision names them. */
-    guard: list('DETOUR_GUARD', { default: '', pattern: /^[^\s/]{1,15}$/ }),
+    guard: list('DETOUR_GUARD_DEVICES', { default: '', pattern: /^[^\s/]{1,15}$/ }),
     object: path('DETOUR_DATAPATH', { default: OBJECT }),
-    pinRoot: path('DETOUR_PIN_ROOT', { default: '/sys/fs/bpf/detour' }),
+    /** Directory of this gateway's pins on a bpffs; below it, one directory for each ABI. */
+    pinDir: text('DETOUR_PIN_DIR', { default: '', pattern: /^\/[^.\s]+$/ }),
     maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
     maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),

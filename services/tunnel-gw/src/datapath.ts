@@ -22,8 +22,7 @@ import type { AttachMode } from './model.js';
 
 export interface DatapathOptions {
   readonly objectPath: string;
-  readonly pinRoot: string; // on a bpffs
-  readonly gateway: string;
+  readonly pinDir: string; // on a bpffs; one directory for each ABI is made below it
   readonly maxFlows: number;
   readonly maxEmbryos: number;
 }
@@ -75,7 +74,7 @@ export class Datapath implements BankStore, Disposable {
   }
 
   static open(options: DatapathOptions): Datapath {
-    const pinDir = join(options.pinRoot, `${options.gateway}-${abi.ABI_HASH}`);
+    const pinDir = join(options.pinDir, abi.ABI_HASH);
     const mapsDir = join(pinDir, 'maps');
     const takenOver = existsSync(join(mapsDir, 'control'));
     mkdirSync(mapsDir, { recursive: true });

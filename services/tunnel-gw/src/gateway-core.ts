@@ -66,6 +66,17 @@ export class GatewayCore {
     return this.active?.model.nodes.find((node) => node.number === number);
   }
 
+  /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
+  hopMtu(node: NodeModel): number {
+    const underlay = this.links.get(this.active?.model.underlay.device ?? '');
+    return (underlay?.mtu ?? 0) - (node.remote.includes(':') ? 70 : 50);
+  }
+
+  deviceName(ifindex: number): string | undefined {
+    for (const [name, link] of this.links) if (link.ifindex === ifindex) return name;
+    return undefined;
+  }
+
   linkOf(device: string): LinkState | undefined {
     return this.links.get(device);
   }
@@ -163,7 +174,8 @@ export class GatewayCore {
 
   private stateOf(model: GatewayModel, number: number): NodeState {
     const node = model.nodes.find((row) => row.number === number);
-    return node === undefined ? 'down' : this.options.health.viewOf(node.name).inForce; // not attached here: never up
+    if (node === undefined) return 'down'; // not attached here: never up
+    return node.liveness ? this.options.health.viewOf(node.name).inForce : 'up';
   }
 
   private attachAll(model: GatewayModel): void {

@@ -20,11 +20,11 @@ export function guardRuleset(devices: readonly string[]): string {
   return `table inet ${GUARD_TABLE} {}
 delete table inet ${GUARD_TABLE}
 table inet ${GUARD_TABLE} {
-  set devices { type ifname; ${elements} }
+  set guarded { type ifname; ${elements} }
   chain forward {
     type filter hook forward priority -300; policy accept;
-    iifname @devices counter drop
-    oifname @devices counter drop
+    iifname @guarded counter drop
+    oifname @guarded counter drop
   }
 }
 `;

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+// One gateway put together: datapath, desks, core, sweeper. It takes events from outside (tables, intent, health) and answers questions; how
+// these arrive is main.ts's matter.
+import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
+import { abi, INJECT_DEVICES } from '@detour/contracts';
+import { type Clock, type Log, normaliseTuple } from '@detour/core';
+import { Banks } from './bank.js';
+import type { CounterMaps } from './counters.js';
+import { Datapath, type DatapathOptions } from './datapath.js';
+import {
+  choosePathLocally,
+  classifyLocally,
+  decideLocally,
+  type FlowDecision,
+  type FlowQuestion,
+  forwardTuple,
+} from './decision.js';
+import { ensureDevices } from './devices.js';
+import { type EventDeskOptions, handleEvent, type Repin } from './event-desk.js';
+import { scanFlows } from './flow-scan.js';
+import { FlowSlots } from './flow-slots.js';
+import { type FlowMaps, FlowTable } from './flow-table.js';
+import { unpackFlowWord } from './flow-word.js';
+import { GatewayCore } from './gateway-core.js';
+import { installGuard } from './guard.js';
+import { HealthBook } from './health.js';
+import { Injector } from './injector.js';
+import { NeighbourDesk } from './neighbour-desk.js';
+import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
+import { PuntDesk } from './punt-desk.js';
+import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
+import { TableBook, type TableSet } from './table-book.js';
+import { Ways } from './ways.js';
+
+export interface GatewayOptions extends DatapathOptions {
+  readonly guardDevices: readonly string[];
+  readonly decideWithinMs: number;
+  readonly resolveWithinMs: number;
+  readonly sweepEveryMs: number;
+  readonly puntRate: number;
+  readonly puntBurst: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
+  readonly onPublished: (set: TableSet) => void;
+  readonly onRefused: (revision: number, why: string) => void;
+  readonly onTrouble: (code: string, text: string | null) => void;
+  readonly onRepin: (repin: Repin) => void;
+  readonly onRefresh: (pins: readonly PinUse[]) => void;
+  readonly onUnrecorded: (pins: readonly PinUse[]) => void;
+}
+
+const DESK_TICK_MS = 5;
+const REFRESH_LINKS_MS = 20;
+const MAX_PENDING_FLOWS = 16_384;
+const DROP = {
+  punt_full: abi.DropReason.DROP_PUNT_FULL,
+  conn_full: abi.DropReason.DROP_CONN_FULL,
+  decision_timeout: abi.DropReason.DROP_DECISION_TIMEOUT,
+  arp_fail: abi.DropReason.DROP_ARP_FAIL,
+} as const;
+
+export class Gateway implements AsyncDisposable {
+  readonly book = new TableBook();
+  readonly flows: FlowTable;
+  readonly counterMaps: CounterMaps;
+  readonly flowMaps: FlowMaps;
+  lastSweep: SweepResult | null = null;
+  private ring: Ring | null = null;
+  private readonly timers: NodeJS.Timeout[] = [];
+  private linksTimer: NodeJS.Timeout | null = null;
+
+  private constructor(
+    private readonly options: GatewayOptions,
+    readonly datapath: Datapath,
+    readonly core: GatewayCore,
+    readonly health: HealthBook,
+    readonly ways: Ways,
+    readonly neighbours: NeighbourWatch,
+    readonly slots: FlowSlots,
+    readonly punts: PuntDesk,
+    readonly injector: Injector,
+    private readonly arps: NeighbourDesk,
+    parts: { flows: FlowTable; flowMaps: FlowMaps; counterMaps: CounterMaps },
+  ) {
+    this.flows = parts.flows;
+    this.flowMaps = parts.flowMaps;
+    this.counterMaps = parts.counterMaps;
+  }
+
+  /** Guards, loads or takes over the datapath, and begins to serve punts. Nothing new is published before a whole version is offered. */
+  static async start(options: GatewayOptions): Promise<Gateway> {
+    const { clock, log } = options;
+    await installGuard(options.guardDevices);
+    const datapath = Datapath.open(options);
+    if (!datapath.takenOver) datapath.bumpRoutes();
+    datapath.setPuntLimits(options.puntRate, options.puntBurst);
+    await ensureDevices([]);
+    const map = (name: string): BpfMap => datapath.map(name);
+    const flowMaps: FlowMaps = {
+      flows: map('flows'),
+      embryos: map('embryos'),
+      counters: map('flow_counters'),
+    };
+    const counterMaps: CounterMaps = {
+      drops: map('drops'),
+      stats: map('stats'),
+      ports: map('port_counters'),
+      rules: map('rule_counters'),
+      nodes: map('node_counters'),
+      examples: map('drop_examples'),
+    };
+    const slots = new FlowSlots(flowMaps.counters.maxEntries);
+    // The parts know each other by these late-bound names; none is used before start() has returned.
+    const self: { gateway: Gateway | null } = { gateway: null };
+    const gateway = () => {
+      if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
+      return self.gateway;
+    };
+    const health = new HealthBook((name) => {
+      const node = self.gateway?.core.running?.model.nodes.find((row) => row.name === name);
+      return { liveness: node?.liveness ?? true, adminDownAction: node?.adminDownAction ?? 'keep' };
+    });
+    const neighbours = new NeighbourWatch(
+      (event) => self.gateway?.onNetwork(event),
+      (text) => log.warn({}, text),
+    );
+    const ways = new Ways(neighbours, (text) => log.warn({}, text));
+    const banks = new Banks(datapath, () => clock.monoMs());
+    const core = new GatewayCore({
+      datapath,
+      banks,
+      health,
+      ways,
+      guardDevices: options.guardDevices,
+      onPublished: (set) => options.onPublished(set),
+      onRefused: options.onRefused,
+      onTrouble: options.onTrouble,
+    });
+    const flows = new FlowTable({
+      maps: flowMaps,
+      slots,
+      nowMs: () => clock.monoMs(),
+      rulesGen: () => datapath.rulesGen,
+      chainGen: (chain) => core.chainGen(chain),
+    });
+    const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
+    const punts = new PuntDesk({
+      deadlineMs: options.decideWithinMs,
+      maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
+      maxFlows: MAX_PENDING_FLOWS,
+      monoMs: () => clock.monoMs(),
+      ask: options.ask,
+      decideAlone: (question) => gateway().decideAlone(question),
+      install: (question, decision) => flows.install(question, decision),
+      putBack: (packets) => injector.putBack(packets),
+      dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
+    });
+    const arps = new NeighbourDesk({
+      deadlineMs: options.resolveWithinMs,
+      maxPacketsPerNextHop: 64,
+      maxNextHops: 4096,
+      monoMs: () => clock.monoMs(),
+      resolve: (device, address) => {
+        neighbours
+          .resolveOnce(device, address)
+          .catch((error: unknown) => log.warn({ device, address }, String(error)));
+      },
+      isResolved: (device, address) => neighbours.macOf(device, address) !== null,
+      putBack: (packets) => injector.putBack(packets),
+      dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
+    });
+    const made = new Gateway(
+      options,
+      datapath,
+      core,
+      health,
+      ways,
+      neighbours,
+      slots,
+      punts,
+      injector,
+      arps,
+      { flows, flowMaps, counterMaps },
+    );
+    self.gateway = made;
+    await made.begin();
+    return made;
+  }
+
+  private async begin(): Promise<void> {
+    const { options } = this;
+    if (this.datapath.takenOver) await this.adoptFlows();
+    await this.neighbours.start();
+    const desk: EventDeskOptions = {
+      punts: this.punts,
+      neighbours: this.arps,
+      deviceName: (ifindex) => this.core.deviceName(ifindex),
+      dropHeld: (packets, reason) => this.injector.drop(packets, reason),
+      onRepin: options.onRepin,
+      onRevalidate: (question) => this.revalidate(question),
+      onHopNotReady: (node) =>
+        options.log.debug({ node }, 'a packet was dropped: the way to its node is not resolved'),
+    };
+    this.ring = openRing(this.datapath.map('events'), (record) => handleEvent(record, desk), {
+      maxPerWake: 512,
+    });
+    this.timers.push(
+      setInterval(() => {
+        this.punts.tick();
+        this.arps.tick();
+      }, DESK_TICK_MS),
+    );
+    void this.sweepForever();
+  }
+
+  /** A complete version, if there is one now, is brought into force. */
+  tablesChanged(): void {
+    const set = this.book.complete();
+    if (set !== null) this.core.offer(set);
+  }
+
+  /** This gateway's own decision, from the tables in force; null before there are any. */
+  decideAlone(question: FlowQuestion): FlowDecision | null {
+    const tables = this.core.liveTables;
+    return tables === null ? null : decideLocally(tables, question);
+  }
+
+  isUsable(chain: number, path: number): boolean {
+    const row = this.core.liveTables?.chains.get(chain)?.paths.find((one) => one.number === path);
+    return row?.up === true;
+  }
+
+  choose(chain: number, question: FlowQuestion, reversed: boolean): number {
+    const tables = this.core.liveTables;
+    const row = tables?.chains.get(chain);
+    return tables === null || row === undefined
+      ? 0
+      : choosePathLocally(row, forwardTuple(question, reversed), tables.hashKey);
+  }
+
+  /** Rules changed since this flow was classified: the record follows them, or stays where they say the same. */
+  private revalidate(question: FlowQuestion): void {
+    const tables = this.core.liveTables;
+    const record = this.flows.read(question.key);
+    if (tables === null || record === null) return;
+    const word = unpackFlowWord(record.flow.word);
+    const reply = (question.norm === 1) !== word.initiatorIsB;
+    const asked: FlowQuestion = reply
+      ? { ...question, ...forwardOf(question), port: record.flow.fwdPort }
+      : question;
+    const found = classifyLocally(tables, { ...asked, syn: true });
+    const next = decideLocally(tables, asked, found);
+    const same =
+      next.action === 'steer' ? record.flow.chain === next.chain : actionOf(word.action) === next.action;
+    if (same && record.flow.rule === next.rule) return;
+    const decision =
+      same && next.action === 'steer'
+        ? { ...next, path: word.path, initiatorIsB: word.initiatorIsB }
+        : { ...next, initiatorIsB: word.initiatorIsB };
+    if (this.flows.replace(question.key, decision) && !same)
+      this.slots.setRecorded(record.flow.slot, decision.action !== 'steer');
+  }
+
+  private onNetwork(event: NetworkEvent): void {
+    this.datapath.bumpRoutes();
+    if (event.kind === 'routing') {
+      this.linksTimer ??= setTimeout(() => {
+        this.linksTimer = null;
+        void this.refreshNetwork();
+      }, REFRESH_LINKS_MS);
+      return;
+    }
+    this.arps.settle(event.device, event.address, event.mac !== null);
+    if (this.ways.concerns(event.device, event.address)) this.core.waysChanged();
+  }
+
+  private async refreshNetwork(): Promise<void> {
+    try {
+      const routes = await this.ways.refreshRoutes();
+      await this.core.refreshLinks();
+      if (routes) this.core.waysChanged();
+    } catch (error) {
+      this.options.log.warn({}, `the kernel's links could not be read: ${String(error)}`);
+    }
+  }
+
+  private async adoptFlows(): Promise<void> {
+    const slots: number[] = [];
+    for await (const { value } of scanFlows(this.flowMaps)) {
+      const flow = abi.flow.decode(value);
+      if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING) slots.push(flow.slot);
+    }
+    this.slots.adopt(slots, this.options.clock.monoMs());
+    this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
+  }
+
+  private async sweepForever(): Promise<void> {
+    const { signal, sweepEveryMs, clock } = this.options;
+    while (!signal.aborted) {
+      const took = this.lastSweep?.tookMs ?? 0;
+      // A sweep may use a tenth of the time at most, however many flows there are.
+      await new Promise<void>((resolve) =>
+        this.timers.push(setTimeout(resolve, Math.max(sweepEveryMs, took * 10))),
+      );
+      if (signal.aborted) return;
+      try {
+        this.lastSweep = await sweepFlows(
+          {
+            maps: this.flowMaps,
+            table: this.flows,
+            slots: this.slots,
+            chains: () => this.core.liveTables?.chains ?? new Map(),
+            monoMs: () => clock.monoMs(),
+            onRefresh: this.options.onRefresh,
+            onUnrecorded: this.options.onUnrecorded,
+          },
+          signal,
+        );
+      } catch (error) {
+        if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
+      }
+      this.timers.splice(1);
+    }
+  }
+
+  /** Stops serving; the program, its links and its maps stay and go on steering. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const timer of this.timers) clearTimeout(timer);
+    if (this.linksTimer !== null) clearTimeout(this.linksTimer);
+    this.ring?.close();
+    await this.core.settled();
+    await this.neighbours[Symbol.asyncDispose]();
+    this.datapath[Symbol.dispose]();
+  }
+}
+
+function forwardOf(question: FlowQuestion): Pick<FlowQuestion, 'tuple' | 'norm'> {
+  const tuple = forwardTuple(question, true);
+  return { tuple, norm: normaliseTuple(tuple).norm };
+}
+
+function actionOf(action: number): string {
+  if (action === abi.FlowAction.FLOW_ALLOW) return 'allow';
+  return action === abi.FlowAction.FLOW_DROP ? 'drop' : 'steer';
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/*
+ * tunnel-gw: the only writer of a gateway's datapath.
+ * In: the intent in force (NATS), rules (classifier) and paths (path-selector) as table streams, health (bfd, unix socket), neighbours, routes and
+ * links (kernel), punted packets (ring buffer).
+ * Out: maps, programs and devices; questions about single flows; KV gateway.<name>; the gRPC service Gateway; alarms; metrics; traces.
+ * State: none but the pinned maps, which outlive it; a successor takes them over.
+ */
+
+import {
+  AlarmBook,
+  connectBus,
+  followIntent,
+  openIntentStore,
+  openState,
+  registerInstance,
+  watchInstances,
+} from '@detour/bus';
+import {
+  bfdSocketAddress,
+  type ChainRow,
+  ClassifierClient,
+  type ClassifyAnswer,
+  type ClassifyAnswers,
+  type ClassifyBatch,
+  type ClassifyQuestion,
+  PathSelectorClient,
+  type RuleRow,
+  type SelectAnswer,
+  type SelectAnswers,
+  type SelectBatch,
+  type SelectQuestion,
+  stateKey,
+} from '@detour/contracts';
+import { describeError, Fault } from '@detour/core';
+import { decodeRevision } from '@detour/intent';
+import { openStream, QuestionStream, serve, TableStream } from '@detour/rpc';
+import { runService } from '@detour/runtime';
+import { digestChains, digestRules } from '@detour/tables';
+import { currentTraceIds, startTelemetry } from '@detour/telemetry';
+import { tunnelGwSettings } from './config.js';
+import { askControllers } from './controllers.js';
+import { gatewayModel } from './desired.js';
+import { Gateway } from './gateway.js';
+import { gatewayService } from './gateway-service.js';
+import { followHealth } from './health-link.js';
+import { gatewayMetrics } from './metrics.js';
+import { PinKeeper } from './pin-keeper.js';
+import { requireMachine } from './probe.js';
+import { StatusBoard } from './status-board.js';
+import { traceView } from './trace-view.js';
+
+await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
+  const { config, log, signal, clock, resources, readiness } = ctx;
+  const name = config.gateway;
+  if (name === '')
+    throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
+  readiness.set('intent', false, 'no revision is live yet');
+  const pinDir = config.pinDir === '' ? `/sys/fs/bpf/detour/${name}` : config.pinDir;
+  await requireMachine('/sys/fs/bpf');
+
+  const telemetry = resources.use(
+    startTelemetry({
+      service: 'tunnel-gw',
+      instance: config.instance,
+      gateway: name,
+      otlp: config.otlp,
+      traceRatio: config.traceRatio,
+      log,
+    }),
+    'telemetry',
+  );
+  ctx.mixTraceIds(currentTraceIds);
+  ctx.serveMetrics(() => telemetry.metricsText());
+
+  const bus = resources.use(
+    connectBus({ servers: config.nats, name: `tunnel-gw ${name}`, signal, log }),
+    'NATS',
+  );
+  const state = openState(bus);
+  const mirror = resources.use(state.watch(), 'mirror');
+  const alarms = resources.use(
+    new AlarmBook({ bus, state, source: `tunnel-gw-${name}`, clock, log }),
+    'alarms',
+  );
+  const classifiers = resources.use(watchInstances({ mirror, service: 'classifier', clock }), 'classifiers');
+  const selectors = resources.use(
+    watchInstances({ mirror, service: 'path-selector', clock }),
+    'path-selectors',
+  );
+  const toClassifier = { key: name, log, instances: () => classifiers.addresses() };
+  const toSelector = { key: name, log, instances: () => selectors.addresses() };
+
+  const classify = resources.use(
+    new QuestionStream<ClassifyQuestion, ClassifyAnswer, ClassifyBatch, ClassifyAnswers>({
+      ...toClassifier,
+      name: 'classify',
+      timeoutMs: config.decideWithinMs,
+      open: (address) => openStream(ClassifierClient, address, (client) => client.classify()),
+      pack: (questions) => ({ questions }),
+      unpack: (batch) => batch.answers,
+    }),
+    'questions to the classifier',
+  );
+  const select = resources.use(
+    new QuestionStream<SelectQuestion, SelectAnswer, SelectBatch, SelectAnswers>({
+      ...toSelector,
+      name: 'select-path',
+      timeoutMs: config.decideWithinMs,
+      open: (address) => openStream(PathSelectorClient, address, (client) => client.selectPath()),
+      pack: (questions) => ({ questions }),
+      unpack: (batch) => batch.answers,
+    }),
+    'questions to the path-selector',
+  );
+
+  const keeper = resources.use(
+    new PinKeeper({ redis: config.redis, alarms, clock, log, signal }),
+    'affinity',
+  );
+  const gateway: Gateway = resources.use(
+    await Gateway.start({
+      objectPath: config.object,
+      pinDir,
+      maxFlows: config.maxFlows,
+      maxEmbryos: config.maxEmbryos,
+      guardDevices: config.guard,
+      decideWithinMs: config.decideWithinMs,
+      resolveWithinMs: config.resolveWithinMs,
+      sweepEveryMs: config.sweepEveryMs,
+      puntRate: config.puntRate,
+      puntBurst: config.puntBurst,
+      clock,
+      log,
+      signal,
+      ask: (question) =>
+        askControllers(
+          {
+            gateway: name,
+            classify,
+            select,
+            tracer: telemetry.tracer,
+            isUsable: (chain, path) => gateway.isUsable(chain, path),
+            choose: (chain, asked, reversed) => gateway.choose(chain, asked, reversed),
+          },
+          question,
+        ),
+      onPublished: (set) => {
+        readiness.set('intent', true);
+        board.published(set);
+      },
+      onRefused: (revision, why) => board.refused(revision, why),
+      onTrouble: (code, text) => (text === null ? alarms.clear(code, '') : alarms.raise(code, '', text)),
+      onRepin: (repin) => keeper.repin(repin, gateway),
+      onRefresh: (pins) => keeper.refresh(pins, gateway.slots),
+      onUnrecorded: (pins) => keeper.record(pins, gateway),
+    }),
+    'gateway',
+  );
+
+  const rules = resources.use(
+    new TableStream<RuleRow>({
+      ...toClassifier,
+      name: 'rules',
+      gateway: name,
+      open: (address) => openStream(ClassifierClient, address, (client) => client.watchRules()),
+      digest: digestRules,
+      apply: ({ rows, version }) => {
+        const taken = gateway.book.offerRules(rows, version);
+        if (taken.ok) gateway.tablesChanged();
+        return taken;
+      },
+    }),
+    'rules',
+  );
+  const paths = resources.use(
+    new TableStream<ChainRow>({
+      ...toSelector,
+      name: 'paths',
+      gateway: name,
+      open: (address) => openStream(PathSelectorClient, address, (client) => client.watchPaths()),
+      digest: digestChains,
+      apply: ({ rows, version }) => {
+        const taken = gateway.book.offerPaths(rows, version);
+        if (taken.ok) gateway.tablesChanged();
+        return taken;
+      },
+    }),
+    'paths',
+  );
+  const board = new StatusBoard({
+    name,
+    gateway,
+    state,
+    mirror,
+    alarms,
+    clock,
+    log,
+    connections: () => ({
+      nats: bus.connected,
+      redis: keeper.connected,
+      classifier: classify.connected || rules.connected,
+      'path-selector': select.connected || paths.connected,
+      bfd: gateway.health.isConnected,
+    }),
+    digests: () => ({ rules: digestRules(rules.rows), paths: digestChains(paths.rows) }),
+    figures: () => keeper.figures(),
+  });
+  resources.use(board, 'status');
+  gatewayMetrics(gateway, keeper, telemetry.meter);
+
+  resources.use(
+    followIntent({
+      mirror,
+      store: openIntentStore(bus),
+      clock,
+      log,
+      decode: decodeRevision,
+      onRevision: ({ revision }) => {
+        try {
+          gateway.book.offerModel(gatewayModel(revision, name));
+          gateway.tablesChanged();
+        } catch (error) {
+          board.refused(revision.revision, describeError(error));
+        }
+      },
+      onRefused: (head, why) => board.refused(head.revision, why),
+    }),
+    'intent',
+  );
+  void followHealth({
+    address: bfdSocketAddress(config.runDir),
+    gateway: name,
+    signal,
+    log,
+    onReport: (report) => {
+      alarms.clear('bfd_gone', '');
+      if (gateway.health.take(report.snapshot, report.nodes).length > 0) gateway.core.healthChanged();
+    },
+    onLost: (why) => {
+      gateway.health.lost(why);
+      alarms.raise('bfd_gone', '', `${why}; health is stale, the last known state stays in force`);
+    },
+  });
+
+  const { host, port } = config.listen;
+  const server = resources.use(
+    await serve({
+      address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+      log,
+      services: [
+        gatewayService({
+          core: gateway.core,
+          health: gateway.health,
+          counters: gateway.counterMaps,
+          flows: (set) => ({
+            maps: gateway.flowMaps,
+            table: gateway.flows,
+            slots: gateway.slots,
+            model: set.model,
+            chains: gateway.core.liveTables?.chains ?? new Map(),
+          }),
+          traceView: (set) => traceView(gateway, set),
+          status: () => board.status(),
+        }),
+      ],
+    }),
+    'gRPC',
+  );
+  resources.use(
+    registerInstance({
+      state,
+      service: 'tunnel-gw',
+      id: config.instance,
+      address: server.address,
+      metrics: ctx.metricsAddress,
+      gateway: name,
+      clock,
+      log,
+    }),
+    'instance',
+  );
+  log.debug({ gateway: stateKey.gateway(name) }, 'serving');
+});

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Prometheus sees of a gateway: verdicts, drops by reason, ports, nodes, flows, decisions; read from the maps when somebody scrapes.
+import type { Meter } from '@opentelemetry/api';
+import { readDrops, readNode, readPort, readStats } from './counters.js';
+import type { Gateway } from './gateway.js';
+import type { PinKeeper } from './pin-keeper.js';
+
+export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter): void {
+  const counter = (
+    name: string,
+    description: string,
+    read: () => Iterable<[number, Record<string, string>]>,
+  ) =>
+    meter.createObservableCounter(name, { description }).addCallback((result) => {
+      for (const [value, labels] of read()) result.observe(value, labels);
+    });
+  const gauge = (name: string, description: string, read: () => Iterable<[number, Record<string, string>]>) =>
+    meter.createObservableGauge(name, { description }).addCallback((result) => {
+      for (const [value, labels] of read()) result.observe(value, labels);
+    });
+  const rows = (record: Record<string, bigint | number>, label: string): [number, Record<string, string>][] =>
+    Object.entries(record).map(([name, value]) => [Number(value), { [label]: name }]);
+
+  counter('detour_packets', 'packets by what became of them', () =>
+    rows(readStats(gateway.counterMaps), 'verdict'),
+  );
+  counter('detour_drops', 'dropped packets by reason', () => rows(readDrops(gateway.counterMaps), 'reason'));
+  counter('detour_port_packets', 'packets that entered, by port', () =>
+    (gateway.core.running?.model.ports ?? []).map((port) => [
+      Number(readPort(gateway.counterMaps, port.number).rxPackets),
+      { port: port.name },
+    ]),
+  );
+  counter('detour_node_packets', 'packets to and from service nodes', () =>
+    (gateway.core.running?.model.nodes ?? []).flatMap((node): [number, Record<string, string>][] => {
+      const row = readNode(gateway.counterMaps, node.number);
+      return [
+        [Number(row.toPackets), { node: node.name, direction: 'to' }],
+        [Number(row.fromPackets), { node: node.name, direction: 'from' }],
+      ];
+    }),
+  );
+  gauge('detour_node_up', '1 when a node may get new flows', () =>
+    (gateway.core.running?.model.nodes ?? []).map((node) => [
+      gateway.health.viewOf(node.name).inForce === 'up' ? 1 : 0,
+      { node: node.name },
+    ]),
+  );
+  gauge('detour_flows', 'live flow records at the last sweep', () =>
+    rows(
+      {
+        established: gateway.lastSweep?.flows ?? 0,
+        embryonic: gateway.lastSweep?.embryos ?? 0,
+        pinned: gateway.lastSweep?.pinned ?? 0,
+      },
+      'kind',
+    ),
+  );
+  gauge('detour_flows_limit', 'established flows that the table holds at most', () => [
+    [gateway.flowMaps.flows.maxEntries, {}],
+  ]);
+  counter('detour_decisions', 'flows decided, by whom', () =>
+    rows(
+      { controller: gateway.punts.counts.controller, 'last-tables': gateway.punts.counts.lastTables },
+      'by',
+    ),
+  );
+  counter('detour_held_packets', 'held packets by how they ended', () =>
+    rows(gateway.injector.counts, 'end'),
+  );
+  gauge('detour_revision', 'intent revision in force', () => [
+    [gateway.core.running?.model.revision ?? 0, {}],
+  ]);
+  counter('detour_affinity', 'pins written to Redis, by what was done', () => rows(keeper.figures(), 'op'));
+}

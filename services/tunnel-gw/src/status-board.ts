@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Says to the outside what this gateway runs and what it could not apply: KV gateway.<name>, the answer to GetStatus, alarms.
+import type { AlarmBook, State, StateMirror } from '@detour/bus';
+import { type DrainValue, type GatewayStatus, stateKey } from '@detour/contracts';
+import { type Clock, describeError, type Log } from '@detour/core';
+import type { Gateway } from './gateway.js';
+import { gatewayStatus, gatewayValue, type Refusal } from './status.js';
+import type { TableSet } from './table-book.js';
+
+export interface StatusBoardOptions {
+  readonly name: string;
+  readonly gateway: Gateway;
+  readonly state: State;
+  readonly mirror: StateMirror;
+  readonly alarms: AlarmBook;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly connections: () => Record<string, boolean>;
+  readonly digests: () => { rules: Uint8Array; paths: Uint8Array };
+  readonly figures: () => Record<string, bigint>;
+}
+
+const RETRY_MS = 500;
+
+export class StatusBoard implements Disposable {
+  private refusal: Refusal | null = null;
+  private running: TableSet | null = null;
+  private written = '';
+  private writing = false;
+  private timer: NodeJS.Timeout | null = null;
+  private closed = false;
+
+  constructor(private readonly options: StatusBoardOptions) {}
+
+  published(set: TableSet): void {
+    const revision = set.model.revision;
+    if (this.running?.model.revision !== revision)
+      this.options.log.info({ revision }, `revision ${revision} is live`);
+    this.running = set;
+    if (this.refusal !== null && this.refusal.revision <= revision) {
+      this.options.alarms.clear('revision_refused', '');
+      this.refusal = null;
+    }
+    this.staleScores(set);
+    void this.write();
+  }
+
+  refused(revision: number, why: string): void {
+    this.refusal = { revision, why };
+    this.options.log.error(
+      { revision },
+      `revision ${revision} could not be applied: ${why}; the one before stays`,
+    );
+    this.options.alarms.raise('revision_refused', '', `revision ${revision}: ${why}`);
+    void this.write();
+  }
+
+  status(): GatewayStatus {
+    const { gateway, name, mirror, connections, digests, figures } = this.options;
+    return gatewayStatus(
+      {
+        gateway: name,
+        core: gateway.core,
+        book: gateway.book,
+        health: gateway.health,
+        datapath: gateway.datapath,
+        ways: gateway.ways,
+        counters: gateway.counterMaps,
+        lastSweep: () => gateway.lastSweep,
+        draining: (node) =>
+          (mirror.get(stateKey.drain(node))?.value as DrainValue | undefined)?.draining === true,
+        connected: connections,
+        decided: () => ({
+          controller: BigInt(gateway.punts.counts.controller),
+          'last-tables': BigInt(gateway.punts.counts.lastTables),
+        }),
+        figures: () => ({ ...gatewayFigures(gateway), ...figures() }),
+        digests,
+        alarms: () => this.options.alarms.active(),
+      },
+      this.refusal,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.closed = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+  }
+
+  private staleScores(set: TableSet): void {
+    for (const chain of this.options.gateway.core.liveTables?.chains.values() ?? []) {
+      if (chain.allStale)
+        this.options.alarms.raise(
+          'all_stale',
+          chain.name,
+          `no usable node of chain ${chain.name} has a fresh score: declared capacity counts`,
+        );
+      else this.options.alarms.clear('all_stale', chain.name);
+    }
+    if (set.chains.length === 0) return;
+  }
+
+  private async write(): Promise<void> {
+    const value = gatewayValue(this.running, this.refusal, this.options.clock.nowMs());
+    const key = `${value.running}/${value.refused}/${value.why}`;
+    if (this.writing || this.closed || key === this.written) return;
+    this.writing = true;
+    try {
+      await this.options.state.put(stateKey.gateway(this.options.name), value);
+      this.written = key;
+    } catch (error) {
+      this.options.log.debug({}, `status not written yet: ${describeError(error)}`);
+      this.timer = setTimeout(() => void this.write(), RETRY_MS);
+      this.timer.unref();
+    } finally {
+      this.writing = false;
+    }
+    const now = gatewayValue(this.running, this.refusal, 0);
+    if (this.written === key && `${now.running}/${now.refused}/${now.why}` !== key) void this.write();
+  }
+}
+
+function gatewayFigures(gateway: Gateway): Record<string, bigint> {
+  const sweep = gateway.lastSweep;
+  return {
+    flows: BigInt(sweep?.flows ?? 0),
+    embryos: BigInt(sweep?.embryos ?? 0),
+    pinned: BigInt(sweep?.pinned ?? 0),
+    unrecorded: BigInt(sweep?.unrecorded ?? 0),
+    'flows-limit': BigInt(gateway.flowMaps.flows.maxEntries),
+    'slots-free': BigInt(gateway.slots.available),
+    waiting: BigInt(gateway.punts.waiting),
+    'put-back': BigInt(gateway.injector.counts.putBack),
+    'inject-lost': BigInt(gateway.injector.counts.lost),
+    'late-answers': BigInt(gateway.punts.counts.lateAnswers),
+  };
+}

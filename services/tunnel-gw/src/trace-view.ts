@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a trace reads, gathered from the running gateway.
+
+import { compareAddresses, Fault } from '@detour/core';
+import type { Gateway } from './gateway.js';
+import { lookUpRoute } from './route-lookup.js';
+import { addressBytes } from './rows.js';
+import type { TableSet } from './table-book.js';
+import type { TraceView } from './trace.js';
+
+/** @throws Fault `unavailable` before the first version is live. */
+export function traceView(gateway: Gateway, set: TableSet): TraceView {
+  const tables = gateway.core.liveTables;
+  if (tables === null)
+    throw new Fault('unavailable', 'no revision is live on this gateway yet: see detour status');
+  const { model } = set;
+  const mtuOf = (device: string) => gateway.core.linkOf(device)?.mtu ?? 0;
+  return {
+    model,
+    tables,
+    live: gateway.datapath.live,
+    record: (key) => gateway.flows.read(key),
+    isOwn: (vrf, address) => {
+      const devices = [...model.ports, ...model.nodes]
+        .filter((row) => row.vrf === vrf)
+        .map((row) => row.device);
+      return devices.some((device) =>
+        (gateway.core.linkOf(device)?.addresses ?? []).some(
+          (cidr) => compareAddresses(addressBytes(cidr.slice(0, cidr.indexOf('/'))), address) === 0,
+        ),
+      );
+    },
+    route: (table, dst) => lookUpRoute(table, dst, mtuOf),
+    neighbour: (device, address) => gateway.neighbours.macOf(device, address),
+    hop: (node) => {
+      const why = gateway.ways.explain(node.remote, node.device, node.peer);
+      return { ready: why === '', why, mtu: gateway.core.hopMtu(node), device: model.underlay.device };
+    },
+  };
+}
