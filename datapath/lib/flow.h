@@ -112,6 +112,8 @@ static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet 
 	if (!f)
 		return NULL;
 	p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
+	if (!p->dir && !p->node && !f->fwd_port)
+		f->fwd_port = p->port; /* its reply was seen first: the forward side's port shows now */
 	if (!p->dir && !p->node && f->fwd_port != p->port) {
 		f = flow_scoped(p, f);
 		if (!f)
