@@ -119,6 +119,8 @@ export {
   INTENT_STORE,
   type InstanceValue,
   type IntentHead,
+  OBSERVATION_SUBJECTS,
+  observationSubject,
   parseStateKey,
   type ScoreValue,
   SERVICE_NAMES,

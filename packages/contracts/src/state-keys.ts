@@ -118,3 +118,9 @@ export interface AlarmValue {
 export function alarmSubject(code: string): string {
   return `detour.alarm.${code}`;
 }
+
+/** NATS subject on which replicas of the stats-collector tell each other what they saw of a node. */
+export function observationSubject(node: string): string {
+  return `detour.observation.${node}`;
+}
+export const OBSERVATION_SUBJECTS = 'detour.observation.*';
