@@ -16,6 +16,7 @@ interface Entry {
 
 export class ChainModels {
   private entries = new Map<number, Entry>();
+  private models: ReadonlyMap<number, ChainModel> = new Map();
 
   /** `firstGens`: generations that a predecessor left in the live bank; counting goes on from there. */
   constructor(private readonly firstGens: ReadonlyMap<number, number>) {}
@@ -30,10 +31,11 @@ export class ChainModels {
       else next.set(row.number, this.expand(row, states, stateOf));
     }
     this.entries = next;
+    this.models = new Map([...next].map(([number, entry]) => [number, entry.model]));
   }
 
   all(): ReadonlyMap<number, ChainModel> {
-    return new Map([...this.entries].map(([number, entry]) => [number, entry.model]));
+    return this.models;
   }
 
   get(number: number): ChainModel | undefined {

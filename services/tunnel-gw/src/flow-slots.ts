@@ -15,6 +15,7 @@ export class FlowSlots {
   private readonly recorded: Uint8Array;
   private readonly refreshedAt: Float64Array;
   private readonly takenAt: Float64Array;
+  private readonly pinGens: Uint32Array;
 
   constructor(readonly capacity: number) {
     this.free = new Uint32Array(capacity);
@@ -25,6 +26,7 @@ export class FlowSlots {
     this.recorded = new Uint8Array(capacity);
     this.refreshedAt = new Float64Array(capacity);
     this.takenAt = new Float64Array(capacity);
+    this.pinGens = new Uint32Array(capacity);
   }
 
   get available(): number {
@@ -39,6 +41,7 @@ export class FlowSlots {
     this.used[slot] = 1;
     this.decidedBy[slot] = 0;
     this.recorded[slot] = 0;
+    this.pinGens[slot] = 0;
     this.refreshedAt[slot] = nowMs;
     this.takenAt[slot] = nowMs;
     return slot;
@@ -51,11 +54,12 @@ export class FlowSlots {
   }
 
   /** After a restart: exactly these slots are in use. */
-  adopt(slots: Iterable<number>, nowMs: number): void {
+  adopt(flows: Iterable<{ slot: number; pinGen: number }>, nowMs: number): void {
     this.used.fill(0);
-    for (const slot of slots) {
+    for (const { slot, pinGen } of flows) {
       if (slot >= this.capacity) continue;
       this.used[slot] = 1;
+      this.pinGens[slot] = pinGen;
       this.refreshedAt[slot] = nowMs;
       this.takenAt[slot] = nowMs;
       this.recorded[slot] = 1; // its predecessor recorded it, or the next refresh finds that it is not there
@@ -82,6 +86,13 @@ export class FlowSlots {
   }
   deciderOf(slot: number): Decider {
     return DECIDERS[this.decidedBy[slot] ?? 0] ?? 'unknown';
+  }
+  /** Generation of the flow's pin as Redis has it, or is about to; 0: not recorded. */
+  pinGenOf(slot: number): number {
+    return this.pinGens[slot] ?? 0;
+  }
+  setPinGen(slot: number, gen: number): void {
+    this.pinGens[slot] = gen;
   }
   setRecorded(slot: number, recorded: boolean): void {
     this.recorded[slot] = recorded ? 1 : 0;

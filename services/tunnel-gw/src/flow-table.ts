@@ -60,6 +60,7 @@ export class FlowTable {
     }
     if (!embryonic) maps.embryos.delete(key); // the pending mark
     slots.setDecider(slot, decision.by);
+    slots.setPinGen(slot, decision.pinGen);
     slots.setRecorded(slot, decision.recorded || decision.action !== 'steer');
     return true;
   }

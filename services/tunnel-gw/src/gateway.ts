@@ -25,6 +25,7 @@ import { GatewayCore } from './gateway-core.js';
 import { installGuard } from './guard.js';
 import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
+import type { ChainModel } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { PuntDesk } from './punt-desk.js';
@@ -232,6 +233,10 @@ export class Gateway implements AsyncDisposable {
     return row?.up === true;
   }
 
+  chainOf(number: number): ChainModel | undefined {
+    return this.core.liveTables?.chains.get(number);
+  }
+
   choose(chain: number, question: FlowQuestion, reversed: boolean): number {
     const tables = this.core.liveTables;
     const row = tables?.chains.get(chain);
@@ -287,10 +292,11 @@ export class Gateway implements AsyncDisposable {
   }
 
   private async adoptFlows(): Promise<void> {
-    const slots: number[] = [];
+    const slots: { slot: number; pinGen: number }[] = [];
     for await (const { value } of scanFlows(this.flowMaps)) {
       const flow = abi.flow.decode(value);
-      if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING) slots.push(flow.slot);
+      if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING)
+        slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
     this.slots.adopt(slots, this.options.clock.monoMs());
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');

@@ -8,6 +8,7 @@
  * State: none but the pinned maps, which outlive it; a successor takes them over.
  */
 
+import { openAffinity } from '@detour/affinity';
 import {
   AlarmBook,
   connectBus,
@@ -116,7 +117,12 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   );
 
   const keeper = resources.use(
-    new PinKeeper({ redis: config.redis, alarms, clock, log, signal }),
+    new PinKeeper({
+      affinity: resources.use(openAffinity({ url: config.redis, log }), 'Redis'),
+      alarms,
+      clock,
+      log,
+    }),
     'affinity',
   );
   const gateway: Gateway = resources.use(

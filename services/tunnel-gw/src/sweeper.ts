@@ -94,7 +94,7 @@ export async function sweepFlows(options: SweeperOptions, signal: AbortSignal): 
     for (const node of pathNodes.get(word.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
     const ttlMs = chainIdleMs(chain, proto);
     const record = {
-      gen: Math.max(1, flow.pinGen),
+      gen: Math.max(1, slots.pinGenOf(flow.slot)),
       path: word.path,
       chain: flow.chain,
       initiatorIsB: word.initiatorIsB,
