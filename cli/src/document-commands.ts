@@ -185,7 +185,8 @@ export async function apply(
     note,
     always: false,
   });
-  return finish(console, cluster, { published, intent, refused, options });
+  // Awaited here: the cluster is closed on return.
+  return await finish(console, cluster, { published, intent, refused, options });
 }
 
 /** `detour rollback`: a new revision with the document of an earlier one. */
@@ -203,5 +204,6 @@ export async function rollback(
     note,
     always: true,
   });
-  return finish(console, cluster, { published, intent, refused: [], options });
+  // Awaited here: the cluster is closed on return.
+  return await finish(console, cluster, { published, intent, refused: [], options });
 }
