@@ -1,15 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two projects: `unit` has what stands beside its source, on real servers where it needs them; `lab` has what sends packets through network
+// namespaces, one file after the other.
 import { defineConfig } from 'vitest/config';
 
 /** Workspace packages resolve to their sources, so that a test never runs a stale build. */
 const conditions = ['detour-source', 'node', 'import', 'default'];
-
-export default defineConfig({
+const shared = {
   resolve: { conditions },
   ssr: { resolve: { conditions } },
+};
+const limits = {
+  testTimeout: 30_000,
+  hookTimeout: 60_000,
+  exclude: ['**/node_modules/**', '**/dist/**', 'build/**'],
+};
+
+export default defineConfig({
+  ...shared,
   test: {
-    include: ['**/src/**/*.test.ts', 'tests/**/*.test.ts', 'tools/**/*.test.ts'],
-    exclude: ['**/node_modules/**', '**/dist/**'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    projects: [
+      {
+        ...shared,
+        test: {
+          ...limits,
+          name: 'unit',
+          include: ['{packages,services,cli,bench}/**/src/**/*.test.ts', 'tools/**/*.test.ts'],
+          maxWorkers: 2,
+        },
+      },
+      {
+        ...shared,
+        test: {
+          ...limits,
+          name: 'lab',
+          include: ['tests/**/src/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
   },
 });

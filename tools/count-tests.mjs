@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prints what failed and why something was skipped, then one line: N passed, N failed, N skipped. A run that left no result counts as failed.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const dir = process.argv[2] ?? 'build/results';
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+for (const name of readdirSync(dir).filter((file) => file.endsWith('.json'))) {
+  const report = JSON.parse(readFileSync(join(dir, name), 'utf8'));
+  for (const file of report.testResults) {
+    if (file.status === 'failed' && file.assertionResults.length === 0) {
+      failed++;
+      process.stdout.write(`FAILED ${file.name}: ${file.message}\n`);
+    }
+    for (const test of file.assertionResults) {
+      if (test.status === 'passed') passed++;
+      else if (test.status === 'failed') {
+        failed++;
+        process.stdout.write(`FAILED ${test.fullName}\n`);
+      } else {
+        skipped++;
+        process.stdout.write(`SKIPPED ${test.fullName}\n`);
+      }
+    }
+  }
+}
+if (passed + failed === 0) failed = 1;
+process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+process.exitCode = failed === 0 ? 0 : 1;
