@@ -209,7 +209,7 @@ describe('when Redis fails', () => {
     expect((await lookUp(affinity)).ok).toBe(true);
     const seen: boolean[] = [];
     affinity.onConnectionChange((connected) => seen.push(connected));
-    server.pause();
+    await server.pause();
     const since = performance.now();
     expect((await lookUp(affinity)).ok).toBe(false);
     expect(performance.now() - since).toBeLessThan(100);
@@ -230,7 +230,7 @@ describe('when Redis fails', () => {
     const affinity = await open({ budgetMs: 20 });
     const seen: boolean[] = [];
     affinity.onConnectionChange((connected) => seen.push(connected));
-    server.pause();
+    await server.pause();
     expect((await lookUp(affinity)).ok).toBe(false);
     await until(() => seen.includes(false), { timeoutMs: 10_000 });
     server.resume();

@@ -48,6 +48,7 @@ export class StateMirror implements AsyncDisposable {
   #life = new AbortController();
   #signal: AbortSignal;
   #running: Promise<void>;
+  #aborted: Promise<void>;
   #firstSync: () => void = () => {};
 
   constructor(state: State) {
@@ -55,9 +56,11 @@ export class StateMirror implements AsyncDisposable {
     this.#signal = AbortSignal.any([state.bus.signal, this.#life.signal]);
     this.caughtUp = new Promise((resolve, reject) => {
       this.#firstSync = resolve;
+      if (this.#signal.aborted) reject(this.#signal.reason);
       this.#signal.addEventListener('abort', () => reject(this.#signal.reason));
     });
     this.caughtUp.catch(() => {}); // whoever awaits it is told; nobody has to
+    this.#aborted = new Promise((resolve) => this.#signal.addEventListener('abort', () => resolve()));
     this.#running = this.#run();
   }
 
@@ -109,7 +112,7 @@ export class StateMirror implements AsyncDisposable {
     let told = '';
     while (!this.#signal.aborted) {
       try {
-        await this.#state.bus.whenConnected();
+        await Promise.race([this.#state.bus.whenConnected(), this.#aborted]);
         if (!this.#signal.aborted) await this.#watch();
         told = '';
       } catch (error) {
@@ -121,7 +124,8 @@ export class StateMirror implements AsyncDisposable {
         this.#state.invalidate();
       }
       this.#live = false;
-      if (!this.#signal.aborted) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      const pause = new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      if (!this.#signal.aborted) await Promise.race([pause, this.#aborted]);
     }
   }
 

@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import { type CommonConfig, commonSettings } from './common-settings.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
 import { serveOps } from './ops-server.js';
+import { startProcessLife } from './process-life.js';
 import { Readiness } from './readiness.js';
 import { ResourceStack } from './resource-stack.js';
 import { readSettings, type Settings, type SettingValues } from './settings.js';
@@ -44,7 +45,9 @@ export async function runService<S extends Settings>(
   try {
     config = readSettings({ ...commonSettings(), ...spec.settings }, process.env) as typeof config;
   } catch (error) {
-    process.stderr.write(`${spec.name}: configuration refused\n${describeFault(error)}\n`);
+    process.stderr.write(
+      `${spec.name}: configuration refused\n${error instanceof Fault ? error.detail : describeError(error)}\n`,
+    );
     process.exitCode = exitCodeOf(error);
     return;
   }
@@ -62,39 +65,11 @@ export async function runService<S extends Settings>(
     mixin: () => traceIds(),
   });
 
-  const life = new AbortController();
-  const stop = (why: string, error?: unknown) => {
-    if (error !== undefined) {
-      process.exitCode = exitCodeOf(error);
-      log.error(
-        { code: error instanceof Fault ? error.code : 'internal', stack: stackOf(error) },
-        `${why}: ${describeError(error)}`,
-      );
-    } else if (!life.signal.aborted) log.info({}, `stopping: ${why}`);
-    life.abort(new Fault('unavailable', `${spec.name} is stopping: ${why}`));
-  };
-  const onSignal = (signal: NodeJS.Signals) => {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal); // a second one ends the process at once
-    stop(signal);
-  };
-  const onUncaught = (error: unknown) => stop('uncaught error', asFailure(error));
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  process.on('uncaughtException', onUncaught).on('unhandledRejection', onUncaught);
-
   const resources = new ResourceStack();
   const readiness = new Readiness();
+  const { stopWithinMs } = config;
+  using life = startProcessLife({ name: spec.name, log, stopWithinMs, closing: () => resources.closing });
   readiness.set('start', false, 'starting');
-  const stopped = new Promise<void>((resolve) => life.signal.addEventListener('abort', () => resolve()));
-  life.signal.addEventListener('abort', () => {
-    const hung = setTimeout(() => {
-      const what = resources.closing ?? 'the start-up, or a handle that nobody closes';
-      log.error({ resource: what }, `shutdown hangs: ${what}; ending the process`);
-      process.kill(process.pid, 'SIGKILL');
-    }, config.stopWithinMs);
-    hung.unref();
-  });
-  // Keeps the loop alive until the signal, whatever the service does.
-  const alive = setInterval(() => {}, 60_000);
   try {
     const ops = await serveOps({
       listen: config.metrics,
@@ -103,17 +78,8 @@ export async function runService<S extends Settings>(
     });
     resources.use(ops, 'metrics server');
     await wire({
-      ...{
-        name: spec.name,
-        config,
-        log,
-        signal: life.signal,
-        resources,
-        readiness,
-        clock: systemClock(),
-        stop,
-      },
-      metricsAddress: ops.address,
+      ...{ name: spec.name, config, log, resources, readiness, clock: systemClock() },
+      ...{ signal: life.signal, stop: life.stop, metricsAddress: ops.address },
       serveMetrics: (render) => {
         renderMetrics = render;
       },
@@ -123,13 +89,12 @@ export async function runService<S extends Settings>(
     });
     readiness.set('start', true);
     log.info({ metrics: ops.address }, `${spec.name} runs`);
-    await stopped;
+    await life.stopped;
   } catch (error) {
     // What a pending call says while we stop is not a failure.
-    if (!life.signal.aborted) stop('cannot start', error);
+    if (!life.signal.aborted) life.stop('cannot start', error);
   }
   readiness.set('start', false, 'stopping');
-  clearInterval(alive);
   try {
     await resources[Symbol.asyncDispose]();
   } catch (error) {
@@ -138,22 +103,6 @@ export async function runService<S extends Settings>(
       error instanceof AggregateError ? error.errors.map(describeError) : [describeError(error)];
     log.error({ failures }, 'not everything could be closed');
   }
-  process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   process.exitCode ??= EXIT.ok;
   log.info({ exitCode: process.exitCode }, `${spec.name} has stopped`);
-}
-
-const describeFault = (error: unknown): string =>
-  error instanceof Fault ? error.detail : describeError(error);
-
-const stackOf = (error: unknown): string | undefined =>
-  error instanceof Error && !(error instanceof Fault) ? error.stack : undefined;
-
-/** An uncaught Fault is a defect, whatever its code says: exit code 1. */
-function asFailure(error: unknown): Error {
-  return error instanceof Fault
-    ? new Error(error.detail, { cause: error })
-    : error instanceof Error
-      ? error
-      : new Error(String(error));
 }

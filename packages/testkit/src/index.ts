@@ -6,4 +6,5 @@ export { type NatsServer, startNats } from './nats.js';
 export { type RedisServer, startRedis } from './redis.js';
 export { applyRevision, type RevisionSpec, revisionOf } from './revisions.js';
 export { type ServerProcess, type ServerSpec, startServer } from './server-process.js';
+export { faultCodeOf, startTestBus, type TestBus } from './test-bus.js';
 export { type UntilOptions, until } from './until.js';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real server as a child process in a directory of its own, that can be stopped, killed, frozen and started again.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,13 +25,21 @@ export interface ServerProcess extends AsyncDisposable {
   stop(): Promise<void>;
   /** Ends it with SIGKILL and waits. */
   kill(): Promise<void>;
-  /** Freezes it (SIGSTOP): connections stay, nothing answers. */
-  pause(): void;
+  /** Freezes it (SIGSTOP), and waits until all its threads stand still: connections stay, nothing answers. */
+  pause(): Promise<void>;
   resume(): void;
   /** Starts a stopped one on the same address, and waits until it answers. */
   start(): Promise<void>;
   /** stop, then start: with its data (`keep`) or without (`empty`). */
   restart(data: 'keep' | 'empty'): Promise<void>;
+}
+
+/** Whether every thread of a process is stopped (proc_pid_stat(5), field 3). */
+function standsStill(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) === 'T';
+  });
 }
 
 export async function startServer(spec: ServerSpec): Promise<ServerProcess> {
@@ -82,8 +91,10 @@ export async function startServer(spec: ServerSpec): Promise<ServerProcess> {
     start,
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
-    pause: () => {
+    pause: async () => {
+      const pid = child?.pid;
       child?.kill('SIGSTOP');
+      await until(() => pid === undefined || standsStill(pid), { what: `${spec.name} stands still` });
     },
     resume: () => {
       child?.kill('SIGCONT');

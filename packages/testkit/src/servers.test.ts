@@ -38,7 +38,7 @@ describe('startRedis', () => {
   it('freezes and thaws', async () => {
     await using redis = await startRedis({ unix: false });
     const port = Number(new URL(redis.url).port);
-    redis.pause();
+    await redis.pause();
     const socket = connect({ host: '127.0.0.1', port });
     let heard = '';
     socket.on('data', (chunk) => {
