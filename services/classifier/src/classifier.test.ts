@@ -16,6 +16,7 @@ import { openStream, QuestionStream, TableStream } from '@detour/rpc';
 import { ResourceStack } from '@detour/runtime';
 import { digestRules, validateRules } from '@detour/tables';
 import { applyRevision, hostService, type NatsServer, revisionOf, startNats, until } from '@detour/testkit';
+import { metrics } from '@opentelemetry/api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { settings } from './config.js';
 import { exampleText } from './testdata.js';
@@ -44,7 +45,7 @@ async function startClassifier(instance: string) {
   const hosted = await hostService({
     name: 'classifier',
     settings,
-    wire: wireClassifier,
+    wire: (ctx) => wireClassifier(ctx, metrics.getMeter('test')),
     env: { DETOUR_NATS: nats.url, DETOUR_INSTANCE: instance },
   });
   return resources.use(hosted);

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the classifier tells about itself: counters, gauges, and a span for each sampled question. */
 import { type ClassifyAnswer, type ClassifyQuestion, RuleAction } from '@detour/contracts';
-import {
-  defaultTextMapGetter,
-  type Meter,
-  propagation,
-  ROOT_CONTEXT,
-  SpanKind,
-  type Tracer,
-} from '@opentelemetry/api';
+import { withSpan } from '@detour/telemetry';
+import { type Meter, SpanKind } from '@opentelemetry/api';
 import type { LiveTables } from './live-tables.js';
 
 export interface Observed {
@@ -25,7 +19,7 @@ const OUTCOMES: Readonly<Record<RuleAction, string>> = {
   [RuleAction.UNRESOLVED]: 'unresolved',
 };
 
-export function observeClassifier(meter: Meter, tracer: Tracer, tables: LiveTables): Observed {
+export function observeClassifier(meter: Meter, tables: LiveTables): Observed {
   const questions = meter.createCounter('detour_classifier_questions', {
     description: 'Questions answered, by outcome: chain, allow, drop, unresolved, no-rule, error.',
   });
@@ -54,13 +48,8 @@ export function observeClassifier(meter: Meter, tracer: Tracer, tables: LiveTabl
         count(given);
         return given;
       }
-      const parent = propagation.extract(
-        ROOT_CONTEXT,
-        { traceparent: question.traceparent },
-        defaultTextMapGetter,
-      );
-      const span = tracer.startSpan('classifier.classify', { kind: SpanKind.SERVER }, parent);
-      try {
+      const options = { parent: question.traceparent, kind: SpanKind.SERVER };
+      return withSpan('classifier.classify', options, (span) => {
         const given = answer();
         span.setAttributes({
           'detour.gateway': question.gateway,
@@ -70,9 +59,7 @@ export function observeClassifier(meter: Meter, tracer: Tracer, tables: LiveTabl
           'detour.why': given.error === '' ? given.why : given.error,
         });
         return given;
-      } finally {
-        span.end();
-      }
+      });
     },
     revision: (outcome, tookMs) => {
       revisions.add(1, { outcome });

@@ -5,7 +5,7 @@ import type { RuleRow } from '@detour/contracts';
 import { serve, TablePublisher } from '@detour/rpc';
 import type { ServiceContext } from '@detour/runtime';
 import { diffRules, digestRules } from '@detour/tables';
-import { metrics, trace } from '@opentelemetry/api';
+import type { Meter } from '@opentelemetry/api';
 import { SERVICE, type settings } from './config.js';
 import { followRevisions } from './events.js';
 import { classifierService } from './grpc.js';
@@ -15,6 +15,7 @@ import { observeClassifier } from './observe.js';
 /** Answers where it serves gRPC. */
 export async function wireClassifier(
   ctx: ServiceContext<typeof settings>,
+  meter: Meter,
 ): Promise<{ readonly address: string }> {
   const { config, log, signal, resources, readiness, clock } = ctx;
   readiness.set('state', false, 'the state bucket is not read yet');
@@ -29,7 +30,7 @@ export async function wireClassifier(
     'alarms',
   );
   const tables = new LiveTables();
-  const observed = observeClassifier(metrics.getMeter(SERVICE), trace.getTracer(SERVICE), tables);
+  const observed = observeClassifier(meter, tables);
   const publisher = new TablePublisher<RuleRow>({
     name: 'rules',
     diff: diffRules,

@@ -5,9 +5,15 @@
  * alarms, its instance. State: readings, lost at a restart; what lasts is in the published scores.
  */
 import { runService } from '@detour/runtime';
+import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { SERVICE, settings } from './config.js';
 import { wireStatsCollector } from './wire.js';
 
 await runService({ name: SERVICE, settings }, async (ctx) => {
-  await wireStatsCollector(ctx);
+  const { instance, gateway, otlp, traceRatio } = ctx.config;
+  const telemetry = startTelemetry({ service: SERVICE, instance, gateway, otlp, traceRatio, log: ctx.log });
+  ctx.resources.use(telemetry, 'telemetry');
+  ctx.serveMetrics(() => telemetry.metricsText());
+  ctx.mixTraceIds(currentTraceIds);
+  await wireStatsCollector(ctx, telemetry.meter);
 });

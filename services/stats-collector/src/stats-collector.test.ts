@@ -16,6 +16,7 @@ import { Fault, silentLog } from '@detour/core';
 import { callUnary, connectClient } from '@detour/rpc';
 import { ResourceStack } from '@detour/runtime';
 import { applyRevision, hostService, type NatsServer, revisionOf, startNats, until } from '@detour/testkit';
+import { metrics } from '@opentelemetry/api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { settings } from './config.js';
 import { readScore } from './score-publisher.js';
@@ -96,7 +97,7 @@ async function startCollector(instance: string) {
     await hostService({
       name: 'stats-collector',
       settings,
-      wire: wireStatsCollector,
+      wire: (ctx) => wireStatsCollector(ctx, metrics.getMeter('test')),
       env: { DETOUR_NATS: nats.url, DETOUR_INSTANCE: instance },
     }),
   );

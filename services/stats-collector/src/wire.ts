@@ -3,7 +3,7 @@
 import { AlarmBook, connectBus, openIntentStore, openState, registerInstance } from '@detour/bus';
 import { serve } from '@detour/rpc';
 import type { ServiceContext } from '@detour/runtime';
-import { metrics } from '@opentelemetry/api';
+import type { Meter } from '@opentelemetry/api';
 import { Collector } from './collector.js';
 import { SERVICE, type settings } from './config.js';
 import { followRevisions } from './events.js';
@@ -15,6 +15,7 @@ import { ScorePublisher } from './score-publisher.js';
 /** Answers where it serves gRPC. */
 export async function wireStatsCollector(
   ctx: ServiceContext<typeof settings>,
+  meter: Meter,
 ): Promise<{ readonly address: string }> {
   const { config, log, signal, resources, readiness, clock } = ctx;
   const name = `${SERVICE}-${config.instance}`;
@@ -24,7 +25,7 @@ export async function wireStatsCollector(
   const mirror = resources.use(state.watch(), 'state mirror');
   const alarms = resources.use(new AlarmBook({ bus, state, source: name, clock, log }), 'alarms');
   const observed = observeStats(
-    metrics.getMeter(SERVICE),
+    meter,
     () => collector,
     (node) => publisher.published(node),
   );
