@@ -10,6 +10,7 @@ import {
   numberIntent,
   type Revision,
 } from '@detour/intent';
+import { traceparentOf, withSpan } from '@detour/telemetry';
 import type { Cluster } from './cluster.js';
 import { type Head, loadHead, loadRevision } from './history.js';
 
@@ -68,9 +69,19 @@ async function publishOn(cluster: Cluster, base: Base, publication: Publication)
   const nowMs = Date.now();
   const revision = nextRevision(base, publication, nowMs);
   const { text } = encodeRevision(revision);
-  const sha256 = await cluster.store.put(new TextEncoder().encode(text));
-  const next: IntentHead = { revision: revision.revision, sha256, atMs: nowMs, author: publication.author };
-  await cluster.state.cas(stateKey.intentHead(), next, head?.sequence ?? 0n);
+  const bytes = new TextEncoder().encode(text);
+  const sha256 = await withSpan('store revision', {}, () => cluster.store.put(bytes));
+  await withSpan('move head', { attributes: { 'detour.revision': revision.revision } }, (span) => {
+    const traceparent = traceparentOf(span);
+    const next: IntentHead = {
+      revision: revision.revision,
+      sha256,
+      atMs: nowMs,
+      author: publication.author,
+      ...(traceparent === '' ? {} : { traceparent }),
+    };
+    return cluster.state.cas(stateKey.intentHead(), next, head?.sequence ?? 0n);
+  });
   return { revision: revision.revision, sha256, changed: true };
 }
 

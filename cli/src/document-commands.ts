@@ -9,6 +9,7 @@ import {
   parseIntent,
   type RowChange,
 } from '@detour/intent';
+import { withSpan } from '@detour/telemetry';
 import { type Published, publishIntent } from './apply.js';
 import { authorOf, type Cluster, openCluster } from './cluster.js';
 import { type Console, readDocument } from './console.js';
@@ -152,7 +153,9 @@ async function finish(
   const { published, intent, refused, options } = done;
   const { timeoutMs, output } = options;
   const want = { intent, revision: published.revision, timeoutMs, signal: console.signal };
-  const gateways = options.wait ? await waitForGateways(cluster, want) : [];
+  const gateways = options.wait
+    ? await withSpan('wait for gateways', {}, () => waitForGateways(cluster, want))
+    : [];
   console.out(render(viewOutcome({ ...published, refused, gateways }), output));
   const named = (state: GatewayProgress['state']): string[] =>
     gateways.filter((one) => one.state === state).map(({ name }) => name);

@@ -17,7 +17,7 @@ import { type NatsServer, startNats } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, openCluster } from './cluster.js';
 import { EXIT } from './exit-codes.js';
-import { runCli } from './run-cli.js';
+import { quietConsoleAt, runAt } from './testdata.js';
 
 let nats: NatsServer;
 let cluster: Cluster;
@@ -25,22 +25,7 @@ let gateway: RpcServer;
 const traced: TraceRequest[] = [];
 const adminDowns: SetAdminDownRequest[] = [];
 
-async function run(args: readonly string[]) {
-  let out = '';
-  let err = '';
-  const code = await runCli(args, {
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    env: { DETOUR_NATS: nats.url },
-    signal: new AbortController().signal,
-    readInput: async () => '',
-  });
-  return { code, out, err };
-}
+const run = (args: readonly string[]) => runAt(nats.url, args);
 
 const address = (text: string): Uint8Array => parseAddress(text) ?? new Uint8Array();
 const tuple = {
@@ -147,14 +132,7 @@ async function register(service: 'tunnel-gw' | 'bfd', name: string, at: string):
 
 beforeAll(async () => {
   nats = await startNats();
-  const signal = new AbortController().signal;
-  cluster = await openCluster({
-    out: () => {},
-    err: () => {},
-    env: { DETOUR_NATS: nats.url },
-    signal,
-    readInput: async () => '',
-  });
+  cluster = await openCluster(quietConsoleAt(nats.url));
   gateway = await serve({ address: '127.0.0.1:0', services: [gatewayService, bfdService], log: silentLog });
   await register('tunnel-gw', 'edge1', gateway.address);
   await register('bfd', 'edge1', gateway.address);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The revision in force and those before it. */
+import { readIntentHead } from '@detour/bus';
 import { type IntentHead, stateKey } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import { decodeRevision, type Revision, type RevisionName } from '@detour/intent';
@@ -10,20 +11,12 @@ export interface Head extends IntentHead {
   readonly sequence: bigint;
 }
 
-function readHead(value: unknown): IntentHead | undefined {
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { revision, sha256, atMs, author } = value as Partial<Record<keyof IntentHead, unknown>>;
-  if (typeof revision !== 'number' || typeof sha256 !== 'string') return undefined;
-  if (typeof atMs !== 'number' || typeof author !== 'string') return undefined;
-  return { revision, sha256, atMs, author };
-}
-
 /** The head now; null before the first apply. @throws Fault `internal` when it is not readable */
 export async function loadHead(cluster: Cluster): Promise<Head | null> {
   const entry = await cluster.state.get(stateKey.intentHead());
   if (entry === null) return null;
-  const head = readHead(entry.value);
-  if (head === undefined)
+  const head = readIntentHead(entry.value);
+  if (head === null)
     throw new Fault(
       'internal',
       `${entry.key} holds ${JSON.stringify(entry.value)}, which names no revision: delete the key and apply again`,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The command line: which commands and flags there are, and what they call. */
+import { withSpan } from '@detour/telemetry';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { drain, get, session, status, trace } from './cluster-commands.js';
 import type { Console } from './console.js';
@@ -72,7 +73,11 @@ function addDocumentCommands(program: Command, console: Console, done: (code: nu
     .addOption(timeout())
     .addOption(partial())
     .addOption(output())
-    .action(runs((flags) => apply(console, { ...flags, timeoutMs: flags.timeout })));
+    .action(
+      runs((flags) =>
+        withSpan('detour apply', {}, () => apply(console, { ...flags, timeoutMs: flags.timeout })),
+      ),
+    );
   program
     .command('rollback')
     .description('put the document of an earlier revision in force, as a new revision')
@@ -81,7 +86,8 @@ function addDocumentCommands(program: Command, console: Console, done: (code: nu
     .addOption(timeout())
     .addOption(output())
     .action(async (revision: number, flags: Flags) => {
-      done(await rollback(console, { ...flags, timeoutMs: flags.timeout, revision }));
+      const options = { ...flags, timeoutMs: flags.timeout, revision };
+      done(await withSpan('detour rollback', {}, () => rollback(console, options)));
     });
 }
 
@@ -188,6 +194,7 @@ export function makeProgram(console: Console, done: (code: number) => void): Com
 Environment:
   DETOUR_NATS    where NATS is, default nats://127.0.0.1:4222
   DETOUR_AUTHOR  who changes things, default user@host
+  DETOUR_OTLP    OpenTelemetry collector that gets the trace of an apply, default none
 
 Exit codes:
 ${exitCodeLines()}`,

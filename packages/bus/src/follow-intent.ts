@@ -37,11 +37,13 @@ const HEAD_KEY = stateKey.intentHead();
 /** null when the value is no IntentHead. */
 export function readIntentHead(value: unknown): IntentHead | null {
   if (typeof value !== 'object' || value === null) return null;
-  const { revision, sha256, atMs, author } = value as Record<string, unknown>;
+  const { revision, sha256, atMs, author, traceparent } = value as Record<string, unknown>;
   if (typeof revision !== 'number' || !Number.isInteger(revision) || revision < 1) return null;
   if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) return null;
   if (typeof atMs !== 'number' || typeof author !== 'string') return null;
-  return { revision, sha256, atMs, author };
+  const traced =
+    typeof traceparent === 'string' && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent);
+  return { revision, sha256, atMs, author, ...(traced ? { traceparent } : {}) };
 }
 
 /** Follows until it is disposed of. What is in force when it starts is told as soon as it is loaded. */

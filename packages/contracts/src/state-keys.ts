@@ -63,6 +63,8 @@ export interface IntentHead {
   readonly sha256: string;
   readonly atMs: number;
   readonly author: string;
+  /** W3C trace context of the apply, for the spans of whoever takes the revision; absent when it is not sampled. */
+  readonly traceparent?: string;
 }
 
 /** health.<gateway>.<node>.<vrf>: a copy for controllers and people; the gateway itself is told by its bfd directly. */

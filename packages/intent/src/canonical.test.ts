@@ -73,7 +73,7 @@ describe('canonical form', () => {
         expect(intentOf(canonical)).toEqual(intent);
         expect(canonicalText(intentOf(canonical))).toBe(canonical);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 
