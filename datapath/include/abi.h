@@ -23,7 +23,7 @@ enum detour_limit {
 	DT_MAX_NODES = 4096,
 	DT_MAX_CHAINS = 64,
 	DT_MAX_PATHS = 16384,
-	DT_MAX_HOPS = 8192,
+	DT_MAX_HOPS = 8448,	 /* node n: row n to steer, row 4096 + n for its VTI; branch by port p: row 8192 + p */
 	DT_MAX_RULES = 131072,
 	DT_MAX_PATH_HOPS = 8,
 	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */

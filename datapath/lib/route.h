@@ -64,15 +64,13 @@ RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct contro
 	__builtin_memset(out, 0, sizeof(*out));
 	out->ifindex = key.ifindex = fib.ifindex;
 	row = bpf_map_lookup_elem(&egress, &key);
-	if (row) {
+	if (rc == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return punt_neighbour(ctx, p, c, &fib);
+	__builtin_memcpy(out->dmac, fib.dmac, 6);
+	__builtin_memcpy(out->smac, fib.smac, 6);
+	out->mtu = fib.tot_len; /* mtu_result shares this place */
+	if (row)
 		out->hop = *row;
-	} else {
-		if (rc == BPF_FIB_LKUP_RET_NO_NEIGH)
-			return punt_neighbour(ctx, p, c, &fib);
-		__builtin_memcpy(out->dmac, fib.dmac, 6);
-		__builtin_memcpy(out->smac, fib.smac, 6);
-		out->mtu = fib.tot_len; /* mtu_result shares this place */
-	}
 	if (f && gen) {
 		struct nexthop *kept = &f->out[p->dir & 1];
 
@@ -117,6 +115,17 @@ static __always_inline int ttl_decrement(struct xdp_md *ctx, struct packet *p)
 	return 0;
 }
 
+/* The way out is a VTI: behind its header, the frame goes to the neighbour that the routing table named. */
+static __always_inline int vti_leave(struct xdp_md *ctx, struct packet *p, struct nexthop *to, __u16 entropy)
+{
+	struct hop *hop = hop_row(p->bank, to->hop);
+	int end = hop_send(ctx, p, to->hop, entropy);
+
+	if (end != PACKET_FORWARD || !hop || hop->inner_l3 || hop->header_len < ETH_HLEN)
+		return end;
+	return bpf_xdp_store_bytes(ctx, hop->header_len - ETH_HLEN, to->dmac, 6) ? DROP_ADJUST : end;
+}
+
 /* f may be NULL: then the routing table is asked for every packet. */
 static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f)
 {
@@ -145,7 +154,7 @@ static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const str
 	if ((why = ttl_decrement(ctx, p)))
 		return why == DROP_TTL && p->tunnelled ? PACKET_PASS : why;
 	if (to.hop)
-		return hop_send(ctx, p, to.hop, f ? f->entropy : ENTROPY_BASE);
+		return vti_leave(ctx, p, &to, f ? f->entropy : ENTROPY_BASE);
 	if (p->l2 && bpf_xdp_adjust_head(ctx, p->l2))
 		return DROP_ADJUST;
 	data = packet_data(ctx), end = packet_data_end(ctx);

@@ -66,6 +66,7 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
   const made: string[] = [];
   const [inject, injectInner] = INJECT_DEVICES;
   if (!links.has(inject)) {
+    // No IPv6 of its own: nothing but held packets may enter there.
     batch.push(...makePair(inject, injectInner, null, 9000));
     made.push(inject);
   }
@@ -116,7 +117,7 @@ function makePair(device: string, inner: string, mac: string | null, mtu: number
   const address = mac === null ? '' : ` address ${mac}`;
   return [
     `link add ${device} mtu ${mtu}${address} type veth peer name ${inner} mtu ${mtu}`,
-    `link set dev ${device} alias ${ALIAS} up`,
+    `link set dev ${device} alias ${ALIAS}${mac === null ? ' addrgenmode none' : ''} up`,
     `link set dev ${inner} addrgenmode none up`,
   ];
 }

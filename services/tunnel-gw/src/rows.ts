@@ -18,8 +18,10 @@ export interface RowInputs {
   readonly wayTo: (remote: string, device: string, peer: string | null) => HopWay;
 }
 
-/** Hop row of a node is its number; of a branch VTI this offset and the port's number. */
-export const BRANCH_HOPS = 4096;
+/** Hop rows: of a node its number, to steer; of its VTI this offset more, which needs no inner peer (it carries the ARP that finds it). */
+const VTI_HOPS = 4096;
+/** Of a branch VTI: this offset and the port's number. */
+const BRANCH_HOPS = 8192;
 
 /** All rows but those of chains. @throws Fault `not_found` naming a device that does not exist. */
 export function baseRows(inputs: RowInputs): Row[] {
@@ -139,6 +141,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
 function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
   const inner = linkOf(inputs, node.inner, `node ${node.name}`);
   const outside = linkOf(inputs, node.device, `node ${node.name}`);
+  const way = inputs.wayTo(node.remote, node.device, node.peer);
   const fields = {
     kind: abi.TunnelKind.TUNNEL_TO_NODE,
     strictReturn: node.strictReturn ? 1 : 0,
@@ -156,9 +159,9 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
       kind: abi.PortKind.PORT_VTI_INNER,
       vrf: node.vrf,
       table: node.table,
-      hop: node.number,
+      hop: VTI_HOPS + node.number,
     }),
-    egressRow(outside.ifindex, node.number),
+    egressRow(outside.ifindex, VTI_HOPS + node.number),
     tunnelRow(inputs, node, fields),
     {
       table: 'node_tunnels',
@@ -166,13 +169,8 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
       key: (bank) => u32Key(bank * LIMIT.DT_MAX_NODES + node.number),
       value: abi.tunnel.encode(fields),
     },
-    hopRow(
-      node.number,
-      node.number,
-      inputs.model.underlay.address,
-      node,
-      inputs.wayTo(node.remote, node.device, node.peer),
-    ),
+    hopRow(node.number, node.number, inputs.model.underlay.address, node, way),
+    hopRow(VTI_HOPS + node.number, 0, inputs.model.underlay.address, node, way),
   ];
 }
 

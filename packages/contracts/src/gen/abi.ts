@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '5da677db2d21961b';
+export const ABI_HASH = 'efd0a5e154f14313';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -62,7 +62,7 @@ export const DetourLimit = {
   DT_MAX_NODES: 4096,
   DT_MAX_CHAINS: 64,
   DT_MAX_PATHS: 16384,
-  DT_MAX_HOPS: 8192,
+  DT_MAX_HOPS: 8448,
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
   DT_MAX_SLOTS: 65537,
@@ -79,7 +79,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   104: 'DT_MAX_HEADER',
   256: 'DT_MAX_PORTS',
   4096: 'DT_MAX_TUNNELS',
-  8192: 'DT_MAX_HOPS',
+  8448: 'DT_MAX_HOPS',
   9216: 'DT_PUNT_BYTES',
   16384: 'DT_MAX_PATHS',
   65537: 'DT_MAX_SLOTS',
