@@ -7,7 +7,11 @@ import { ResourceStack } from '@detour/runtime';
 import { revisionOf, startRedis, until } from '@detour/testkit';
 import { context, metrics, trace } from '@opentelemetry/api';
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
-import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import {
+  BasicTracerProvider,
+  InMemorySpanExporter,
+  SimpleSpanProcessor,
+} from '@opentelemetry/sdk-trace-base';
 import { expect, it } from 'vitest';
 import { LivePaths } from './live-paths.js';
 import { observeSelector } from './observe.js';
