@@ -105,12 +105,17 @@ export class Link implements AsyncDisposable {
     this.#inFlight += size;
     const sinceMs = performance.now();
     let timer: NodeJS.Timeout | undefined;
+    let lastLook: NodeJS.Immediate | undefined;
     const late = new Promise<Answer<T>>((resolve) => {
-      timer = setTimeout(() => {
+      const giveUp = () => {
         this.counters.timeouts += size;
         this.#silentSinceMs ??= sinceMs;
         this.#startProbing();
         resolve({ ok: false, why: `Redis at ${this.#url} did not answer within ${budgetMs} ms` });
+      };
+      // When this process was busy, the timer fires before replies that have come are read: look once more.
+      timer = setTimeout(() => {
+        lastLook = setImmediate(giveUp);
       }, budgetMs);
     });
     const answered = Promise.resolve()
@@ -127,6 +132,7 @@ export class Link implements AsyncDisposable {
       });
     const answer = await Promise.race([answered, late]);
     clearTimeout(timer);
+    clearImmediate(lastLook);
     return answer;
   }
 
