@@ -400,3 +400,9 @@ export function pathOf(flow: abi.Flow): number {
 export function genOf(flow: abi.Flow): number {
   return Number((flow.word >> BigInt(abi.FlowWord.WORD_CHAIN_GEN_SHIFT)) & 0xffffn);
 }
+
+/** No flow is known any more, established or embryonic. */
+export function clearFlows(rig: Rig): void {
+  for (const name of ['flows', 'embryos'])
+    for (const key of [...rig.map(name).keys()]) rig.map(name).delete(key);
+}
