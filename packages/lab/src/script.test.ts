@@ -53,7 +53,7 @@ describe('namespaceScript', () => {
       'address add 2001:db8::1/64 dev e0 nodad',
       'link set dev e0 xdpdrv obj /x.o sec xdp',
       'link set dev e0 up',
-      'neighbour add 192.0.2.2 lladdr 02:00:00:00:00:02 dev e0 nud permanent',
+      'neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev e0 nud permanent',
       'route add 10.0.0.0/8 via 192.0.2.2 dev e0 src 192.0.2.1 table 7',
       'rule add iif e0 lookup 7 priority 10',
       'rule add fwmark 3 lookup 7 priority 11',

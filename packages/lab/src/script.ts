@@ -47,7 +47,7 @@ export function namespaceScript(
       `link set dev ${vxlan.name} up`,
     ]),
     ...(spec.neighbours ?? []).map(
-      (n) => `neighbour add ${n.address} lladdr ${n.mac} dev ${n.dev} nud permanent`,
+      (n) => `neighbour replace ${n.address} lladdr ${n.mac} dev ${n.dev} nud permanent`,
     ),
     ...(spec.routes ?? []).map(routeLine),
     ...(spec.rules ?? []).filter(({ family }) => family !== 6).map(ruleLine),

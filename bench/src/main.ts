@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// `make bench`: runs the benchmarks one after the other, prints a table, writes results/latest.json.
+// In: --only NAME (a benchmark or the start of a figure's name), --rounds N, --list, --readme. Out: exit 0 when all could be measured.
+import { parseArgs } from 'node:util';
+import { describeError } from '@detour/core';
+import type { Benchmark, Figure } from './figure.js';
+import { terminalProgress } from './progress.js';
+import { saveFigures, tableText, writeReadme } from './report.js';
+import { steer } from './steer/steer.js';
+
+const BENCHMARKS: readonly Benchmark[] = [steer];
+const LEAST_ROUNDS = 5;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    list: { type: 'boolean' },
+    readme: { type: 'boolean' },
+  },
+});
+
+async function main(): Promise<number> {
+  if (options.readme === true) {
+    writeReadme();
+    return 0;
+  }
+  if (options.list === true) {
+    for (const { name, what } of BENCHMARKS) console.log(`${name.padEnd(16)} ${what}`);
+    return 0;
+  }
+  const { only = '' } = options;
+  const rounds = Number(options.rounds ?? LEAST_ROUNDS);
+  if (!Number.isInteger(rounds) || rounds < 1) {
+    console.error(`--rounds ${options.rounds}: give a whole number of 1 or more`);
+    return 2;
+  }
+  const chosen = BENCHMARKS.filter(({ name }) => name.startsWith(only) || only.startsWith(`${name}.`));
+  if (chosen.length === 0) {
+    console.error(`--only ${only}: no such benchmark; there are ${BENCHMARKS.map((b) => b.name).join(', ')}`);
+    return 2;
+  }
+  return measure(chosen, only, rounds);
+}
+
+async function measure(chosen: readonly Benchmark[], only: string, rounds: number): Promise<number> {
+  const progress = terminalProgress(process.stderr);
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const figures: Figure[] = [];
+  let failed = 0;
+  for (const benchmark of chosen) {
+    if (stop.signal.aborted) break;
+    try {
+      const all = await benchmark.run({ progress, rounds, signal: stop.signal });
+      const wanted = all.filter(
+        ({ name }) => only === '' || name.startsWith(only) || benchmark.name.startsWith(only),
+      );
+      figures.push(...wanted);
+      saveFigures(wanted);
+    } catch (error) {
+      failed++;
+      progress.say(`${benchmark.name}: ${describeError(error)}`);
+    }
+  }
+  progress.clear();
+  if (figures.length > 0) console.log(tableText(figures));
+  return failed === 0 && !stop.signal.aborted ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gateway's tables as tunnel-gw would publish them for one VRF, two nodes and a path to each; and flow records, many at once.
+import { type BpfObject, mapArray, updateBatch } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { type FlowKey, normaliseTuple } from '@detour/core';
+import {
+  buildEthernet,
+  buildIpv4,
+  buildUdp,
+  buildVxlan,
+  ipToKeyBytes,
+  macToBytes,
+  onesSum,
+} from '@detour/wire';
+import { DESTINATION, flowSource } from './generator-protocol.js';
+import {
+  FIREWALL,
+  GATEWAY_MAC,
+  INNER_MAC,
+  type NodePlace,
+  OUTSIDE_MAC,
+  REFLECTOR,
+  TABLE,
+  UNDERLAY,
+  underlayMac,
+} from './lanes.js';
+
+const VRF = 1;
+const CHAIN = 1;
+const RULE = 5;
+const PORT = { inside: 1, outside: 2, underlay: 3 } as const;
+const MTU = 1500;
+const VXLAN_UDP_PORT = 4789;
+
+/** ifindexes in the gateway's namespace, by device. */
+export type Devices = ReadonlyMap<string, number>;
+
+/** Fills bank 0 and makes it live. */
+export function publishTables(edge: BpfObject, devices: Devices): void {
+  const { DetourLimit: limit, PortKind: kind } = abi;
+  const put = (map: string, key: Uint8Array, value: Uint8Array): void => edge.map(map).update(key, value);
+  const device = (name: string): number => devices.get(name) ?? 0;
+  const port = (name: string, fields: Partial<abi.Port>): void =>
+    put(
+      'ports',
+      abi.portKey.encode({ ifindex: device(name), vlan: 0, bank: 0 }),
+      abi.port.encode({ ...NO_PORT, ...fields }),
+    );
+  const vrf = { vrf: VRF, table: TABLE, flags: abi.PortFlag.PORT_CLASSIFY };
+  port('in0', { ...vrf, number: PORT.inside, kind: kind.PORT_INTERNAL, mac: macToBytes(GATEWAY_MAC) });
+  port('out0', { ...vrf, number: PORT.outside, kind: kind.PORT_UPLINK, mac: macToBytes(OUTSIDE_MAC) });
+  port('ul0', { number: PORT.underlay, kind: kind.PORT_UNDERLAY });
+  port('ul1', { number: PORT.underlay, kind: kind.PORT_UNDERLAY });
+  put('own', abi.ownKey.encode({ addr: ipToKeyBytes(UNDERLAY), vrf: 0, bank: 0 }), u32(1));
+  for (const node of [REFLECTOR, FIREWALL]) {
+    const row = tunnelRow(node);
+    put('tunnels', tunnelKey(node), row);
+    put('node_tunnels', u32(node.number), row);
+    put('hops', u32(node.number), hopRow(node, device(node.device)));
+    const hop = new Uint16Array(2 * limit.DT_MAX_PATH_HOPS);
+    hop[0] = hop[limit.DT_MAX_PATH_HOPS] = node.number;
+    const nodes = new Uint16Array(limit.DT_MAX_PATH_HOPS);
+    nodes[0] = node.number;
+    const path = { chain: CHAIN, state: abi.PathState.PATH_UP, nhops: 1, node: nodes, hop };
+    put('paths', u32(node.number), abi.path.encode(path));
+  }
+  put('chains', u32(CHAIN), abi.chain.encode(CHAIN_ROW));
+  using control = mapArray(edge.map('control'));
+  const live = {
+    bank: 0,
+    live: 1,
+    routeGen: 1,
+    rulesGen: 1,
+    hashKey: 1n,
+    puntRate: 100_000_000,
+    puntBurst: 1_000_000,
+  };
+  abi.control.write(live, control.element(0));
+}
+
+const CHAIN_ROW: abi.Chain = {
+  gen: 1,
+  onFailure: abi.OnFailure.ON_FAILURE_DROP,
+  onNodeDown: abi.OnNodeDown.ON_NODE_DOWN_REBALANCE,
+  onRuleChange: abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
+  affinity: abi.Affinity.AFFINITY_5_TUPLE,
+  valid: 1,
+  nslots: 0,
+  backup: 0,
+};
+
+const NO_PORT: abi.Port = {
+  number: 0,
+  vrf: 0,
+  table: 0,
+  kind: 0,
+  flags: 0,
+  hop: 0,
+  vtiIfindex: 0,
+  mac: new Uint8Array(6),
+};
+
+function tunnelKey(node: NodePlace): Uint8Array {
+  const proto = abi.TunnelProto.TUNNEL_VXLAN;
+  const [src, dst] = [ipToKeyBytes(node.address), ipToKeyBytes(UNDERLAY)];
+  return abi.tunnelKey.encode({ src, dst, vni: node.vni, proto, bank: 0 });
+}
+
+function tunnelRow(node: NodePlace): Uint8Array {
+  return abi.tunnel.encode({
+    kind: abi.TunnelKind.TUNNEL_TO_NODE,
+    strictReturn: 1,
+    node: node.number,
+    vrf: VRF,
+    port: 0,
+    table: TABLE,
+    deliverIfindex: 0,
+    innerMac: macToBytes(INNER_MAC),
+    innerL3: 0,
+    flags: 0,
+  });
+}
+
+/** The outer header of an empty packet, with lengths and checksum taken out: what is filled in per packet. */
+function hopRow(node: NodePlace, ifindex: number): Uint8Array {
+  const inner = new Uint8Array([...macToBytes(node.innerMac), ...macToBytes(INNER_MAC), 8, 0]);
+  const udp = buildUdp({ srcPort: 0, dstPort: VXLAN_UDP_PORT }, buildVxlan({ vni: node.vni }, inner));
+  const packet = buildIpv4({ src: UNDERLAY, dst: node.address, protocol: 17 }, udp);
+  const macs = { dst: node.mac, src: underlayMac(node), etherType: 0x0800 };
+  const bytes = buildEthernet(macs, packet);
+  const header = new Uint8Array(abi.DetourLimit.DT_MAX_HEADER);
+  header.set(bytes);
+  const ip = header.subarray(14, 34);
+  ip.fill(0, 2, 4); // total length
+  ip.fill(0, 10, 12); // checksum
+  header.fill(0, 38, 42); // UDP length and checksum
+  const sum = onesSum(ip);
+  return abi.hop.encode({
+    ifindex,
+    node: node.number,
+    mtu: MTU,
+    kind: abi.HopKind.HOP_TUNNEL,
+    tunnel: abi.TunnelProto.TUNNEL_VXLAN,
+    headerLen: bytes.length,
+    outerL3: 14,
+    outerIp6: 0,
+    innerL3: 0,
+    outerCsum: ((sum & 0xff) << 8) | (sum >>> 8),
+    dmac: macToBytes(node.mac),
+    smac: macToBytes(underlayMac(node)),
+    header,
+  });
+}
+
+/** Records of established flows `from` .. `to` - 1 of what the generator makes for a node; slots start behind `slotBase`. */
+export async function recordFlows(
+  edge: BpfObject,
+  node: NodePlace,
+  range: { readonly from: number; readonly to: number; readonly slotBase: number },
+): Promise<void> {
+  const CHUNK = 8192;
+  const [, dstA = 0, dstB = 0, dstC = 0, dstD = 0] =
+    /^(.+)\.(.+)\.(.+)\.(.+)$/.exec(DESTINATION.address)?.map(Number) ?? [];
+  const dst = mapped((((dstA << 24) | (dstB << 16) | (dstC << 8) | dstD) >>> 0) as number);
+  for (let at = range.from; at < range.to; at += CHUNK) {
+    const count = Math.min(CHUNK, range.to - at);
+    const keys = new Uint8Array(count * abi.flowKey.size);
+    const values = new Uint8Array(count * abi.flow.size);
+    for (let i = 0; i < count; i++) {
+      const source = flowSource(node.base, at + i);
+      const tuple = { vrf: VRF, dst, dport: DESTINATION.port, proto: 17 };
+      const { key, norm } = normaliseTuple({ ...tuple, src: mapped(source.address), sport: source.port });
+      abi.flowKey.write(key as FlowKey, keys, i * abi.flowKey.size);
+      abi.flow.write(flowRow(node, norm, at + i, range.slotBase + at + i), values, i * abi.flow.size);
+    }
+    await updateBatch(edge.map('flows'), keys, values);
+  }
+}
+
+function flowRow(node: NodePlace, norm: 0 | 1, index: number, slot: number): abi.Flow {
+  const { FlowWord: word } = abi;
+  return {
+    word:
+      BigInt(node.number) |
+      (BigInt(norm) << BigInt(word.WORD_FWD_B_SHIFT)) |
+      (BigInt(abi.FlowAction.FLOW_STEER) << BigInt(word.WORD_ACTION_SHIFT)) |
+      (BigInt(CHAIN_ROW.gen) << BigInt(word.WORD_CHAIN_GEN_SHIFT)),
+    createdNs: 0n,
+    rule: RULE,
+    slot,
+    rulesGen: 1,
+    chain: CHAIN,
+    fwdPort: PORT.inside,
+    entropy: 0xc000 | (index & 0x3fff),
+    pinGen: 1,
+    altScope: 0,
+    out: [NO_HOP, NO_HOP],
+  };
+}
+
+const NO_HOP: abi.Nexthop = {
+  gen: 0,
+  ifindex: 0,
+  dmac: new Uint8Array(6),
+  smac: new Uint8Array(6),
+  mtu: 0,
+  hop: 0,
+};
+
+/** ::ffff:a.b.c.d (RFC 4291 2.5.5.2) */
+function mapped(address: number): Uint8Array {
+  const bytes = new Uint8Array(16).fill(0xff, 10, 12);
+  new DataView(bytes.buffer).setUint32(12, address);
+  return bytes;
+}
+
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
