@@ -33,8 +33,9 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
   const event = abi.event.decode(record);
   switch (event.type) {
     case abi.EventType.EVENT_PUNT_MISS: {
-      const id = Buffer.from(record.buffer, record.byteOffset + KEY_AT, abi.flowKey.size).toString('latin1');
-      options.punts.take(id, questionOf(event), heldPacket(record, event));
+      const at = record.byteOffset + abi.event.offsets.key;
+      const id = Buffer.from(record.buffer, at, abi.flowKey.size).toString('latin1');
+      options.punts.take(id, questionOf(event), heldPacket(record, event), event.first === 1);
       return;
     }
     case abi.EventType.EVENT_PUNT_NEIGH: {
@@ -63,9 +64,6 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
       return;
   }
 }
-
-/** Offset of the flow key in struct event. */
-const KEY_AT = 16;
 
 function questionOf(event: abi.Event): FlowQuestion {
   const { key } = event;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flow records in the kernel as tunnel-gw writes and reads them: established flows, embryonic ones, and their counters.
-import { type BpfMap, perCpuValues } from '@detour/bpf';
+import { type BpfMap, perCpuValues, UpdateFlag } from '@detour/bpf';
 import { abi } from '@detour/contracts';
-import type { FlowKey } from '@detour/core';
+import { type FlowKey, PROTO } from '@detour/core';
 import type { FlowDecision, FlowQuestion } from './decision.js';
 import type { FlowSlots } from './flow-slots.js';
-import { packFlowWord } from './flow-word.js';
+import { packFlowWord, unpackFlowWord } from './flow-word.js';
 
 export interface FlowMaps {
   readonly flows: BpfMap;
@@ -44,21 +44,25 @@ export class FlowTable {
   /**
    * Stores a decision for a flow without one. A flow that begins now is embryonic until its reply; one that was found in the middle
    * is established. False when there is no room: the flow stays undecided, and none of its packets pass.
+   * `rulesGen`: of the rules that the decision is about; when they have changed meanwhile, the flow's next packet has it revalidated.
+   * @throws Fault `invalid` for a decision whose numbers no record can hold; then nothing is stored.
    */
-  install(question: FlowQuestion, decision: FlowDecision): boolean {
+  install(question: FlowQuestion, decision: FlowDecision, rulesGen: number): boolean {
     const { maps, slots } = this.options;
     if (slots.available === 0) return false;
     const slot = slots.take(this.options.nowMs());
-    maps.counters.update(u32(slot), this.zeroCounters);
-    const value = this.encode(question, decision, slot);
-    const key = encodeFlowKey(question.key);
-    const embryonic = question.syn || question.key.proto !== TCP;
-    const stored = embryonic ? maps.embryos.tryUpdate(key, value) : maps.flows.tryUpdate(key, value);
-    if (stored === 'full') {
-      slots.release(slot);
-      return false;
+    let stored = false;
+    try {
+      const value = this.encode(question, decision, { slot, rulesGen });
+      maps.counters.update(u32(slot), this.zeroCounters);
+      const key = encodeFlowKey(question.key);
+      const embryonic = question.syn || question.key.proto !== PROTO.tcp;
+      stored = (embryonic ? maps.embryos : maps.flows).tryUpdate(key, value) === 'stored';
+      if (stored && !embryonic) maps.embryos.delete(key); // the pending mark
+    } finally {
+      if (!stored) slots.release(slot);
     }
-    if (!embryonic) maps.embryos.delete(key); // the pending mark
+    if (!stored) return false;
     slots.setDecider(slot, decision.by);
     slots.setPinGen(slot, decision.pinGen);
     slots.setRecorded(slot, decision.recorded || decision.action !== 'steer');
@@ -68,30 +72,41 @@ export class FlowTable {
   /** Replaces the decision of a flow that is there, keeping its slot, age and counters; false when it has gone meanwhile. */
   replace(key: FlowKey, decision: FlowDecision): boolean {
     const bytes = encodeFlowKey(key);
-    for (const map of [this.options.maps.flows, this.options.maps.embryos]) {
+    const { flows, embryos } = this.options.maps;
+    // An embryo may be promoted between the look and the write: then it is in the other map.
+    for (const map of [flows, embryos, flows]) {
       const held = map.lookup(bytes);
       if (held === undefined) continue;
-      const flow = abi.flow.decode(held);
-      const { action, flags } = ACTION[decision.action];
-      const word = packFlowWord({
-        path: decision.path,
-        initiatorIsB: decision.initiatorIsB,
-        action,
-        flags,
-        chainGen: this.options.chainGen(decision.chain),
-        fpGen: 0,
-      });
-      const next = {
-        ...flow,
-        word,
-        rule: decision.rule,
-        chain: decision.chain,
-        rulesGen: this.options.rulesGen(),
-        pinGen: decision.pinGen & 0xffff,
-      };
-      return map.tryUpdate(bytes, abi.flow.encode(next), 2) === 'stored';
+      const next = this.redecided(abi.flow.decode(held), decision);
+      if (map.tryUpdate(bytes, abi.flow.encode(next), UpdateFlag.EXIST) === 'stored') return true;
     }
     return false;
+  }
+
+  private redecided(flow: abi.Flow, decision: FlowDecision): abi.Flow {
+    const { action, flags } = ACTION[decision.action];
+    const word = packFlowWord({
+      path: decision.path,
+      initiatorIsB: decision.initiatorIsB,
+      action,
+      flags,
+      chainGen: this.options.chainGen(decision.chain),
+      fpGen: 0,
+    });
+    return {
+      ...flow,
+      word,
+      rule: decision.rule,
+      chain: decision.chain,
+      rulesGen: this.options.rulesGen(),
+      pinGen: decision.pinGen & 0xffff,
+    };
+  }
+
+  /** Whether a flow has a decision. */
+  isDecided(key: FlowKey): boolean {
+    const held = this.read(key);
+    return held !== null && unpackFlowWord(held.flow.word).action !== abi.FlowAction.FLOW_PENDING;
   }
 
   /** The live record of a key, or null. */
@@ -119,7 +134,11 @@ export class FlowTable {
       : sumFlowCounters(perCpuValues(this.options.maps.counters, stored));
   }
 
-  private encode(question: FlowQuestion, decision: FlowDecision, slot: number): Uint8Array {
+  private encode(
+    question: FlowQuestion,
+    decision: FlowDecision,
+    { slot, rulesGen }: { readonly slot: number; readonly rulesGen: number },
+  ): Uint8Array {
     const { action, flags } = ACTION[decision.action];
     return abi.flow.encode({
       word: packFlowWord({
@@ -133,7 +152,7 @@ export class FlowTable {
       createdNs: process.hrtime.bigint(),
       rule: decision.rule,
       slot,
-      rulesGen: this.options.rulesGen(),
+      rulesGen,
       chain: decision.chain,
       fwdPort: (question.norm === 1) === decision.initiatorIsB ? question.port : 0,
       entropy: ENTROPY_BASE + (entropyOf(question.key) & ENTROPY_MASK),
@@ -143,8 +162,6 @@ export class FlowTable {
     });
   }
 }
-
-const TCP = 6;
 
 export interface FlowCounterSum {
   readonly packets: readonly [bigint, bigint];

@@ -3,7 +3,7 @@
 // these arrive is main.ts's matter.
 import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
 import { abi, INJECT_DEVICES } from '@detour/contracts';
-import { type Clock, type Log, normaliseTuple } from '@detour/core';
+import { type Clock, describeError, type Log, normaliseTuple } from '@detour/core';
 import { Banks } from './bank.js';
 import type { CounterMaps } from './counters.js';
 import { Datapath, type DatapathOptions } from './datapath.js';
@@ -55,6 +55,7 @@ export interface GatewayOptions extends DatapathOptions {
 const DESK_TICK_MS = 5;
 const REFRESH_LINKS_MS = 20;
 const MAX_PENDING_FLOWS = 16_384;
+const MAX_HELD_BYTES = 64 << 20;
 const DROP = {
   punt_full: abi.DropReason.DROP_PUNT_FULL,
   conn_full: abi.DropReason.DROP_CONN_FULL,
@@ -151,12 +152,16 @@ export class Gateway implements AsyncDisposable {
       deadlineMs: options.decideWithinMs,
       maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
       maxFlows: MAX_PENDING_FLOWS,
+      maxBytes: MAX_HELD_BYTES,
       monoMs: () => clock.monoMs(),
+      rulesGen: () => datapath.rulesGen,
+      isDecided: (question) => flows.isDecided(question.key),
       ask: options.ask,
       decideAlone: (question) => gateway().decideAlone(question),
-      install: (question, decision) => flows.install(question, decision),
+      install: (question, decision, rulesGen) => flows.install(question, decision, rulesGen),
       putBack: (packets) => injector.putBack(packets),
       dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
+      onError: (error) => log.error({}, `a flow's decision could not be stored: ${describeError(error)}`),
     });
     const arps = new NeighbourDesk({
       deadlineMs: options.resolveWithinMs,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Held packets of flows without a decision: asked once per flow, answered within a deadline or decided from the last tables, then put back in
-// the order in which they came. Bounded: packets per flow, flows at once.
+// the order in which they came. Bounded: packets per flow, flows at once, bytes in all.
 import type { FlowDecision, FlowQuestion } from './decision.js';
 
 /** A packet that the datapath handed over. */
@@ -15,18 +15,25 @@ export interface PuntDeskOptions {
   readonly deadlineMs: number;
   readonly maxPacketsPerFlow: number;
   readonly maxFlows: number;
+  readonly maxBytes: number; // of all held packets together
   readonly monoMs: () => number;
+  /** Generation of the rules in force; an answer counts as one about the rules that were in force when it was asked for. */
+  readonly rulesGen: () => number;
+  /** Whether the flow has a decision already: its packet was on the way here while it was made. */
+  readonly isDecided: (question: FlowQuestion) => boolean;
   /** Asks the controllers; a rejection means that they cannot answer. */
   readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
   /** From the tables in force; null when there are none. */
   readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
   /** Stores the decision; false when the flow table is full. */
-  readonly install: (question: FlowQuestion, decision: FlowDecision) => boolean;
+  readonly install: (question: FlowQuestion, decision: FlowDecision, rulesGen: number) => boolean;
   readonly putBack: (packets: readonly HeldPacket[]) => void;
   readonly dropHeld: (
     packets: readonly HeldPacket[],
     why: 'punt_full' | 'conn_full' | 'decision_timeout',
   ) => void;
+  /** A decision that could not be stored, by its own fault; its packets are dropped. */
+  readonly onError: (error: unknown) => void;
 }
 
 interface Pending {
@@ -34,6 +41,7 @@ interface Pending {
   readonly question: FlowQuestion;
   readonly packets: HeldPacket[];
   readonly deadlineMs: number;
+  readonly rulesGen: number;
   done: boolean;
 }
 
@@ -41,6 +49,7 @@ export class PuntDesk {
   private readonly pending = new Map<string, Pending>();
   private readonly byDeadline: Pending[] = [];
   private head = 0;
+  private heldBytes = 0;
   readonly counts = { flows: 0, controller: 0, lastTables: 0, lateAnswers: 0, failures: 0 };
 
   constructor(private readonly options: PuntDeskOptions) {}
@@ -49,26 +58,43 @@ export class PuntDesk {
     return this.pending.size;
   }
 
-  /** One punted packet. `id` identifies the flow record that it waits for. */
-  take(id: string, question: FlowQuestion, packet: HeldPacket): void {
+  /** Flows whose deadline is still to come, with those among them that are decided. */
+  get remembered(): number {
+    return this.byDeadline.length - this.head;
+  }
+
+  /** One punted packet. `id` identifies the flow record that it waits for; `first`: the datapath met this flow with it. */
+  take(id: string, question: FlowQuestion, packet: HeldPacket, first: boolean): void {
+    const { options } = this;
     const known = this.pending.get(id);
-    if (known !== undefined) {
-      if (known.packets.length >= this.options.maxPacketsPerFlow)
-        this.options.dropHeld([packet], 'punt_full');
-      else known.packets.push(packet);
+    if (known === undefined && !first && options.isDecided(question)) {
+      options.putBack([packet]);
       return;
     }
-    if (this.pending.size >= this.options.maxFlows) {
-      this.options.dropHeld([packet], 'punt_full');
+    const room = this.heldBytes + packet.frame.length <= options.maxBytes;
+    if (!room || (known?.packets.length ?? 0) >= options.maxPacketsPerFlow) {
+      options.dropHeld([packet], 'punt_full');
       return;
     }
+    if (known === undefined && this.pending.size >= options.maxFlows) {
+      options.dropHeld([packet], 'punt_full');
+      return;
+    }
+    this.heldBytes += packet.frame.length;
+    if (known === undefined) this.begin(id, question, packet);
+    else known.packets.push(packet);
+  }
+
+  private begin(id: string, question: FlowQuestion, packet: HeldPacket): void {
     const deadlineMs = this.options.monoMs() + this.options.deadlineMs;
-    const entry: Pending = { id, question, packets: [packet], deadlineMs, done: false };
+    const rulesGen = this.options.rulesGen();
+    const entry: Pending = { id, question, packets: [packet], deadlineMs, rulesGen, done: false };
     this.pending.set(id, entry);
     this.byDeadline.push(entry);
     this.counts.flows++;
     this.options.ask(question).then(
-      (decision) => (entry.done ? void this.counts.lateAnswers++ : this.finish(entry, decision)),
+      (decision) =>
+        entry.done ? void this.counts.lateAnswers++ : this.finish(entry, decision, entry.rulesGen),
       () => {
         if (entry.done) return;
         this.counts.failures++;
@@ -86,7 +112,7 @@ export class PuntDesk {
       this.head++;
       if (!entry.done) this.decideAlone(entry);
     }
-    if (this.head > 1024 && this.head * 2 > this.byDeadline.length) {
+    if (this.head === this.byDeadline.length || this.head > 1024) {
       this.byDeadline.splice(0, this.head);
       this.head = 0;
     }
@@ -95,23 +121,35 @@ export class PuntDesk {
   private decideAlone(entry: Pending): void {
     const decision = this.options.decideAlone(entry.question);
     if (decision !== null) {
-      this.finish(entry, decision);
+      this.finish(entry, decision, this.options.rulesGen());
       return;
     }
     this.close(entry);
     this.options.dropHeld(entry.packets, 'decision_timeout');
   }
 
-  private finish(entry: Pending, decision: FlowDecision): void {
+  private finish(entry: Pending, decision: FlowDecision, rulesGen: number): void {
+    const { options } = this;
     this.close(entry);
+    try {
+      if (!options.install(entry.question, decision, rulesGen)) {
+        options.dropHeld(entry.packets, 'conn_full');
+        return;
+      }
+    } catch (error) {
+      this.counts.failures++;
+      options.onError(error);
+      options.dropHeld(entry.packets, 'decision_timeout');
+      return;
+    }
     if (decision.by === 'controller') this.counts.controller++;
     else this.counts.lastTables++;
-    if (this.options.install(entry.question, decision)) this.options.putBack(entry.packets);
-    else this.options.dropHeld(entry.packets, 'conn_full');
+    options.putBack(entry.packets);
   }
 
   private close(entry: Pending): void {
     entry.done = true;
     this.pending.delete(entry.id);
+    for (const { frame } of entry.packets) this.heldBytes -= frame.length;
   }
 }
