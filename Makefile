@@ -36,10 +36,10 @@ mutate: build ## break the code in named ways; each must be noticed by its test
 	@node tools/mutate.mjs $(if $(ONLY),--only $(ONLY))
 
 up: build ## run the stack on this machine's own devices: make up INTENT=my.yaml GATEWAY=edge1
-	@tools/up.sh "$(INTENT)" "$(GATEWAY)"
+	@node tools/up.mjs "$(INTENT)" "$(GATEWAY)"
 
 down: ## stop what `make up` started, and take the programs off the devices
-	@tools/down.sh
+	@node tools/down.mjs
 
 clean: ## remove what was built
 	@rm -rf build datapath/build packages/*/dist services/*/dist cli/dist bench/dist tests/*/dist

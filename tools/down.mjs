@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// `make down`: stops what `make up` started, by its process ids, and takes programs, pins, devices and the guard off this machine.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const runDir = process.env.DETOUR_RUN_DIR ?? '/run/detour';
+const file = join(runDir, 'up.json');
+if (!existsSync(file)) {
+  process.stdout.write(`nothing is up (no ${file})\n`);
+} else {
+  const { started, pinDir } = JSON.parse(readFileSync(file, 'utf8'));
+  for (const { name, pid } of [...started].reverse()) await stop(name, pid);
+  rmSync(pinDir, { recursive: true, force: true });
+  for (const link of JSON.parse(execFileSync('ip', ['-j', 'link', 'show'], { encoding: 'utf8' }))) {
+    if (link.ifalias === 'detour') execFileSync('ip', ['link', 'del', 'dev', link.ifname]);
+  }
+  execFileSync('nft', ['-f', '-'], { input: 'table inet detour_guard {}\ndelete table inet detour_guard\n' });
+  rmSync(file);
+  process.stdout.write(
+    'stopped; programs, pins, devices and the guard are gone. IP forwarding is left as it is.\n',
+  );
+}
+
+async function stop(name, pid) {
+  const alive = () => {
+    try {
+      process.kill(pid, 0);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  if (alive()) process.kill(pid, 'SIGTERM');
+  const end = Date.now() + 12_000;
+  while (alive() && Date.now() < end) await new Promise((done) => setTimeout(done, 50));
+  if (alive()) process.kill(pid, 'SIGKILL');
+  process.stdout.write(`stopped ${name} (pid ${pid})\n`);
+}
