@@ -83,11 +83,15 @@ export async function endProcesses(processes: readonly ProcessIdentity[]): Promi
   }
 }
 
-/** Signals a process and, where it leads a process group (all that the lab starts do), the group. */
+/**
+ * Signals the process group that a process leads (all that the lab starts do), or else the process alone; each process gets it once,
+ * for a second SIGTERM ends a service at once.
+ */
 export function signalGroup(pid: number, signal: NodeJS.Signals): void {
   for (const target of [-pid, pid]) {
     try {
       process.kill(target, signal);
+      return;
     } catch {
       // already gone, or no group leader
     }

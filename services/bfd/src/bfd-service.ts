@@ -13,11 +13,19 @@ export interface Sessions {
   setAdminDown(id: string, down: boolean): Promise<void>;
 }
 
-export function bfdService(sessions: Sessions, board: HealthBoard): ServiceImplementation {
+/** `signal` ends all streams: nobody waits for a process that stops. */
+export function bfdService(
+  sessions: Sessions,
+  board: HealthBoard,
+  signal: AbortSignal,
+): ServiceImplementation {
   return implement(BfdService, {
     watchHealth: (call) => {
       // Written without waiting for the reader: a change is small, and the one reader is on this machine.
       const stop = board.listen((news) => void call.write(healthReport(news)));
+      const end = () => call.end();
+      signal.addEventListener('abort', end);
+      call.on('close', () => signal.removeEventListener('abort', end));
       for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, stop);
     },
     listSessions: unary(async () => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { newSelectionKey, numberIntent, parseIntent, type Revision } from '@detour/intent';
+import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
 import { deriveSessions } from './derive-sessions.js';
 
@@ -29,22 +29,6 @@ nodes:
     attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.13, vni: 4003, vrf: red, gateways: {
       edge1: { local: 169.254.3.1/30, peer: 169.254.3.2 } } }
 `;
-
-function revisionOf(text: string): Revision {
-  const parsed = parseIntent(text, 'test.yaml');
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
-  const numbered = numberIntent(parsed.intent, null, 0);
-  if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
-  return {
-    revision: 1,
-    intent: parsed.intent,
-    numbers: numbered.numbers,
-    selectionKey: newSelectionKey(),
-    author: 'test',
-    at: new Date(0).toISOString(),
-    note: '',
-  };
-}
 
 describe('deriveSessions', () => {
   const revision = revisionOf(document);

@@ -3,7 +3,14 @@ import type { Lab } from '@detour/lab';
 import { until } from '@detour/testkit';
 import { bfdDiag } from '@detour/wire';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bird, birdSessions, buildWorker, gatewayAndNode, sessionOf, startEngine } from './test-lab.js';
+import {
+  bird,
+  birdSessions,
+  buildWorker,
+  gatewayAndNode,
+  sessionOf,
+  startEngine,
+} from './testing/gateway-and-node.js';
 
 const timers = 'min rx interval 50 ms; min tx interval 50 ms; multiplier 3;';
 

@@ -12,7 +12,14 @@ import {
   toHex,
 } from '@detour/wire';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bird, birdSessions, buildWorker, gatewayAndNode, sessionOf, startEngine } from './test-lab.js';
+import {
+  bird,
+  birdSessions,
+  buildWorker,
+  gatewayAndNode,
+  sessionOf,
+  startEngine,
+} from './testing/gateway-and-node.js';
 
 const config = `
   interface "gw0" { min rx interval 50 ms; min tx interval 50 ms; multiplier 3; };

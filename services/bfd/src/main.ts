@@ -20,6 +20,7 @@ import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
 import { runService } from '@detour/runtime';
+import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { bfdService } from './bfd-service.js';
 import { deriveSessions } from './derive-sessions.js';
 import { BfdEngine } from './engine.js';
@@ -34,6 +35,13 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   if (gateway === '')
     throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
   readiness.set('intent', false, 'no revision has been read yet');
+  const { instance, otlp, traceRatio } = config;
+  const telemetry = resources.use(
+    startTelemetry({ service: 'bfd', instance, gateway, otlp, traceRatio, log }),
+    'telemetry',
+  );
+  ctx.serveMetrics(() => telemetry.metricsText());
+  ctx.mixTraceIds(currentTraceIds);
 
   const board = new HealthBoard();
   const engine: BfdEngine = await BfdEngine.start(new URL('./worker.js', import.meta.url), {
@@ -45,7 +53,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     onFailure: (error) => ctx.stop('the BFD timing thread failed', error),
   });
   resources.use(engine, 'sessions');
-  const instruments = bfdMetrics(() => engine.list());
+  const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
   if (!engine.realtime)
     log.warn({}, 'no real-time priority (CAP_SYS_NICE): packets may be late on a busy machine');
 
@@ -80,7 +88,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     'intent',
   );
 
-  const services = [bfdService(engine, board)];
+  const services = [bfdService(engine, board, signal)];
   resources.use(await serve({ address: bfdSocketAddress(config.runDir), services, log }), 'unix socket');
   const { host, port } = config.listen;
   const tcp = `${host.includes(':') ? `[${host}]` : host}:${port}`;

@@ -2,7 +2,14 @@
 import type { Lab } from '@detour/lab';
 import { until } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bird, birdSessions, buildWorker, gatewayAndNode, sessionOf, startEngine } from './test-lab.js';
+import {
+  bird,
+  birdSessions,
+  buildWorker,
+  gatewayAndNode,
+  sessionOf,
+  startEngine,
+} from './testing/gateway-and-node.js';
 
 const count = 200;
 const at = (i: number) => `169.254.${Math.floor((i * 4) / 256) + 1}.${(i * 4) % 256}`.split('.').map(Number);
@@ -22,6 +29,7 @@ describe(`${count} sessions at 50 ms × 3`, () => {
       [
         bird(
           `interface "gw0" { min rx interval 50 ms; min tx interval 50 ms; multiplier 3; };\n${neighbours.join('\n')}`,
+          true,
         ),
       ],
       { ours: pairs.map(([ours]) => `${ours}/30`), theirs: pairs.map(([, theirs]) => `${theirs}/30`) },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Prometheus sees of the sessions; read from the timing thread whenever somebody scrapes.
 
-import { type Attributes, type Meter, metrics } from '@opentelemetry/api';
+import type { Attributes, Meter } from '@opentelemetry/api';
 import type { SessionEvent, SessionList } from './engine.js';
 import { describeDiag } from './health.js';
 import type { SessionRow } from './loop-messages.js';
@@ -15,10 +15,7 @@ export interface BfdMetrics {
 const labels = ({ spec }: SessionRow): Attributes => ({ node: spec.node, vrf: spec.vrf });
 
 /** Registers all instruments; `list` is asked at every collection. */
-export function bfdMetrics(
-  list: () => Promise<SessionList>,
-  meter: Meter = metrics.getMeter('bfd'),
-): BfdMetrics {
+export function bfdMetrics(list: () => Promise<SessionList>, meter: Meter): BfdMetrics {
   const up = meter.createObservableGauge('detour_bfd_node_up', {
     description: '1 when control session and echo (where asked for) are up',
   });

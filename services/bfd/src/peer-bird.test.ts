@@ -3,7 +3,14 @@ import type { Lab } from '@detour/lab';
 import { until } from '@detour/testkit';
 import { bfdDiag } from '@detour/wire';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bird, birdSessions, buildWorker, gatewayAndNode, sessionOf, startEngine } from './test-lab.js';
+import {
+  bird,
+  birdSessions,
+  buildWorker,
+  gatewayAndNode,
+  sessionOf,
+  startEngine,
+} from './testing/gateway-and-node.js';
 
 const config = `
   interface "gw0" { min rx interval 50 ms; min tx interval 50 ms; multiplier 3; idle tx interval 1 s; };
@@ -156,7 +163,7 @@ describe('with BIRD', () => {
     await until(async () => (await counted('wrong-path')) === 1);
     expect(await counted('ttl-not-255')).toBe(1);
     expect(await counted('too-short')).toBe(1);
-    expect(await counted('no-session-with-discriminator')).toBe(before + 1);
+    expect(await counted('no-session-with-discriminator')).toBeGreaterThan(before); // BIRD may add one of its own
     expect(await watched.row('n1')).toMatchObject({ state: 'up', downs: 0 });
   });
 

@@ -2,7 +2,15 @@
 import type { Lab } from '@detour/lab';
 import { until } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildWorker, frr, frrPeer, gatewayAndNode, sessionOf, startEngine, vtysh } from './test-lab.js';
+import {
+  buildWorker,
+  frr,
+  frrPeer,
+  gatewayAndNode,
+  sessionOf,
+  startEngine,
+  vtysh,
+} from './testing/gateway-and-node.js';
 
 const monoMs = () => Number(process.hrtime.bigint()) / 1e6;
 

@@ -11,12 +11,11 @@ import {
   stateKey,
 } from '@detour/contracts';
 import { silentLog } from '@detour/core';
-import { encodeRevision, newSelectionKey, numberIntent, parseIntent } from '@detour/intent';
 import type { Lab, LabProcess } from '@detour/lab';
 import { callUnary, connectClient } from '@detour/rpc';
-import { type NatsServer, startNats, until } from '@detour/testkit';
+import { applyRevision, type NatsServer, revisionOf, startNats, until } from '@detour/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { bird, buildWorker, gatewayAndNode } from './test-lab.js';
+import { bird, buildWorker, gatewayAndNode } from './testing/gateway-and-node.js';
 
 const intent = (health: string) => `
 apiVersion: detour/v1
@@ -97,22 +96,8 @@ describe('bfd as a process', () => {
       await bus.whenConnected();
       const state = openState(bus);
       return await use(state, async (text) => {
-        const parsed = parseIntent(text, 'test.yaml');
-        if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
-        const numbered = numberIntent(parsed.intent, null, 0);
-        if (!numbered.ok) throw new Error(JSON.stringify(numbered.problems));
         revision += 1;
-        const encoded = encodeRevision({
-          revision,
-          intent: parsed.intent,
-          numbers: numbered.numbers,
-          selectionKey: newSelectionKey(),
-          author: 'test',
-          at: new Date(0).toISOString(),
-          note: '',
-        });
-        const sha256 = await openIntentStore(bus).put(new TextEncoder().encode(encoded.text));
-        await state.put(stateKey.intentHead(), { revision, sha256, atMs: 0, author: 'test' });
+        await applyRevision({ state, store: openIntentStore(bus) }, revisionOf(text, { revision }));
       });
     } finally {
       await bus[Symbol.asyncDispose]();
@@ -184,6 +169,12 @@ describe('bfd as a process', () => {
         device: 'vti-n1',
       });
 
+      const ready = /"metrics":"([^"]+)","msg":"bfd runs"/.exec(service.log())?.[1];
+      const metrics = (await lab.exec('gw', ['curl', '-fsS', `http://${ready}/metrics`])).stdout;
+      expect(metrics).toMatch(/^detour_bfd_node_up\{[^}]*node="n1"[^}]*\} 1/m);
+      expect(metrics).toMatch(/^detour_bfd_node_up\{[^}]*node="n2"[^}]*\} 0/m);
+      expect(metrics).toMatch(/^detour_bfd_packets_total\{[^}]*direction="in"[^}]*\} [1-9]/m);
+
       // Other timers: the session stays.
       await apply(intent('minTxMs: 60, minRxMs: 50, multiplier: 4'));
       const changed = await until(async () => {
@@ -202,9 +193,9 @@ describe('bfd as a process', () => {
       expect(watched.statesOf('n1')).not.toContain(HealthState.DOWN);
       await expect(admin('fw9', true)).rejects.toMatchObject({ code: 'not_found' });
     });
+    service.signal('SIGTERM');
+    expect(await service.exited, service.log().slice(-2000)).toEqual({ code: 0, signal: null });
     watched.end();
-    await service.stop();
-    expect((await service.exited).code).toBe(0);
   });
 
   it('killed and started again, says nothing of a node before it knows, and takes over a stale socket', async () => {

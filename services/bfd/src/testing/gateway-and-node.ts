@@ -6,23 +6,33 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createLab, type Lab, type LinkSpec, type ProcessSpec } from '@detour/lab';
 import { until } from '@detour/testkit';
-import { BfdEngine, type SessionEvent } from './engine.js';
-import type { HealthRow, SessionRow, SessionSpec } from './loop-messages.js';
+import { BfdEngine, type SessionEvent } from '../engine.js';
+import type { HealthRow, SessionRow, SessionSpec } from '../loop-messages.js';
 
 const run = promisify(execFile);
-export const workerUrl = new URL('../dist/worker.js', import.meta.url);
+export const workerUrl = new URL('../../dist/worker.js', import.meta.url);
 
 /** The timing thread runs built code: brings it up to date. */
 export async function buildWorker(): Promise<void> {
-  await run('pnpm', ['exec', 'tsc', '-b', fileURLToPath(new URL('..', import.meta.url))]);
+  await run('pnpm', ['exec', 'tsc', '-b', fileURLToPath(new URL('../..', import.meta.url))]);
 }
 
-/** BIRD with these lines of `protocol bfd`. */
-export function bird(protocol: string): ProcessSpec {
+/** BIRD with these lines of `protocol bfd`; `realtime` where it must be punctual on a busy machine. */
+export function bird(protocol: string, realtime = false): ProcessSpec {
   const config = `log stderr all;\nrouter id 1.1.1.1;\nprotocol device { scan time 1; }\nprotocol bfd {\n${protocol}\n}\n`;
   return {
     name: 'bird',
-    argv: ['bird', '-f', '-c', '{dir}/bird.conf', '-s', '{dir}/bird.ctl', '-P', '{dir}/bird.pid'],
+    argv: [
+      ...(realtime ? ['chrt', '-r', '1'] : []),
+      'bird',
+      '-f',
+      '-c',
+      '{dir}/bird.conf',
+      '-s',
+      '{dir}/bird.ctl',
+      '-P',
+      '{dir}/bird.pid',
+    ],
     files: { 'bird.conf': config },
   };
 }
