@@ -17,7 +17,7 @@ import {
   readFlow,
 } from './world.js';
 
-const rig = openRig({ flows: 4 });
+const rig = openRig({ sizes: { flows: 4 } });
 beforeEach(() => {
   publishAll(rig);
   clearFlows(rig);

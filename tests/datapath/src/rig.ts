@@ -62,16 +62,22 @@ function build(): string {
   return `${DATAPATH}build/`;
 }
 
-export function openRig(sizes: Readonly<Record<string, number>> = {}): Rig {
+export interface RigOptions {
+  /** Map sizes other than the small ones of tests. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** Put the program itself on the devices, for packets that really arrive; else one that passes all holds their place. */
+  readonly live?: boolean;
+}
+
+export function openRig(options: RigOptions = {}): Rig {
   const objects = build();
   const ifindex = makeNetwork();
-  const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, ...sizes };
+  const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, ...options.sizes };
   const object = openObject(`${objects}edge.bpf.o`, { maxEntries });
   const passer = openObject(`${objects}pass.bpf.o`);
-  const links = Object.values(ifindex).map((device) =>
-    attachXdp(passer.program('detour_pass'), device, 'native'),
-  );
   const program = object.program('detour_edge');
+  const placed = options.live === true ? program : passer.program('detour_pass');
+  const links = Object.values(ifindex).map((device) => attachXdp(placed, device, 'native'));
   const control = mapArray(object.map('control'));
   const held: HeldEvent[] = [];
   const ring: Ring = openRing(object.map('events'), (record) => {
