@@ -132,10 +132,13 @@ export class QuestionStream<Q extends { id: bigint }, A extends { id: bigint }, 
       if (this.#sweep.atMs <= atMs) return;
       clearTimeout(this.#sweep.timer);
     }
-    this.#sweep = { timer: setTimeout(() => this.#expire(), Math.max(1, atMs - performance.now())), atMs };
+    // After a busy turn of the event loop answers may be here already, unread: they are read before a timeout counts.
+    const expire = () => setImmediate(() => this.#expire());
+    this.#sweep = { timer: setTimeout(expire, Math.max(1, atMs - performance.now())), atMs };
   }
 
   #expire(): void {
+    if (this.#sweep !== null) clearTimeout(this.#sweep.timer);
     this.#sweep = null;
     const now = performance.now();
     let nextMs = Number.POSITIVE_INFINITY;
