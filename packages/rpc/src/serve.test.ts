@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -17,7 +17,7 @@ import {
 } from '@detour/contracts';
 import { FAULT_CODES, Fault, silentLog } from '@detour/core';
 import { until } from '@detour/testkit';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { callUnary, connectClient, readStream } from './client.js';
 import { serverStream, unary } from './handlers.js';
 import { implement, serve } from './serve.js';
@@ -61,7 +61,9 @@ describe('serve', () => {
   });
 
   it('replaces a stale unix socket, refuses a live one, and removes its own', async () => {
-    const path = join(mkdtempSync(join(tmpdir(), 'detour-rpc-')), 'sub', 'x.sock');
+    const dir = mkdtempSync(join(tmpdir(), 'detour-rpc-'));
+    onTestFinished(() => rmSync(dir, { recursive: true }));
+    const path = join(dir, 'sub', 'x.sock');
     {
       await using server = await listen(`unix:${path}`);
       using peer = connectClient(GatewayClient, server.address);

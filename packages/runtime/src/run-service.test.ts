@@ -133,6 +133,6 @@ describe('runService', () => {
     await service.running();
     service.child.kill('SIGTERM');
     expect((await service.ended).signal).toBe('SIGKILL');
-    expect(service.out.stdout).toContain('shutdown hangs: the sleeper');
+    expect(service.lines().at(-1)?.msg).toBe('shutdown hangs: the sleeper; ending the process');
   });
 });

@@ -53,17 +53,20 @@ export async function runService<S extends Settings>(
   }
   let traceIds: () => object = () => ({});
   let renderMetrics: () => Promise<string> = async () => '';
-  const log = pino({
-    level: config.logLevel,
-    base: {
-      service: spec.name,
-      instance: config.instance,
-      ...(config.gateway ? { gateway: config.gateway } : {}),
+  const log = pino(
+    {
+      level: config.logLevel,
+      base: {
+        service: spec.name,
+        instance: config.instance,
+        ...(config.gateway ? { gateway: config.gateway } : {}),
+      },
+      formatters: { level: (label) => ({ level: label }) },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      mixin: () => traceIds(),
     },
-    formatters: { level: (label) => ({ level: label }) },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    mixin: () => traceIds(),
-  });
+    pino.destination({ dest: 1, sync: true }), // what was said last is what counts when a process is killed
+  );
 
   const resources = new ResourceStack();
   const readiness = new Readiness();

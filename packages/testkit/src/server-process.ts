@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real server as a child process in a directory of its own, that can be stopped, killed, frozen and started again.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,6 +50,7 @@ export async function startServer(spec: ServerSpec): Promise<ServerProcess> {
   const running = () => child !== undefined && child.exitCode === null && child.signalCode === null;
   const killAtExit = () => {
     if (running()) child?.kill('SIGKILL');
+    rmSync(dir, { recursive: true, force: true });
   };
   process.on('exit', killAtExit);
 
