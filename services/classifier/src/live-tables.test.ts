@@ -100,7 +100,7 @@ describe('LiveTables', () => {
     expect(tables.tableOf('edge1')?.rows).toHaveLength(1);
   });
 
-  it('LB-6 equal documents give byte-identical tables on two replicas, whatever the order of lists', () => {
+  it('equal documents give byte-identical tables on two replicas, whatever the order of lists', () => {
     const one = exampleText([
       '{ name: r, priority: 1, match: { vrf: red, source: [10.1.0.0/16, 10.0.0.0/8] }, action: drop }',
     ]);
@@ -115,7 +115,7 @@ describe('LiveTables', () => {
     expect(digests[0]).toBe(digests[1]);
   });
 
-  it('VRFC-3 names rules whose chain is missing', () => {
+  it('names rules whose chain is missing', () => {
     const text = exampleText(['{ name: lost, priority: 5, match: { vrf: red }, action: { chain: r9 } }']);
     const tables = new LiveTables();
     tables.apply(revisionOf(text, { mode: 'partial' }), version(1));

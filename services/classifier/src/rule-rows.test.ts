@@ -74,7 +74,7 @@ describe('buildRuleRows', () => {
     ['drop', true],
     ['allow', false],
   ])(
-    'VRFC-3 keeps a rule whose chain is missing, unresolved, under unresolvedPolicy %s',
+    'keeps a rule whose chain is missing, unresolved, under unresolvedPolicy %s',
     (policy, dropUnresolved) => {
       const text = exampleText(
         ['{ name: lost, priority: 5, match: { vrf: red }, action: { chain: r9 } }'],

@@ -40,14 +40,14 @@ describe('buildPathTable', () => {
     expect(shortfalls.size).toBe(0);
   });
 
-  it('LB-1 LB-2 weighs paths by score, and by declared capacity where none is published', () => {
+  it('weighs paths by score, and by declared capacity where none is published', () => {
     const text = exampleText({ firewalls: THREE });
     expect(weightsOf(text, facts({ fw1: 50, fw2: 100, fw3: 50 }))).toEqual([500, 1000, 500]);
     expect(weightsOf(text, facts({ fw1: 50, fw2: 25, fw3: 50 }))).toEqual([1000, 500, 1000]);
     expect(weightsOf(exampleText({ firewalls: ['capacity: 50', ''] }), facts({}))).toEqual([500, 1000]);
   });
 
-  it('LB-5 gives a stale node nothing while another is fresh; all stale: declared capacity as fallback', () => {
+  it('gives a stale node nothing while another is fresh; all stale: declared capacity as fallback', () => {
     const text = exampleText({ firewalls: ['capacity: 50', ''] });
     expect(weightsOf(text, facts({ fw1: 0, fw2: 80 }))).toEqual([0, 1000]);
     const [row] = buildPathTable(revisionOf(text), facts({ fw1: 0, fw2: 0 })).rows;
@@ -58,7 +58,7 @@ describe('buildPathTable', () => {
     ]);
   });
 
-  it('PSEL-9 gives a drained node no new flow, not even as a fallback', () => {
+  it('gives a drained node no new flow, not even as a fallback', () => {
     const [row] = buildPathTable(revisionOf(exampleText({ firewalls: THREE })), facts({}, ['fw2'])).rows;
     expect(row?.paths.map(({ weight, fallbackWeight }) => [weight, fallbackWeight])).toEqual([
       [1000, 1000],
@@ -67,20 +67,29 @@ describe('buildPathTable', () => {
     ]);
   });
 
-  it('LB-4 takes the declared priority as tier, whatever the scores', () => {
+  it('takes the declared priority as tier, whatever the scores', () => {
     const text = exampleText({ firewalls: ['priority: 100', 'priority: 50'], chain: 'select: priority' });
     const [row] = buildPathTable(revisionOf(text), facts({ fw1: 1, fw2: 99 })).rows;
     expect(row?.select).toBe(SelectPolicy.PRIORITY);
     expect(row?.paths.map(({ weight }) => weight)).toEqual([1000, 500]);
   });
 
-  it('LB-12 holds a node to its maxShare, whatever it scores', () => {
+  it('keeps neighbouring priorities apart, and takes 0 as a tier', () => {
+    const firewalls = ['priority: 65535', 'priority: 65534', 'priority: 0'];
+    const [row] = buildPathTable(
+      revisionOf(exampleText({ firewalls, chain: 'select: priority' })),
+      facts({}),
+    ).rows;
+    expect(row?.paths.map(({ weight }) => weight)).toEqual([1000, 667, 333]);
+  });
+
+  it('holds a node to its maxShare, whatever it scores', () => {
     const text = exampleText({ firewalls: ['maxShare: 40%', ''] });
     expect(weightsOf(text, facts({ fw1: 1e6, fw2: 100 }))).toEqual([667, 1000]);
     expect(weightsOf(text, facts({ fw1: 10, fw2: 100 }))).toEqual([100, 1000]);
   });
 
-  it('LB-6 is byte-identical for equal inputs', () => {
+  it('is byte-identical for equal inputs', () => {
     const table = () =>
       buildPathTable(revisionOf(exampleText({ firewalls: THREE })), facts({ fw1: 33.3, fw2: 71 }));
     expect(Buffer.from(digestChains(table().rows))).toEqual(Buffer.from(digestChains(table().rows)));

@@ -88,13 +88,14 @@ function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyM
     return [{ number, nodes: members }];
   });
   const select = chain.select === 'priority' ? 'priority' : 'weighted';
+  const rankOf = ranksOf([...byNumber.values()].map(({ priority }) => priority));
   const nothing: NodeWorth = { score: 0, capacity: 0, drained: false };
   const weighed = weighPaths(paths, {
     select,
     worthOf: (node) => {
       const worth = byNumber.get(node);
       if (worth === undefined) return nothing;
-      return select === 'priority' ? { ...worth, capacity: worth.priority } : worth;
+      return select === 'priority' ? { ...worth, capacity: rankOf(worth.priority) } : worth;
     },
   });
   return ChainRow.fromPartial({
@@ -111,6 +112,12 @@ function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyM
     paths: weighed,
     allStale: weighed.some((path) => path.fallbackWeight > 0) && weighed.every((path) => path.weight === 0),
   });
+}
+
+/** Priorities as ranks from 1, so that neighbours stay apart when tiers are scaled to weights, and 0 is a tier like any other. */
+function ranksOf(priorities: readonly number[]): (priority: number) => number {
+  const sorted = [...new Set(priorities)].sort((x, y) => x - y);
+  return (priority) => sorted.indexOf(priority) + 1;
 }
 
 const AFFINITY: Readonly<Record<Chain['affinity'], AffinityKind>> = {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { MAX_AHEAD_MS, refuseTimestamp, siftAttributes } from './attributes.js';
 
 describe('siftAttributes', () => {
-  it('LB-12 takes what is believed and refuses the rest by name', () => {
+  it('takes what is believed and refuses the rest by name', () => {
     const { values, refused } = siftAttributes([
       ['cpu', 0.9],
       ['connections', 1e12],

@@ -5,7 +5,7 @@ import { reasonToPublish } from './hysteresis.js';
 const fresh = (score: number) => ({ score, fresh: true });
 
 describe('reasonToPublish', () => {
-  it('LB-11 leaves a score that oscillates by 5 % after it was published once', () => {
+  it('leaves a score that oscillates by 5 % after it was published once', () => {
     let published: { score: number; fresh: boolean } | null = null;
     let times = 0;
     for (let i = 0; i < 600; i++) {

@@ -37,7 +37,7 @@ node_cpu_seconds_total{cpu="1",mode="user"} ${user}
     expect(read(text, { idle: 5, all: 10 }).values.has('cpu')).toBe(false);
   });
 
-  it('LB-12 refuses NaN, negative, absurd and future values by name', () => {
+  it('refuses NaN, negative, absurd and future values by name', () => {
     const { values, refused } = read(
       `node_nf_conntrack_entries 1e12
 node_memory_MemAvailable_bytes NaN

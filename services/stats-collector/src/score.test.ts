@@ -52,7 +52,7 @@ describe('evaluateNode', () => {
     expect(result.inputs).toMatchObject({ capacity: 40, cpu: 0, zoneFactor: 1 });
   });
 
-  it('LB-2 takes the largest of cpu, memory and the share of connections', () => {
+  it('takes the largest of cpu, memory and the share of connections', () => {
     const readings = { cpu: reading(0.9), memory: reading(0.2), connections: reading(500) };
     expect(evaluate({ lines: PROMETHEUS, readings })).toMatchObject({
       kind: 'scored',
@@ -77,7 +77,7 @@ describe('evaluateNode', () => {
     expect(late.why).toContain('no cpu came from http://127.0.0.1:1/m within staleAfter 3000 ms');
   });
 
-  it('LB-5 is 0 once an input is older than staleAfter, and names the time of that', () => {
+  it('is 0 once an input is older than staleAfter, and names the time of that', () => {
     const readings = { cpu: reading(0), memory: reading(0, 500), connections: reading(0, 1000) };
     expect(evaluate({ lines: PROMETHEUS, readings, nowMs: 3000 })).toMatchObject({ score: 100, dueMs: 3000 });
     const late = evaluate({ lines: PROMETHEUS, readings, nowMs: 3001 });

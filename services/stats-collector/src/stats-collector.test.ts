@@ -133,7 +133,7 @@ const prometheus = (url: string, staleAfter = '600ms', more = '') =>
   `capacity: 100, maxConnections: 1000${more}, attributes: { prometheus: { url: "${url}", every: 100ms, staleAfter: ${staleAfter} } }`;
 
 describe('stats-collector', () => {
-  it('LB-2 publishes what the exporter says, within a scrape of the change, and explains it', async () => {
+  it('publishes what the exporter says, within a scrape of the change, and explains it', async () => {
     await using exporter = await new Exporter().listen();
     await using collector = await startCollector('s1');
     await until(() => collector.hosted.readiness.report().ready);
@@ -157,7 +157,7 @@ describe('stats-collector', () => {
     expect(score?.why).toContain('rttMs is not measured and no source is declared: counts as 0');
   });
 
-  it('LB-5 LB-6 a silent node gets score 0 from two replicas, with an alarm each, until it speaks again', async () => {
+  it('a silent node gets score 0 from two replicas, with an alarm each, until it speaks again', async () => {
     await using exporter = await new Exporter().listen();
     await using _one = await startCollector('s2');
     await using _two = await startCollector('s3');
@@ -199,7 +199,7 @@ describe('stats-collector', () => {
     expect(mirror.get(key)?.revision).toBe(before);
   });
 
-  it('LB-12 garbage is refused by name with an alarm, and the last believed values count until they are stale', async () => {
+  it('garbage is refused by name with an alarm, and the last believed values count until they are stale', async () => {
     await using exporter = await new Exporter().listen();
     await using _one = await startCollector('s6');
     await apply(prometheus(exporter.url, '2s'));
