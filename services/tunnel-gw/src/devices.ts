@@ -66,8 +66,11 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
   const made: string[] = [];
   const [inject, injectInner] = INJECT_DEVICES;
   if (!links.has(inject)) {
-    // No IPv6 of its own: nothing but held packets may enter there.
-    batch.push(...makePair(inject, injectInner, null, 9000));
+    // Nothing but held packets may enter there: no IPv6, which would announce itself when the device comes up.
+    const [add = '', ...up] = makePair(inject, injectInner, null, 9000);
+    await runIpBatch([add]);
+    for (const device of INJECT_DEVICES) await setSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1');
+    batch.push(...up);
     made.push(inject);
   }
   for (const vti of vtis) {
