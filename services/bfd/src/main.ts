@@ -28,6 +28,7 @@ import { HealthBoard } from './health-board.js';
 import { HealthCopy } from './health-copy.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
+import { raisePriority } from './priority.js';
 
 await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
@@ -54,8 +55,12 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   });
   resources.use(engine, 'sessions');
   const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
-  if (!engine.realtime)
-    log.warn({}, 'no real-time priority (CAP_SYS_NICE): packets may be late on a busy machine');
+  if (!engine.realtime || !raisePriority()) {
+    log.warn(
+      {},
+      'no right to raise priorities (CAP_SYS_NICE): packets and news may be late on a busy machine',
+    );
+  }
 
   const bus = resources.use(
     connectBus({ servers: config.nats, name: `bfd ${gateway}`, signal, log }),
