@@ -36,6 +36,7 @@ export interface CoreOptions {
 
 /** Room for the outer header of VXLAN over IPv6 with its inner Ethernet. */
 const VTI_OVERHEAD = 70;
+const HEALTH_WAIT_MS = 2_000;
 
 export class GatewayCore {
   private active: TableSet | null = null;
@@ -135,6 +136,7 @@ export class GatewayCore {
       await enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
       await options.ways.follow(model);
       this.attachAll(model);
+      if (this.active === null && options.datapath.live) await this.healthOrDeadline();
       if (this.wanted !== set) return;
       options.datapath.setHashKey(hashKeyToBigInt(model.hashKey));
       this.base = null;
@@ -144,6 +146,17 @@ export class GatewayCore {
       await removeDevices(new Set(vtis.map((vti) => vti.device)));
     } catch (error) {
       this.options.onRefused(model.revision, describeError(error));
+    }
+  }
+
+  /**
+   * A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is not
+   * known to be up, and drops nothing meanwhile.
+   */
+  private async healthOrDeadline(): Promise<void> {
+    const until = performance.now() + HEALTH_WAIT_MS;
+    while (!this.options.health.isConnected && performance.now() < until) {
+      await new Promise<void>((resolve) => setTimeout(resolve, 5));
     }
   }
 
