@@ -62,6 +62,14 @@ export class NetworkView {
     return this.#addresses.has(`${ifindex} ${address}`);
   }
 
+  /** Why nothing can be sent from this address by this device; null when it can. */
+  obstacleTo(deviceName: string, address: string): string | null {
+    const device = this.#byName.get(deviceName);
+    if (device === undefined) return `device ${deviceName} does not exist yet`;
+    if (!device.up) return `device ${deviceName} is not up`;
+    return this.hasAddress(device.ifindex, address) ? null : `address ${address} is not on ${deviceName} yet`;
+  }
+
   /** The MAC address to send to for reaching a neighbour; null while the kernel has not resolved it. */
   macOf(device: Device, address: string): string | null {
     if (device.noArp) return device.mac;

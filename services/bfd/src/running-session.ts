@@ -109,14 +109,7 @@ export class RunningSession {
   attach(network: NetworkView, nowUs: number): boolean {
     const device = network.device(this.spec.device);
     this.#mac = device === undefined ? null : network.macOf(device, this.spec.peer);
-    const obstacle =
-      device === undefined
-        ? `device ${this.spec.device} does not exist yet`
-        : !device.up
-          ? `device ${this.spec.device} is not up`
-          : !network.hasAddress(device.ifindex, this.spec.local)
-            ? `address ${this.spec.local} is not on ${this.spec.device} yet`
-            : null;
+    const obstacle = network.obstacleTo(this.spec.device, this.spec.local);
     if (device !== undefined && obstacle === null) {
       if (this.#attachment?.ifindex === device.ifindex) return false;
       this.#detach();
