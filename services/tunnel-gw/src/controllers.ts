@@ -87,7 +87,9 @@ async function decide(options: ControllerOptions, question: FlowQuestion, span: 
     }),
   );
   if (chosen.error !== '') throw new Fault('unavailable', `path-selector: ${chosen.error}`);
-  const usable = chosen.path === 0 || options.isUsable(found.chain, chosen.path);
+  // A pin is kept although its path is down: the chain's onNodeDown decides that, not this gateway.
+  const usable =
+    chosen.path === 0 || chosen.source === PathSource.PINNED || options.isUsable(found.chain, chosen.path);
   return {
     action: 'steer',
     rule: found.rule,
