@@ -4,6 +4,7 @@ export type { Logger } from 'pino';
 export { type CommonConfig, commonSettings, LOG_LEVELS } from './common-settings.js';
 export { EXIT, exitCodeOf } from './exit-codes.js';
 export { type OpsServer, type OpsServerSpec, serveOps } from './ops-server.js';
+export { raisePriority } from './priority.js';
 export { Readiness, type ReadinessReport } from './readiness.js';
 export { ResourceStack } from './resource-stack.js';
 export { runService, type ServiceContext, type ServiceSpec } from './run-service.js';

@@ -19,7 +19,7 @@ import { bfdSocketAddress } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
-import { runService } from '@detour/runtime';
+import { raisePriority, runService } from '@detour/runtime';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { bfdService } from './bfd-service.js';
 import { deriveSessions } from './derive-sessions.js';
@@ -28,7 +28,6 @@ import { HealthBoard } from './health-board.js';
 import { HealthCopy } from './health-copy.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
-import { raisePriority } from './priority.js';
 
 await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;

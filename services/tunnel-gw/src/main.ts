@@ -37,7 +37,7 @@ import {
 import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { openStream, QuestionStream, serve, TableStream } from '@detour/rpc';
-import { runService } from '@detour/runtime';
+import { raisePriority, runService } from '@detour/runtime';
 import { digestChains, digestRules } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
@@ -60,6 +60,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   readiness.set('intent', false, 'no revision is live yet');
   const pinDir = config.pinDir === '' ? `/sys/fs/bpf/detour/${name}` : config.pinDir;
   await requireMachine('/sys/fs/bpf');
+  if (!raisePriority())
+    log.warn({}, 'no right to a higher priority (CAP_SYS_NICE): decisions may be late on a busy machine');
 
   const telemetry = resources.use(
     startTelemetry({

@@ -1329,7 +1329,7 @@ export const SetAdminDownResponse: MessageFns<SetAdminDownResponse> = {
 
 export type BfdService = typeof BfdService;
 export const BfdService = {
-  /** All sessions once (snapshot = true on that message), then every change at once. */
+  /** Every change at once; a snapshot (all sessions) as soon as every session has settled: after a start, settled nodes come first. */
   watchHealth: {
     path: "/detour.v1.Bfd/WatchHealth" as const,
     requestStream: false as const,
@@ -1362,14 +1362,14 @@ export const BfdService = {
 } as const;
 
 export interface BfdServer extends UntypedServiceImplementation {
-  /** All sessions once (snapshot = true on that message), then every change at once. */
+  /** Every change at once; a snapshot (all sessions) as soon as every session has settled: after a start, settled nodes come first. */
   watchHealth: handleServerStreamingCall<WatchHealthRequest, HealthReport>;
   listSessions: handleUnaryCall<ListSessionsRequest, ListSessionsResponse>;
   setAdminDown: handleUnaryCall<SetAdminDownRequest, SetAdminDownResponse>;
 }
 
 export interface BfdClient extends Client {
-  /** All sessions once (snapshot = true on that message), then every change at once. */
+  /** Every change at once; a snapshot (all sessions) as soon as every session has settled: after a start, settled nodes come first. */
   watchHealth(request: WatchHealthRequest, options?: Partial<CallOptions>): ClientReadableStream<HealthReport>;
   watchHealth(
     request: WatchHealthRequest,
