@@ -3,6 +3,7 @@
 # What can be checked without running anything: format, lint, types of the tests, arrows between packages, generated code up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+mkdir -p build
 step() { printf '\033[2m[lint]\033[0m %s\n' "$1"; }
 step 'format and lint'
 pnpm exec biome check --error-on-warnings . >build/biome.log 2>&1 || { tail -60 build/biome.log; exit 1; }
