@@ -25,7 +25,7 @@ export class ChainModels {
   update(chains: readonly ChainRow[], stateOf: (node: number) => NodeState): void {
     const next = new Map<number, Entry>();
     for (const row of chains) {
-      const states = row.paths.flatMap((path) => path.nodes.map((node) => stateOf(node)[0])).join('');
+      const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
       if (held !== undefined && held.row === row && held.states === states) next.set(row.number, held);
       else next.set(row.number, this.expand(row, states, stateOf));
