@@ -52,8 +52,12 @@ static __always_inline int source_impossible(const struct packet *p)
 /* No decision is known for this packet. */
 RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
+	int why;
+
 	if (!p || !c)
 		return DROP_NO_TABLE;
+	if (p->quoted && (why = parse_unquoted(ctx, p)))
+		return why;
 	if (own_has(p, packet_dst(p), p->key.vrf))
 		return PACKET_PASS;
 	if (source_impossible(p) || own_has(p, packet_src(p), p->key.vrf))

@@ -36,22 +36,24 @@ static __always_inline __u8 word_initiator(__u64 word)
 }
 
 /* 1: the record is in flows now. */
-RARE int embryo_promote(const struct flow_key *key)
+RARE int embryo_promote(const struct flow_key *of)
 {
+	struct flow_key key;
 	struct flow *e;
 	long rc;
 
-	if (!key)
+	if (!of)
 		return 0;
-	e = bpf_map_lookup_elem(&embryos, key);
+	key = *of; /* kernels before 6.2 take a key from the stack only */
+	e = bpf_map_lookup_elem(&embryos, &key);
 	if (!e)
 		return 0;
-	rc = bpf_map_update_elem(&flows, key, e, BPF_NOEXIST);
-	if (!bpf_map_lookup_elem(&flows, key)) {
+	rc = bpf_map_update_elem(&flows, &key, e, BPF_NOEXIST);
+	if (!bpf_map_lookup_elem(&flows, &key)) {
 		count_stat(STAT_PROMOTE_FULL);
 		return 0;
 	}
-	bpf_map_delete_elem(&embryos, key);
+	bpf_map_delete_elem(&embryos, &key);
 	if (!rc)
 		count_stat(STAT_PROMOTED);
 	return 1;

@@ -139,21 +139,23 @@ static __always_inline int punt_send(struct xdp_md *ctx, const struct packet *p,
 RARE int punt_miss(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
 	struct scratch *s = scratch_here();
+	struct flow_key key;
 	struct flow *pending;
 	__u64 now = bpf_ktime_get_ns();
 	__u8 first = 0;
 
 	if (!s || !p || !c || !punt_allowed(p, c))
 		return DROP_PUNT_FULL;
-	pending = bpf_map_lookup_elem(&embryos, &p->key);
+	key = p->key;
+	pending = bpf_map_lookup_elem(&embryos, &key);
 	if (!pending) {
 		__builtin_memset(&s->flow, 0, sizeof(s->flow));
 		s->flow.word = (__u64)FLOW_PENDING << WORD_ACTION_SHIFT | (__u64)p->norm << WORD_FWD_B_SHIFT;
 		s->flow.created_ns = now;
 		s->flow.slot = 1;
 		s->flow.fwd_port = p->port;
-		bpf_map_update_elem(&embryos, &p->key, &s->flow, BPF_NOEXIST);
-		pending = bpf_map_lookup_elem(&embryos, &p->key);
+		bpf_map_update_elem(&embryos, &key, &s->flow, BPF_NOEXIST);
+		pending = bpf_map_lookup_elem(&embryos, &key);
 		if (!pending)
 			return DROP_CONN_FULL;
 		first = 1;

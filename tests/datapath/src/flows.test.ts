@@ -2,20 +2,12 @@
 import { abi } from '@detour/contracts';
 import { buildEthernet, buildPacket, parseFrame } from '@detour/wire';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromRemote, NODES, PORT } from './ends.js';
 import { disagreements, riseOf, sendOne } from './fate.js';
+import { clearFlows, clientFrame, flowKey, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER } from './network.js';
 import { openRig } from './rig.js';
-import {
-  clearFlows,
-  clientFrame,
-  flowKey,
-  fromRemote,
-  NODES,
-  PORT,
-  publishAll,
-  putFlow,
-  readFlow,
-} from './world.js';
+import { publishAll } from './world.js';
 
 const rig = openRig({ sizes: { flows: 4 } });
 beforeEach(() => {
@@ -103,6 +95,15 @@ describe('the port by which a flow entered', () => {
     putFlow(rig, { scope: PORT.outside, fwdPort: PORT.outside, action: FLOW_DROP });
     expect(end('outside', requestOutside)).toBe('DROP_RULE');
     expect(end('inside', request)).toBe('forwarded');
+  });
+
+  it('is learnt from the first forward packet where the reply was seen first', () => {
+    const key = putFlow(rig, { fwdPort: 0 });
+    expect(end('outside', reply)).toBe('forwarded');
+    expect(readFlow(rig, key).fwdPort).toBe(0);
+    expect(end('inside', request)).toBe('forwarded');
+    expect(readFlow(rig, key).fwdPort).toBe(PORT.inside);
+    expect(end('outside', requestOutside)).toBe('punted');
   });
 
   it('a steered twin under another scope finds its way back from its node', () => {

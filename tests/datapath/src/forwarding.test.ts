@@ -7,11 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { attachXdp, ifindex, openObject } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CHAIN, NODES, PATH, UNDERLAY, VRF } from './ends.js';
 import { disagreements } from './fate.js';
+import { putFlow } from './flow-records.js';
 import { type Machine, startMachine } from './machine.js';
 import { CLIENT, macOf, SERVER } from './network.js';
 import { openRig, u32 } from './rig.js';
-import { CHAIN, NODES, ownKey, PATH, publishAll, putFlow, putPath, UNDERLAY, VRF, VTI_MAC } from './world.js';
+import { ownKey, publishAll, putPath, VTI_MAC } from './world.js';
 
 const NODE = NODES[1];
 const INNER = { ours: '169.254.1.1', theirs: '169.254.1.2' } as const;

@@ -17,22 +17,12 @@ import {
   viewOf,
 } from '@detour/wire';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BRANCH_END, CHAIN, fromRemote, NODES, PATH, PORT, UNDERLAY } from './ends.js';
 import { disagreements, type Fate, sendOne } from './fate.js';
+import { clearFlows, clientFrame, putFlow } from './flow-records.js';
 import { CLIENT, type DeviceName, macOf, SERVER } from './network.js';
 import { openRig } from './rig.js';
-import {
-  BRANCH_END,
-  CHAIN,
-  clearFlows,
-  clientFrame,
-  fromRemote,
-  NODES,
-  PATH,
-  PORT,
-  publishAll,
-  putFlow,
-  UNDERLAY,
-} from './world.js';
+import { publishAll } from './world.js';
 
 const rig = openRig();
 const { FLOW_ALLOW } = abi.FlowAction;

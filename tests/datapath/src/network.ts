@@ -39,7 +39,7 @@ export const SILENT = {
   via6: '2001:db8:99::77',
 } as const;
 /** Reached through the VTI device. */
-export const BRANCH = { ip4: '10.7.0.9', ip6: '2001:db8:7::9' } as const;
+export const BRANCH = { ip4: '10.7.0.9', ip6: '2001:db8:7::9', mac: '02:00:00:00:07:09' } as const;
 export const UNREACHABLE = { ip4: '203.0.115.9', ip6: '2001:db8:78::9' } as const;
 export const TABLE = 100;
 
@@ -65,6 +65,8 @@ export function makeNetwork(): Readonly<Record<DeviceName, number>> {
   lines.push(
     `route add 10.1.0.0/16 dev in0 table ${TABLE}`,
     `route add 10.7.0.0/16 dev vt0 table ${TABLE}`,
+    `neigh add ${BRANCH.ip4} lladdr ${BRANCH.mac} dev vt0 nud permanent`,
+    `-6 neigh add ${BRANCH.ip6} lladdr ${BRANCH.mac} dev vt0 nud permanent`,
     `route add default via 198.51.100.254 dev out0 onlink table ${TABLE}`,
     `route add 203.0.114.0/24 via ${SILENT.via4} dev out0 onlink table ${TABLE}`,
     `route add unreachable 203.0.115.0/24 table ${TABLE}`,

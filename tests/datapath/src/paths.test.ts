@@ -3,28 +3,12 @@ import { abi } from '@detour/contracts';
 import { type FlowKey, normaliseTuple, selectionHash } from '@detour/core';
 import { buildEthernet, buildPacket, ipToKeyBytes, parseFrame } from '@detour/wire';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CHAIN, fromRemote, NODES, type NodeNumber, PATH, PORT, VRF } from './ends.js';
 import { disagreements, riseOf, sendOne } from './fate.js';
+import { clearFlows, clientFrame, flowWord, genOf, pathOf, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER } from './network.js';
 import { openRig } from './rig.js';
-import {
-  CHAIN,
-  clearFlows,
-  clientFrame,
-  flowWord,
-  fromRemote,
-  genOf,
-  NODES,
-  type NodeNumber,
-  PATH,
-  PORT,
-  pathOf,
-  publishAll,
-  putChain,
-  putFlow,
-  putPath,
-  readFlow,
-  VRF,
-} from './world.js';
+import { publishAll, putChain, putPath } from './world.js';
 
 const rig = openRig();
 beforeEach(() => {

@@ -12,18 +12,10 @@ import {
   selectionHash,
 } from '@detour/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CHAIN, VRF } from './ends.js';
+import { clientFrame, pathOf, putFlow, readFlow } from './flow-records.js';
 import { openRig } from './rig.js';
-import {
-  CHAIN,
-  clientFrame,
-  pathOf,
-  publishAll,
-  putChain,
-  putFlow,
-  putPath,
-  readFlow,
-  VRF,
-} from './world.js';
+import { publishAll, putChain, putPath } from './world.js';
 
 interface Vector {
   readonly secret: string;

@@ -2,23 +2,12 @@
 import { abi } from '@detour/contracts';
 import { buildEthernet, buildPacket, type FrameFields, toHex } from '@detour/wire';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BRANCH_END, CHAIN, fromRemote, NODES, type NodeNumber, outerFrame, PATH, PORT } from './ends.js';
 import { disagreements, sendOne } from './fate.js';
+import { ENTROPY, putFlow, readFlow } from './flow-records.js';
 import { BRANCH, CLIENT, type DeviceName, macOf, SERVER } from './network.js';
 import { openRig } from './rig.js';
-import {
-  BRANCH_END,
-  CHAIN,
-  ENTROPY,
-  fromRemote,
-  NODES,
-  type NodeNumber,
-  outerFrame,
-  PATH,
-  PORT,
-  publishAll,
-  putFlow,
-  readFlow,
-} from './world.js';
+import { publishAll } from './world.js';
 
 const rig = openRig();
 publishAll(rig);
@@ -115,7 +104,7 @@ describe.each(FAMILIES)('a flow of %s', (_name, family) => {
   it('leaves through a VTI when the route says so, and comes in through it', () => {
     const ends: Ends = { src: CLIENT[family], dst: BRANCH[family] };
     putFlow(rig, { ...ends, action: abi.FlowAction.FLOW_ALLOW });
-    const inner = frame(request({ ...ends, ttl: 63 }), BRANCH_END.innerDst, BRANCH_END.innerSrc);
+    const inner = frame(request({ ...ends, ttl: 63 }), BRANCH.mac, BRANCH_END.innerSrc);
     expect(forwarded('inside', toUs(request(ends)))).toBe(toHex(outerFrame(BRANCH_END, inner, ENTROPY)));
     const back = fromRemote(BRANCH_END, frame(reply(ends), BRANCH_END.innerSrc, BRANCH_END.innerDst));
     expect(forwarded('underlay', back)).toBe(toClient(reply({ ...ends, ttl: 63 })));
