@@ -36,12 +36,8 @@ export function probeFeatures(options: { readonly bpffs: string }): Feature[] {
     { ...probeKernelStruct('bpf_xdp_link'), feature: 'XDP links' },
     { ...probeMapType(MapType.RINGBUF), feature: 'ring buffer maps' },
     { ...probeHelper(PROG_TYPE_XDP, HELPER_FIB_LOOKUP), feature: 'bpf_fib_lookup' },
+    probeFibLookupByTable(),
   ];
-}
-
-/** What makes a gateway faster, and is not needed. */
-export function probeOptionalFeatures(): Feature[] {
-  return [probeFibLookupByTable()];
 }
 
 /** @throws Fault `missing_feature` (or `permission`, when only privileges are missing) naming every missing one and its remedy. */

@@ -6,7 +6,6 @@ export {
   probeBpffs,
   probeFeatures,
   probeKernelVersion,
-  probeOptionalFeatures,
   probePrivileges,
   requireFeatures,
 } from './features.js';

@@ -83,7 +83,7 @@ export const BTF_REMEDY = 'run a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debi
 /** Whether bpf_fib_lookup can read a routing table by its id (BPF_FIB_LOOKUP_TBID, Linux 6.6): asked by running it. */
 export function probeFibLookupByTable(): Feature {
   const feature = 'bpf_fib_lookup by table id';
-  const remedy = 'run Linux 6.6 or newer, or let `ip rule iif` choose the table (slower)';
+  const remedy = 'run Linux 6.6 or newer (Debian 12 has one in bookworm-backports)';
   const { fd, log } = loadProgram(PROG_TYPE_XDP, fibLookupProgram());
   if (fd < 0) return { feature, present: false, detail: `${describeErrno(fd)} ${log}`.trim(), remedy };
   try {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Alarms of one process: held here, written to the state bucket and published whenever NATS is there.
-import { type AlarmValue, alarmSubject, stateKey } from '@detour/contracts';
+import { type AlarmCode, type AlarmValue, alarmSubject, stateKey } from '@detour/contracts';
 import { type Clock, describeError, type Log } from '@detour/core';
 import type { Bus } from './connection.js';
 import type { State } from './state.js';
 
 export interface ActiveAlarm {
-  readonly code: string;
+  readonly code: AlarmCode;
   readonly subject: string;
   readonly text: string;
   readonly sinceMs: number;
@@ -52,7 +52,7 @@ export class AlarmBook implements AsyncDisposable {
   }
 
   /** Raises an alarm; once more with the same text does nothing. `subject` '' when there is but one. */
-  raise(code: string, subject: string, text: string): void {
+  raise(code: AlarmCode, subject: string, text: string): void {
     const key = this.#key(code, subject);
     const before = this.#active.get(key);
     if (before?.text === text) return;
@@ -64,7 +64,7 @@ export class AlarmBook implements AsyncDisposable {
   }
 
   /** Clears an alarm; one that is not raised is no error. */
-  clear(code: string, subject: string): void {
+  clear(code: AlarmCode, subject: string): void {
     const key = this.#key(code, subject);
     const alarm = this.#active.get(key);
     if (alarm === undefined) return;

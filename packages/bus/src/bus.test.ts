@@ -100,19 +100,19 @@ describe('AlarmBook', () => {
     const state = openState(test.connect());
     await state.bus.whenConnected();
     const events: AlarmEvent[] = [];
-    state.bus.connection().subscribe(alarmSubject('peer_gone'), {
+    state.bus.connection().subscribe(alarmSubject('node_down'), {
       callback: (_error, message) => {
         events.push(message.json<AlarmEvent>());
       },
     });
     await state.bus.connection().flush();
     await using alarms = book(state);
-    alarms.raise('peer_gone', 'fw1/red', 'no answer');
-    alarms.raise('peer_gone', 'fw1/red', 'no answer');
-    const key = stateKey.alarm('edge1-bfd', 'peer_gone', 'fw1/red');
+    alarms.raise('node_down', 'fw1/red', 'no answer');
+    alarms.raise('node_down', 'fw1/red', 'no answer');
+    const key = stateKey.alarm('edge1-bfd', 'node_down', 'fw1/red');
     const row = await until(() => state.get(key));
     expect(row.value).toMatchObject({ text: 'no answer', active: true });
-    alarms.clear('peer_gone', 'fw1/red');
+    alarms.clear('node_down', 'fw1/red');
     await until(async () => (await state.get(key)) === null);
     await until(() => events.length === 2);
     expect(events.map((event) => [event.subject, event.active])).toEqual([
@@ -129,12 +129,12 @@ describe('AlarmBook', () => {
     await test.nats.stop();
     await until(() => !state.bus.connected);
     await using alarms = book(state);
-    alarms.raise('peer_gone', '', 'no answer');
+    alarms.raise('node_down', '', 'no answer');
     expect(alarms.active()).toHaveLength(1);
     await test.nats.start();
-    await until(() => state.get(stateKey.alarm('edge1-bfd', 'peer_gone', '')), { timeoutMs: 15_000 });
+    await until(() => state.get(stateKey.alarm('edge1-bfd', 'node_down', '')), { timeoutMs: 15_000 });
     await until(async () => (await state.get(left)) === null);
     await test.nats.restart('empty');
-    await until(() => state.get(stateKey.alarm('edge1-bfd', 'peer_gone', '')), { timeoutMs: 15_000 });
+    await until(() => state.get(stateKey.alarm('edge1-bfd', 'node_down', '')), { timeoutMs: 15_000 });
   });
 });

@@ -2,6 +2,7 @@
 // What two processes must agree on: generated messages and ABI, and the names of keys, subjects and devices.
 import * as abi from './gen/abi.js';
 
+export { ALARM_CODES, type AlarmCode } from './alarm-codes.js';
 export {
   branchDeviceName,
   branchInnerDeviceName,

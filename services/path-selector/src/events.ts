@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What comes in by NATS: the revision in force, scores, drains → the path table, once for a burst; health → what questions are answered by. */
 import { type AlarmBook, followIntent, type IntentStore, type StateMirror } from '@detour/bus';
-import { type ChainRow, stateKey, type TableVersion } from '@detour/contracts';
+import { type AlarmCode, type ChainRow, stateKey, type TableVersion } from '@detour/contracts';
 import type { Clock, Log } from '@detour/core';
 import { decodeRevision, type Revision } from '@detour/intent';
 import type { TablePublisher } from '@detour/rpc';
@@ -134,18 +134,17 @@ function factsOf(mirror: StateMirror): NodeFacts {
 
 /** Alarms for what the table could not do as told, and for chains that no fresh score is left for. */
 function tellShortfalls(alarms: AlarmBook, paths: LivePaths): void {
-  const wanted = new Map([...paths.shortfalls].map(([chain, text]) => [`chain_shortfall ${chain}`, text]));
-  for (const row of paths.rows)
-    if (row.allStale)
-      wanted.set(
-        `all_stale ${row.name}`,
-        `chain ${row.name}: no node has a fresh score; declared capacity counts`,
-      );
-  for (const { code, subject } of alarms.active())
-    if ((code === 'chain_shortfall' || code === 'all_stale') && !wanted.has(`${code} ${subject}`))
-      alarms.clear(code, subject);
-  for (const [mark, text] of wanted) {
-    const [code = '', subject = ''] = mark.split(' ');
-    alarms.raise(code, subject, text);
-  }
+  const stale = paths.rows.flatMap((row): [string, string][] =>
+    row.allStale
+      ? [[row.name, `chain ${row.name}: no node has a fresh score; declared capacity counts`]]
+      : [],
+  );
+  tellChains(alarms, 'chain_shortfall', paths.shortfalls);
+  tellChains(alarms, 'all_stale', new Map(stale));
+}
+
+function tellChains(alarms: AlarmBook, code: AlarmCode, wanted: ReadonlyMap<string, string>): void {
+  for (const alarm of alarms.active())
+    if (alarm.code === code && !wanted.has(alarm.subject)) alarms.clear(code, alarm.subject);
+  for (const [chain, text] of wanted) alarms.raise(code, chain, text);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All nodes of the revision in force: scrapes them, takes reports, and says what each is worth. */
+import type { AlarmCode } from '@detour/contracts';
 import { type Clock, Fault, type Log } from '@detour/core';
 import { type Intent, parseFormula, type Scoring, type ServiceNode } from '@detour/intent';
 import { type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
@@ -21,8 +22,8 @@ export interface CollectorSpec {
   readonly clock: Clock;
   readonly log: Log;
   readonly publish: (node: string, wanted: WantedScore) => void;
-  readonly raise: (code: string, node: string, text: string) => void;
-  readonly clear: (code: string, node: string) => void;
+  readonly raise: (code: AlarmCode, node: string, text: string) => void;
+  readonly clear: (code: AlarmCode, node: string) => void;
   /** Tells other replicas what was seen here. */
   readonly share: (seen: Observation) => void;
   readonly onScrape: (node: string, result: ScrapeResult) => void;
@@ -58,7 +59,7 @@ export class Collector implements Disposable {
       if (names.has(name)) continue;
       this.#drop(held);
       this.#watched.delete(name);
-      for (const code of [...STALE_CODES, 'attribute_refused']) this.spec.clear(code, name);
+      for (const code of [...STALE_CODES, 'attribute_refused'] as const) this.spec.clear(code, name);
     }
     for (const node of intent.nodes) {
       const scoring = scoringOf(intent, node);

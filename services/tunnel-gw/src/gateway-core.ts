@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
 // staging and one flip. Devices are made before the tables that name them, and removed after those that do not.
-import { INJECT_DEVICES } from '@detour/contracts';
+import { type AlarmCode, INJECT_DEVICES } from '@detour/contracts';
 import { describeError, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
@@ -31,7 +31,7 @@ export interface CoreOptions {
   readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
   readonly onRefused: (revision: number, why: string) => void;
-  readonly onTrouble: (code: string, text: string | null) => void;
+  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
 
 /** Room for the outer header of VXLAN over IPv6 with its inner Ethernet. */

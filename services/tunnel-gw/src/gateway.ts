@@ -2,7 +2,7 @@
 // One gateway put together: datapath, desks, core, sweeper. It takes events from outside (tables, intent, health) and answers questions; how
 // these arrive is main.ts's matter.
 import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
-import { abi, INJECT_DEVICES } from '@detour/contracts';
+import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type Log, normaliseTuple } from '@detour/core';
 import { Banks } from './bank.js';
 import type { CounterMaps } from './counters.js';
@@ -46,7 +46,7 @@ export interface GatewayOptions extends DatapathOptions {
   readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
   readonly onPublished: (set: TableSet) => void;
   readonly onRefused: (revision: number, why: string) => void;
-  readonly onTrouble: (code: string, text: string | null) => void;
+  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
   readonly onRepin: (repin: Repin) => void;
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;

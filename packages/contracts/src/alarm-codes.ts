@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every alarm that a process may raise; what each means to an operator is in docs/operations.md.
+
+export const ALARM_CODES = [
+  'all_stale', // path-selector, tunnel-gw: no node of a chain has a fresh score
+  'attribute_refused', // stats-collector: a node said what cannot be
+  'bfd_gone', // tunnel-gw: its bfd does not answer
+  'chain_shortfall', // path-selector: a chain cannot be done as it is declared
+  'device_missing', // tunnel-gw: a device that the revision names is not there
+  'intent_refused', // controllers: a revision that cannot be used
+  'node_down', // bfd
+  'node_stale', // stats-collector: a source of attributes is silent
+  'redis_unreachable', // path-selector, tunnel-gw
+  'revision_refused', // tunnel-gw: this gateway cannot carry a revision out
+  'rule_unresolved', // classifier: a rule names a chain that does not exist
+  'score_invalid', // stats-collector: the formula has no result
+  'table_refused', // classifier, path-selector: a gateway said NACK
+] as const;
+export type AlarmCode = (typeof ALARM_CODES)[number];
