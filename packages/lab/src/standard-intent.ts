@@ -49,6 +49,8 @@ export function standardIntent(options: StandardIntentOptions = {}): IntentDocum
       },
     ],
     services: [{ name: 'firewall' }],
+    // Not the default formula: all exporters of a lab see the same machine's CPU and memory, and a busy one would take every node's score.
+    scoring: { default: { formula: 'capacity * (1 - connections / maxConnections)' } },
     nodes: Array.from({ length: options.firewalls ?? 2 }, (_, i) => {
       const at = firewallAddresses(i + 1);
       return {
