@@ -225,9 +225,9 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       clock,
       log,
       decode: decodeRevision,
-      onRevision: ({ revision }) => {
+      onRevision: ({ revision, epoch }) => {
         try {
-          gateway.book.offerModel(gatewayModel(revision, name));
+          gateway.book.offerModel(gatewayModel(revision, name), epoch);
           gateway.tablesChanged();
         } catch (error) {
           board.refused(revision.revision, describeError(error));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Says to the outside what this gateway runs and what it could not apply: KV gateway.<name>, the answer to GetStatus, alarms.
 import type { AlarmBook, State, StateMirror } from '@detour/bus';
-import { type DrainValue, type GatewayStatus, stateKey } from '@detour/contracts';
+import { type DrainValue, type GatewayStatus, type GatewayValue, stateKey } from '@detour/contracts';
 import { type Clock, describeError, type Log } from '@detour/core';
 import type { Gateway } from './gateway.js';
 import { gatewayStatus, gatewayValue, type Refusal } from './status.js';
@@ -29,8 +29,17 @@ export class StatusBoard implements Disposable {
   private writing = false;
   private timer: NodeJS.Timeout | null = null;
   private closed = false;
+  private readonly off: () => void;
 
-  constructor(private readonly options: StatusBoardOptions) {}
+  constructor(private readonly options: StatusBoardOptions) {
+    // A bucket made anew knows nothing of this gateway, and its revisions count from 1: what was said of the old one's is over.
+    this.off = options.mirror.onChange(({ epochChanged }) => {
+      if (!epochChanged) return;
+      this.refusal = null;
+      options.alarms.clear('revision_refused', '');
+      void this.write();
+    });
+  }
 
   published(set: TableSet): void {
     const revision = set.model.revision;
@@ -84,6 +93,7 @@ export class StatusBoard implements Disposable {
 
   [Symbol.dispose](): void {
     this.closed = true;
+    this.off();
     if (this.timer !== null) clearTimeout(this.timer);
   }
 
@@ -100,9 +110,17 @@ export class StatusBoard implements Disposable {
     if (set.chains.length === 0) return;
   }
 
+  /** What the bucket should hold, and a text that differs when it should be written. */
+  private wanted(): { value: GatewayValue; key: string } {
+    const { mirror, clock } = this.options;
+    const { epoch } = mirror;
+    const running = this.running?.rulesVersion.epoch === epoch ? this.running : null;
+    const value = gatewayValue(running, this.refusal, clock.nowMs());
+    return { value, key: `${epoch}/${value.running}/${value.refused}/${value.why}` };
+  }
+
   private async write(): Promise<void> {
-    const value = gatewayValue(this.running, this.refusal, this.options.clock.nowMs());
-    const key = `${value.running}/${value.refused}/${value.why}`;
+    const { value, key } = this.wanted();
     if (this.writing || this.closed || key === this.written) return;
     this.writing = true;
     try {
@@ -115,8 +133,7 @@ export class StatusBoard implements Disposable {
     } finally {
       this.writing = false;
     }
-    const now = gatewayValue(this.running, this.refusal, 0);
-    if (this.written === key && `${now.running}/${now.refused}/${now.why}` !== key) void this.write();
+    if (this.written === key && this.wanted().key !== key) void this.write();
   }
 }
 

@@ -26,12 +26,15 @@ export interface TableSet {
 
 export class TableBook {
   private model: GatewayModel | null = null;
+  private epoch = '';
   private rules: Held<RuleRow> | null = null;
   private paths: Held<ChainRow> | null = null;
   private compiled: { rows: readonly RuleRow[]; rules: CompiledRules } | null = null;
 
-  offerModel(model: GatewayModel): void {
+  /** `epoch` of the bucket whose head names the revision: after a loss of that bucket, revisions count from 1 again. */
+  offerModel(model: GatewayModel, epoch: string): void {
     this.model = model;
+    this.epoch = epoch;
   }
 
   offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
@@ -44,7 +47,7 @@ export class TableBook {
   offerPaths(rows: readonly ChainRow[], version: TableVersion): Taken {
     const checked = validateChains(rows);
     if (!checked.ok) return checked;
-    if (this.model?.revision === version.revision) {
+    if (this.model !== null && this.isOfModel(version)) {
       const unknown = unknownNode(rows, this.model);
       if (unknown !== null) return unknown;
     }
@@ -56,7 +59,7 @@ export class TableBook {
   complete(): TableSet | null {
     const { model, rules, paths } = this;
     if (model === null || rules === null || paths === null) return null;
-    if (rules.version.revision !== model.revision || paths.version.revision !== model.revision) return null;
+    if (!this.isOfModel(rules.version) || !this.isOfModel(paths.version)) return null;
     if (this.compiled?.rows !== rules.rows)
       this.compiled = { rows: rules.rows, rules: new CompiledRules(rules.rows) };
     return {
@@ -69,14 +72,18 @@ export class TableBook {
     };
   }
 
+  private isOfModel(version: TableVersion): boolean {
+    return version.revision === this.model?.revision && version.epoch === this.epoch;
+  }
+
   /** What is missing, in a sentence; empty when nothing is. */
   waitingFor(): string {
     if (this.model === null) return 'no intent has been read yet';
     const { revision } = this.model;
     const parts: string[] = [];
-    if (this.rules?.version.revision !== revision)
+    if (this.rules === null || !this.isOfModel(this.rules.version))
       parts.push(`the rules of revision ${revision} (classifier)`);
-    if (this.paths?.version.revision !== revision)
+    if (this.paths === null || !this.isOfModel(this.paths.version))
       parts.push(`the paths of revision ${revision} (path-selector)`);
     return parts.length === 0 ? '' : `waiting for ${parts.join(' and ')}`;
   }
