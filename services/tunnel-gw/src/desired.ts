@@ -9,7 +9,16 @@ import {
   vtiMacAddress,
 } from '@detour/contracts';
 import { Fault, hashKeyFromHex } from '@detour/core';
-import type { Gateway, Intent, Numbers, Port, Revision, ServiceNode } from '@detour/intent';
+import {
+  type Gateway,
+  type Intent,
+  type Numbers,
+  type Port,
+  pathKey,
+  pathsOfChain,
+  type Revision,
+  type ServiceNode,
+} from '@detour/intent';
 import type { AttachMode, GatewayModel, NodeModel, PortModel, VrfModel } from './model.js';
 
 /** @throws Fault `not_found` when the revision has no such gateway, `refused` naming what this gateway cannot do. */
@@ -53,7 +62,7 @@ export function gatewayModel(revision: Revision, gatewayName: string): GatewayMo
     vrfs,
     ports: gateway.ports.flatMap((port) => portModel(port, gateway, numbers, vrfOf)),
     nodes: intent.nodes.flatMap((node) => nodeModel(node, gateway, intent, numbers, vrfOf)),
-    nodeNumbers: new Set(Object.values(numbers.nodes)),
+    pathNodes: pathNodes(revision),
     chainNames: namesByNumber(numbers.chains),
     ruleNames: namesByNumber(numbers.rules),
   };
@@ -70,6 +79,21 @@ function numberOf(numbers: Readonly<Record<string, number>>, key: string, kind: 
 
 function namesByNumber(numbers: Readonly<Record<string, number>>): Map<number, string> {
   return new Map(Object.entries(numbers).map(([name, number]) => [number, name]));
+}
+
+function pathNodes({ intent, numbers }: Revision): Map<number, readonly number[]> {
+  const nodesOf = new Map<number, readonly number[]>();
+  for (const chain of intent.chains) {
+    for (const { nodes } of pathsOfChain(intent.nodes, chain)) {
+      const number = numbers.paths[pathKey(chain.name, nodes)];
+      if (number === undefined) continue;
+      nodesOf.set(
+        number,
+        nodes.map((node) => numberOf(numbers.nodes, node, 'node')),
+      );
+    }
+  }
+  return nodesOf;
 }
 
 function attachModeOf(port: Port, gateway: string): AttachMode {

@@ -60,8 +60,8 @@ export interface GatewayModel {
   readonly vrfs: readonly VrfModel[];
   readonly ports: readonly PortModel[];
   readonly nodes: readonly NodeModel[];
-  /** All node numbers of the revision, also of nodes that are not attached here. */
-  readonly nodeNumbers: ReadonlySet<number>;
+  /** Node numbers of every path of the revision by path number, also through nodes that are not attached here. */
+  readonly pathNodes: ReadonlyMap<number, readonly number[]>;
   readonly chainNames: ReadonlyMap<number, string>;
   readonly ruleNames: ReadonlyMap<number, string>;
 }

@@ -2,7 +2,7 @@
 // The tables as controllers sent them: each is held as it arrives, and brought into force only together with the other table and the intent of
 // the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
-import { CompiledRules, validateChains, validateRules } from '@detour/tables';
+import { CompiledRules, type KnownPath, validateChains, validateRules } from '@detour/tables';
 import type { GatewayModel } from './model.js';
 
 export type Taken =
@@ -29,12 +29,21 @@ export class TableBook {
   private epoch = '';
   private rules: Held<RuleRow> | null = null;
   private paths: Held<ChainRow> | null = null;
+  private refused = '';
   private compiled: { rows: readonly RuleRow[]; rules: CompiledRules } | null = null;
 
-  /** `epoch` of the bucket whose head names the revision: after a loss of that bucket, revisions count from 1 again. */
+  /**
+   * `epoch` of the bucket whose head names the revision: after a loss of that bucket, revisions count from 1 again. Paths of this revision
+   * that came before it were checked without it: the check is made good, and what fails is not held.
+   */
   offerModel(model: GatewayModel, epoch: string): void {
     this.model = model;
     this.epoch = epoch;
+    const { paths } = this;
+    if (paths === null || !this.isOfModel(paths.version)) return;
+    const checked = validateChains(paths.rows, this.knownPaths(paths.version));
+    this.refused = checked.ok ? '' : `${checked.row}: ${checked.why}`;
+    if (!checked.ok) this.paths = null;
   }
 
   offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
@@ -45,12 +54,8 @@ export class TableBook {
   }
 
   offerPaths(rows: readonly ChainRow[], version: TableVersion): Taken {
-    const checked = validateChains(rows);
+    const checked = validateChains(rows, this.knownPaths(version));
     if (!checked.ok) return checked;
-    if (this.model !== null && this.isOfModel(version)) {
-      const unknown = unknownNode(rows, this.model);
-      if (unknown !== null) return unknown;
-    }
     this.paths = { rows, version };
     return { ok: true };
   }
@@ -84,20 +89,15 @@ export class TableBook {
     if (this.rules === null || !this.isOfModel(this.rules.version))
       parts.push(`the rules of revision ${revision} (classifier)`);
     if (this.paths === null || !this.isOfModel(this.paths.version))
-      parts.push(`the paths of revision ${revision} (path-selector)`);
+      parts.push(
+        `the paths of revision ${revision} (path-selector)${this.refused && `; refused: ${this.refused}`}`,
+      );
     return parts.length === 0 ? '' : `waiting for ${parts.join(' and ')}`;
   }
-}
 
-/** Chains may go through nodes that are attached elsewhere: those paths are never up here. A number that no node has is an error. */
-function unknownNode(rows: readonly ChainRow[], model: GatewayModel): Taken | null {
-  for (const row of rows) {
-    for (const path of row.paths) {
-      const node = path.nodes.find((number) => !model.nodeNumbers.has(number));
-      if (node === undefined) continue;
-      const why = `path ${path.number} goes through node ${node}, which revision ${model.revision} does not have`;
-      return { ok: false, row: `chain ${row.name}`, why };
-    }
+  /** Chains may go through nodes that are attached elsewhere: those paths are never up here. A path that no chain has is an error. */
+  private knownPaths(version: TableVersion): KnownPath | undefined {
+    const { model } = this;
+    return model !== null && this.isOfModel(version) ? (path) => model.pathNodes.get(path) : undefined;
   }
-  return null;
 }
