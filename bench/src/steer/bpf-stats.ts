@@ -4,19 +4,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 const SWITCH = '/proc/sys/kernel/bpf_stats_enabled';
 
-/** Does something while nothing is timed; the switch is put back afterwards. */
-export function withoutBpfStats<T>(work: () => Promise<T>): Promise<T> {
-  return withBpfStats('0', work);
+export function setBpfStats(on: boolean): void {
+  writeFileSync(SWITCH, on ? '1' : '0');
 }
 
-/** Does something while runs are timed. */
-export function timingPrograms<T>(work: () => Promise<T>): Promise<T> {
-  return withBpfStats('1', work);
-}
-
-async function withBpfStats<T>(value: '0' | '1', work: () => Promise<T>): Promise<T> {
+/** Puts the switch back to where it is now, after the work. */
+export async function restoringBpfStats<T>(work: () => Promise<T>): Promise<T> {
   const was = readFileSync(SWITCH, 'utf8');
-  writeFileSync(SWITCH, value);
   try {
     return await work();
   } finally {

@@ -9,7 +9,6 @@ import { type BpfProgram, programInfo } from '@detour/bpf';
 import type { BenchContext, Figure } from '../figure.js';
 import { ratioFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
-import { timingPrograms } from './bpf-stats.js';
 import type { LaneName } from './lanes.js';
 import type { Track, TripOptions } from './track.js';
 
@@ -24,36 +23,34 @@ const SIZES = [
 const UNKNOWN_BASE = 0x0a09_0001;
 const UNKNOWN_FLOWS = 1_000_000;
 
-export function measurePrograms(context: BenchContext, track: Track): Promise<Figure[]> {
+export async function measurePrograms(context: BenchContext, track: Track): Promise<Figure[]> {
   const edge = track.edge.program('detour_edge');
   const time = (program: BpfProgram, lane: LaneName, trip: Partial<TripOptions> = {}): Promise<number> =>
-    meanRun(program, () => track.trip({ lane, flows: FLOWS, ms: MS, ...trip }));
+    meanRun(program, () => track.trip({ lane, flows: FLOWS, ms: MS, timed: true, ...trip }));
   const unknown = { flows: UNKNOWN_FLOWS, base: UNKNOWN_BASE, warmPackets: 2_000, ms: 100 };
-  return timingPrograms(async () => {
-    const samples = await measureRounds(context, 'program', {
-      empty: () => time(track.empty, 'empty'),
-      forwarder: () => time(track.forwarder, 'forwarder'),
-      ...Object.fromEntries(
-        SIZES.map(({ name, flows }) => [`edge ${name}`, () => time(edge, 'steer', { flows })]),
-      ),
-      new: () => time(edge, 'steer', unknown),
-    });
-    const net = (side: string): number[] =>
-      samples.of(side).map((ns, round) => ns - (samples.of('empty')[round] ?? Number.NaN));
-    const baselines = net('forwarder');
-    return [
-      ...SIZES.map(({ name }) =>
-        ratioFigure({
-          name: `program.established[${name}]`,
-          unit: 'ns',
-          values: net(`edge ${name}`),
-          baselines,
-          ...(name === '1k' ? { goal: { of: 'ratio', atMost: 1.5 } as const } : {}),
-        }),
-      ),
-      ratioFigure({ name: 'program.new', unit: 'ns', values: net('new'), baselines }),
-    ];
+  const samples = await measureRounds(context, 'program', {
+    empty: () => time(track.empty, 'empty'),
+    forwarder: () => time(track.forwarder, 'forwarder'),
+    ...Object.fromEntries(
+      SIZES.map(({ name, flows }) => [`edge ${name}`, () => time(edge, 'steer', { flows })]),
+    ),
+    new: () => time(edge, 'steer', unknown),
   });
+  const net = (side: string): number[] =>
+    samples.of(side).map((ns, round) => ns - (samples.of('empty')[round] ?? Number.NaN));
+  const baselines = net('forwarder');
+  return [
+    ...SIZES.map(({ name }) =>
+      ratioFigure({
+        name: `program.established[${name}]`,
+        unit: 'ns',
+        values: net(`edge ${name}`),
+        baselines,
+        ...(name === '1k' ? { goal: { of: 'ratio', atMost: 1.5 } as const } : {}),
+      }),
+    ),
+    ratioFigure({ name: 'program.new', unit: 'ns', values: net('new'), baselines }),
+  ];
 }
 
 async function meanRun(program: BpfProgram, work: () => Promise<unknown>): Promise<number> {

@@ -14,7 +14,7 @@ import type { BenchContext, Benchmark, Figure } from '../figure.js';
 import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds, type Samples } from '../rounds.js';
 import { summarise } from '../statistics.js';
-import { withoutBpfStats } from './bpf-stats.js';
+import { restoringBpfStats } from './bpf-stats.js';
 import { recordFlows } from './edge-tables.js';
 import { FIREWALL, REFLECTOR } from './lanes.js';
 import { measurePrograms } from './programs.js';
@@ -42,10 +42,10 @@ export const steer: Benchmark = {
     context.progress.step(`steer: recording ${most} flows`);
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
-    return [
-      ...(await withoutBpfStats(() => measureRates(context, track, sizes))),
+    return restoringBpfStats(async () => [
+      ...(await measureRates(context, track, sizes)),
       ...(await measurePrograms(context, track)),
-    ];
+    ]);
   },
 };
 
