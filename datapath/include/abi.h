@@ -220,7 +220,7 @@ struct flow {
 	struct nexthop out[2];	/* [direction of the packet] */
 };
 
-/* ---- counters (per CPU) ----------------------------------------------------------------------------------------- */
+/* ---- counters (per CPU, those of flows apart) ----------------------------------------------------------------------------------------- */
 
 enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
 struct flow_counters {
@@ -228,7 +228,7 @@ struct flow_counters {
 	__u64 bytes[2];		/* L3 bytes */
 	__u64 last_ns;
 	__u32 seen;		/* enum flow_seen */
-	__u32 pad;
+	__u32 pad[5];		/* to a cache line */
 };
 struct node_counters { __u64 to_packets, to_bytes, from_packets, from_bytes; };
 struct pair_counters { __u64 packets, bytes; };
@@ -338,7 +338,7 @@ _Static_assert(sizeof(struct chain) == 16, "chain");
 _Static_assert(sizeof(struct selection) == 131080, "selection");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct flow) == 88, "flow");
-_Static_assert(sizeof(struct flow_counters) == 48, "flow_counters");
+_Static_assert(sizeof(struct flow_counters) == 64, "flow_counters");
 _Static_assert(sizeof(struct port_counters) == 64, "port_counters");
 _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 _Static_assert(sizeof(struct event) == 96, "event");

@@ -59,8 +59,8 @@ static __always_inline void count_flow(const struct packet *p)
 		__u32 seen = p->dir ? SEEN_REPLY : 0;
 
 		f->last_ns = bpf_ktime_get_coarse_ns();
-		f->packets[p->dir & 1]++;
-		f->bytes[p->dir & 1] += p->ip_len;
+		__sync_fetch_and_add(&f->packets[p->dir & 1], 1);
+		__sync_fetch_and_add(&f->bytes[p->dir & 1], p->ip_len);
 		if (p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)) {
 			if (p->tcp_flags & TCP_FIN)
 				seen |= p->dir ? SEEN_FIN_REV : SEEN_FIN_FWD;
@@ -70,7 +70,7 @@ static __always_inline void count_flow(const struct packet *p)
 				seen |= SEEN_RST;
 		}
 		if (!p->quoted && (f->seen & seen) != seen)
-			f->seen |= seen;
+			__sync_fetch_and_or(&f->seen, seen);
 	}
 	if (r) {
 		r->packets++;

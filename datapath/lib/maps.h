@@ -119,8 +119,10 @@ MAP_END(embryos);
 
 /* ---- written here, read by the gateway --------------------------------------------------------------------------- */
 
+/* Not per CPU: one cache line a flow, however many CPUs there are; mmapable, which also puts rows on line boundaries. Added to atomically. */
 MAP_BEGIN
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, FLOWS_DEFAULT + EMBRYOS_DEFAULT);
 	__type(key, __u32);
 	__type(value, struct flow_counters);

@@ -176,8 +176,9 @@ export function possibleCpus(): number {
   return cpus;
 }
 
-/** Splits a per-CPU element (or one of a batch) into the values of each possible CPU, as views. */
+/** Splits an element (or one of a batch) into the values of each possible CPU, as views; of a map that is not per CPU, its one value. */
 export function perCpuValues(map: BpfMap, stored: Uint8Array): Uint8Array[] {
+  if (!map.perCpu) return [stored];
   const stride = roundUp8(map.valueSize);
   return Array.from({ length: possibleCpus() }, (_, cpu) =>
     stored.subarray(cpu * stride, cpu * stride + map.valueSize),

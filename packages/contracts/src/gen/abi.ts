@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = 'efd0a5e154f14313';
+export const ABI_HASH = '3a70273ac64aa84d';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -1094,7 +1094,7 @@ export const flow = {
   },
 } as const satisfies Codec<Flow> & { readonly offsets: Readonly<Record<keyof Flow, number>> };
 
-/** struct flow_counters, 48 bytes */
+/** struct flow_counters, 64 bytes */
 export interface FlowCounters {
   readonly packets: BigUint64Array;
   readonly bytes: BigUint64Array;
@@ -1102,23 +1102,23 @@ export interface FlowCounters {
   readonly seen: number;
 }
 export const flowCounters = {
-  size: 48,
+  size: 64,
   offsets: { packets: 0, bytes: 16, lastNs: 32, seen: 40 },
   encode(value: FlowCounters): Uint8Array {
-    const bytes = new Uint8Array(48);
+    const bytes = new Uint8Array(64);
     flowCounters.write(value, bytes);
     return bytes;
   },
   write(value: FlowCounters, into: Uint8Array, at = 0): void {
-    const view = viewOf('flow_counters', 48, into, at);
-    into.fill(0, at, at + 48);
+    const view = viewOf('flow_counters', 64, into, at);
+    into.fill(0, at, at + 64);
     into.set(rawBytes(checkCount('flow_counters.packets', value.packets, 2)), at + 0);
     into.set(rawBytes(checkCount('flow_counters.bytes', value.bytes, 2)), at + 16);
     view.setBigUint64(32, checkU64('flow_counters.last_ns', value.lastNs), LITTLE);
     view.setUint32(40, checkInt('flow_counters.seen', value.seen, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): FlowCounters {
-    const view = viewOf('flow_counters', 48, bytes, at);
+    const view = viewOf('flow_counters', 64, bytes, at);
     return {
       packets: new BigUint64Array(copyBytes(bytes, at + 0, at + 16).buffer),
       bytes: new BigUint64Array(copyBytes(bytes, at + 16, at + 32).buffer),
