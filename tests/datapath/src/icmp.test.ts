@@ -19,14 +19,6 @@ afterAll(() => rig[Symbol.dispose]());
 
 const end = (device: Parameters<typeof sendOne>[1], frame: Uint8Array): string =>
   sendOne(rig, device, frame).end;
-const ether = (etherType: number, payload: Uint8Array, dst = macOf('inside')): Uint8Array =>
-  buildEthernet({ dst, src: CLIENT.mac, etherType }, payload);
-const _ip6 = (packet: Uint8Array): Uint8Array => ether(0x86dd, packet);
-const _inner = (packet: Uint8Array, dst = NODES[1].innerSrc): Uint8Array =>
-  buildEthernet(
-    { dst, src: NODES[1].innerDst, etherType: (packet[0] ?? 0) >> 4 === 6 ? 0x86dd : 0x0800 },
-    packet,
-  );
 const udp = { kind: 'udp', srcPort: 5000, dstPort: 53 } as const;
 
 describe('ICMP errors', () => {

@@ -19,8 +19,7 @@ beforeEach(() => {
 afterEach(() => expect(disagreements(rig)).toEqual([]));
 afterAll(() => rig[Symbol.dispose]());
 
-const { EventType, FlowAction, InjectOp } = abi;
-const _QUEUE = abi.DetourLimit.DT_PENDING_QUEUE;
+const { FlowAction, InjectOp } = abi;
 const end = (device: Parameters<typeof sendOne>[1], frame: Uint8Array): string =>
   sendOne(rig, device, frame).end;
 
@@ -129,7 +128,3 @@ describe('what tunnel-gw puts back', () => {
     expect([fate.end, fate.verdict, toHex(fate.data)]).toEqual(['passed', 'pass', toHex(frame)]);
   });
 });
-
-function _fail(): never {
-  throw new Error('nothing was there');
-}

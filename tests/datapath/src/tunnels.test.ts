@@ -14,7 +14,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BRANCH_END, BRANCH_HOP, fromRemote, hopValue, NODES, OWN, outerFrame } from './ends.js';
 import { disagreements, sendOne } from './fate.js';
 import { clearFlows, putFlow } from './flow-records.js';
-import { CLIENT, macOf, SERVER } from './network.js';
+import { CLIENT, SERVER } from './network.js';
 import { openRig } from './rig.js';
 import { publishAll, tunnelKey, tunnelValue, VTI_MAC } from './world.js';
 
@@ -28,9 +28,6 @@ afterAll(() => rig[Symbol.dispose]());
 
 const end = (device: Parameters<typeof sendOne>[1], frame: Uint8Array): string =>
   sendOne(rig, device, frame).end;
-const ether = (etherType: number, payload: Uint8Array, dst = macOf('inside')): Uint8Array =>
-  buildEthernet({ dst, src: CLIENT.mac, etherType }, payload);
-const _ip6 = (packet: Uint8Array): Uint8Array => ether(0x86dd, packet);
 const inner = (packet: Uint8Array, dst = NODES[1].innerSrc): Uint8Array =>
   buildEthernet(
     { dst, src: NODES[1].innerDst, etherType: (packet[0] ?? 0) >> 4 === 6 ? 0x86dd : 0x0800 },
