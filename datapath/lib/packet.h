@@ -39,11 +39,11 @@ struct packet {
 	__u32 slot;	/* of the flow */
 	__u32 rule;
 	__u32 path;	/* number of the path that it is steered along */
+	__u8 inner_mac[6]; /* the VTI's, for what the local stack gets; here, for its alignment */
 	__u16 port;	/* number by which it entered, as rules and flows see it */
 	__u16 count_port; /* number under which it is counted: differs for injected ones */
 	__u16 node;	/* that returned it; 0 = none did */
 	__u8 tunnelled;	/* came through a tunnel */
-	__u8 inner_mac[6]; /* the VTI's, for what the local stack gets */
 	__u8 classify;
 	__u8 strict;
 	__u8 injected;
@@ -70,6 +70,12 @@ static __always_inline void *packet_data(struct xdp_md *ctx)
 static __always_inline void *packet_data_end(struct xdp_md *ctx)
 {
 	return (void *)(long)ctx->data_end;
+}
+
+/* struct ethhdr is packed, so that its fields would be read byte by byte. */
+static __always_inline __be16 ethertype_of(const void *eth)
+{
+	return *(const __be16 *)(eth + offsetof(struct ethhdr, h_proto));
 }
 
 /* The mask says no more than what is so: at most 70 (IPv6, UDP, VXLAN). The verifier sees it wherever the value has been. */

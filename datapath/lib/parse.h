@@ -324,14 +324,14 @@ static __always_inline int parse_ip6(struct xdp_md *ctx, struct packet *p)
 }
 
 /* A frame to another machine's address is none of ours to route: a switch floods, a bridge's members see all. */
-static __always_inline int parse_mac(const struct port *row, const struct ethhdr *eth)
+static __always_inline int parse_mac(const struct port *row, const void *dmac)
 {
 	const __u8 *mine;
 
 	if (!row)
 		return 0;
 	mine = row->mac;
-	if (*(__u32 *)mine == *(__u32 *)eth->h_dest && *(__u16 *)(mine + 4) == *(__u16 *)(eth->h_dest + 4))
+	if (*(__u32 *)mine == *(__u32 *)dmac && *(__u16 *)(mine + 4) == *(__u16 *)(dmac + 4))
 		return 0;
 	return *(__u32 *)mine || *(__u16 *)(mine + 4) ? PACKET_PASS : 0;
 }
@@ -345,7 +345,7 @@ static __always_inline int packet_parse(struct xdp_md *ctx, struct packet *p, co
 
 	if ((void *)(eth + 1) > end)
 		return DROP_MALFORMED;
-	switch (eth->h_proto) {
+	switch (ethertype_of(eth)) {
 	case bpf_htons(ETH_P_IP):
 		why = parse_mac(row, eth);
 		return why ? why : parse_ip4(ctx, p);

@@ -43,7 +43,7 @@ static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, str
 
 	if ((void *)(eth + 1) > end)
 		return PACKET_PASS;
-	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+	if (ethertype_of(eth) == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = (struct iphdr *)(eth + 1);
 
 		udp = (struct udphdr *)(ip + 1);
@@ -61,7 +61,7 @@ static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, str
 		*l4 = ETH_HLEN + sizeof(*ip);
 		return 0;
 	}
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+	if (ethertype_of(eth) == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = (struct ipv6hdr *)(eth + 1);
 
 		udp = (struct udphdr *)(ip + 1);
