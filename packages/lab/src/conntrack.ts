@@ -14,6 +14,9 @@ export interface ConntrackRow {
   readonly state: string | undefined;
   /** Replies were seen. */
   readonly replied: boolean;
+  /** Packets in the original and in the reply direction; undefined where `nf_conntrack_acct` is off. */
+  readonly packets: number | undefined;
+  readonly replyPackets: number | undefined;
 }
 
 export interface ConntrackFilter {
@@ -47,6 +50,7 @@ export function parseConntrack(text: string): ConntrackRow[] {
       );
     const [, protocol, state, source, destination, sourcePort, destinationPort] = match ?? [];
     if (protocol === undefined || source === undefined || destination === undefined) return [];
+    const counted = [...line.matchAll(/ packets=(\d+)/g)].map(([, count]) => Number(count));
     return {
       protocol,
       source,
@@ -55,6 +59,8 @@ export function parseConntrack(text: string): ConntrackRow[] {
       destinationPort: Number(destinationPort ?? 0),
       state,
       replied: !line.includes('[UNREPLIED]'),
+      packets: counted[0],
+      replyPackets: counted[1],
     };
   });
 }

@@ -87,6 +87,7 @@ export function firewallNamespace(options: FirewallOptions): NamespaceSpec {
           [`net.ipv4.conf.${device}.send_redirects`, 0],
         ]),
       ),
+      'net.netfilter.nf_conntrack_acct': 1,
       'net.netfilter.nf_conntrack_tcp_loose': 0, // a connection in its middle is not picked up
     },
     nft: firewallRules(options.forbiddenPort ?? 8081),

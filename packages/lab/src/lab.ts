@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Builds a lab from its data, runs things inside it, and takes all of it down again. */
 import { chownSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '@detour/core';
@@ -108,7 +109,10 @@ export async function createLab(spec: LabSpec, options: LabOptions): Promise<Lab
     close,
     keep() {
       recordKept(runtimeDir, name);
-      for (const { process: child } of started) child.child.unref();
+      for (const { process: one } of started) {
+        one.child.unref();
+        for (const pipe of [one.child.stdin, one.child.stdout]) if (pipe instanceof Socket) pipe.unref();
+      }
     },
     [Symbol.asyncDispose]: close,
   };

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Act 4: fw1 stops serving while its links stay up, in two ways; each time traffic goes on through fw2. */
+import { waitFor } from '../wait.js';
+import { type Act, count, expectThat, ms } from './act.js';
+import { openConnections, type Spread } from './connections.js';
+import type { SessionRow } from './detour.js';
+import type { Narrator } from './narrator.js';
+import { nearEnd, placesOfFlows } from './places.js';
+import { type Probes, startProbes } from './probes.js';
+import type { Stage } from './stage.js';
+import { packetsPerSecond, type Streams, startStreams } from './streams.js';
+import { awaitNode } from './nodes.js';
+
+const tcpConnections = 24;
+const messageMs = 100;
+
+interface Failure {
+  /** What happens, as the heading of its lines. */
+  readonly what: string;
+  stop(stage: Stage): Promise<number>;
+  /** What bfd must have seen, and what must not have changed. @throws Fault */
+  check(stage: Stage, session: SessionRow): Promise<string>;
+}
+
+const silence: Failure = {
+  what: 'fw1 falls silent',
+  stop: ({ fw1 }) => fw1.silence(),
+  async check(_stage, { state, why }) {
+    expectThat(state.toLowerCase() !== 'up', 'the BFD session with it is still up');
+    return why;
+  },
+};
+
+const noForwarding: Failure = {
+  what: 'fw1 only stops forwarding',
+  stop: ({ fw1 }) => fw1.stopForwarding(),
+  async check({ fw1 }, { state, echoUp, why }) {
+    const daemon = (await fw1.bfdPeers()).map((peer) => peer.state).join();
+    expectThat(
+      state.toLowerCase() === 'up' && daemon === 'up' && !echoUp,
+      `session ${state}, its daemon says ${daemon}, echo ${echoUp ? 'up' : 'down'}`,
+    );
+    return `${why}; the BFD session itself stays up`;
+  },
+};
+
+export const failoverAct: Act = {
+  number: 4,
+  title: 'fw1 stops serving while its links stay up',
+  async play(stage, tell) {
+    await playFailure(stage, tell, silence);
+    await tell.step('fw1 is back', async () => {
+      const tookMs = await bringBack(stage);
+      return `up again ${ms(tookMs)} after it could be`;
+    });
+    await playFailure(stage, tell, noForwarding);
+  },
+};
+
+async function playFailure(stage: Stage, tell: Narrator, failure: Failure): Promise<void> {
+  const running = await tell.during('starting numbered streams through both firewalls', async () => {
+    const streams = await startStreams(stage, ['fw1', 'fw2']);
+    const tcp = await openConnections(stage, tcpConnections, messageMs);
+    const probes = startProbes(stage.traffic);
+    await waitFor(() => probes.done().length >= 20, { what: 'the first new connections', signal: stage.signal });
+    return { streams, tcp, probes };
+  });
+  const { detectTimeUs, txIntervalUs } = await stage.detour.session('fw1');
+  const times: Times = { stoppedMs: await failure.stop(stage), detectMs: detectTimeUs / 1_000, txMs: txIntervalUs / 1_000 };
+  await tell.step(`${failure.what}, which bfd finds out`, async () => {
+    const session = await awaitNode(stage, 'fw1', 'down');
+    await awaitAllAtFw2(stage);
+    return failure.check(stage, session);
+  });
+  await tell.step('its UDP flows go on through fw2', () => tellStreams(running.streams, times));
+  await tell.step('new TCP connections go on', () => tellProbes(running.probes, times));
+  await tell.step('established TCP connections', () => tellTcp(stage, running.tcp));
+}
+
+interface Times {
+  readonly stoppedMs: number;
+  readonly detectMs: number;
+  readonly txMs: number;
+}
+
+/** Longest time without service that is accepted: detection time, one transmit interval, and 100 ms. */
+function limitMs({ detectMs, txMs }: Times): number {
+  return detectMs + txMs + 100;
+}
+
+async function awaitAllAtFw2({ detour, signal }: Stage): Promise<void> {
+  const areAll = async (): Promise<boolean> =>
+    [...placesOfFlows(await detour.flows(), 'udp').values()].every((node) => node === 'fw2');
+  await waitFor(areAll, { what: 'all UDP flows to be at fw2', everyMs: 100, signal });
+}
+
+async function tellStreams(streams: Streams, times: Times): Promise<string> {
+  const { there, elsewhere } = await streams.stop('fw1');
+  const limit = limitMs(times) + 1_000 / packetsPerSecond;
+  const text = `${count(there.lost)} of ${count(there.sent)} packets of ${there.flows} flows lost, ${ms(there.outageMs)} without service (detection time ${ms(times.detectMs)}); ${elsewhere.flows} flows at fw2 lost ${elsewhere.lost} of ${count(elsewhere.sent)}`;
+  expectThat(there.lost > 0, `nothing was lost, so fw1 did not stop: ${text}`);
+  expectThat(there.outageMs <= limit, `${text}; at most ${ms(limit)} is accepted`);
+  expectThat(elsewhere.lost + there.duplicated + elsewhere.duplicated === 0, `${text}, ${there.duplicated + elsewhere.duplicated} came twice`);
+  return text;
+}
+
+async function tellProbes(probes: Probes, times: Times): Promise<string> {
+  const all = await probes.stop();
+  const failed = all.filter((probe) => !probe.isAnswered);
+  const lastMs = Math.max(0, ...failed.map(({ begunMs }) => begunMs - times.stoppedMs));
+  const text = `${failed.length} of ${all.length} failed, the last of them begun ${ms(lastMs)} after fw1 stopped`;
+  expectThat(lastMs <= limitMs(times), `${text}; at most ${ms(limitMs(times))} is accepted`);
+  return text;
+}
+
+/** fw2's conntrack never saw the connections of fw1 begin, so it lets none of them go on: that is the firewalls' policy. */
+async function tellTcp(stage: Stage, { connections, places }: Spread): Promise<string> {
+  const before = (await connections.report()).connections;
+  const received = new Map(before.map((one) => [nearEnd(one), one.received] as const));
+  const goesOn = (one: { localAddress: string; localPort: number; received: number }): boolean =>
+    one.received > (received.get(nearEnd(one)) ?? Number.POSITIVE_INFINITY);
+  const at = (node: string) => (one: { localAddress: string; localPort: number }) => places.get(nearEnd(one)) === node;
+  const allGoOn = async () => {
+    const { connections: now } = await connections.report();
+    return now.filter(at('fw2')).every(goesOn) ? now : undefined;
+  };
+  const now = await waitFor(allGoOn, {
+    what: 'each connection through fw2 to bring more messages',
+    everyMs: 50,
+    signal: stage.signal,
+  });
+  const [inFw1, inFw2] = [now.filter(at('fw1')), now.filter(at('fw2'))];
+  const broken = inFw2.filter((one) => !one.isOpen || one.corrupt).length;
+  expectThat(broken === 0, `${broken} of ${inFw2.length} through fw2 broke`);
+  const gapMs = Math.max(...inFw2.map(({ maxGapMs }) => maxGapMs));
+  const ended = inFw1.filter((one) => !goesOn(one)).length;
+  await connections.close('rst');
+  return `${inFw2.length} through fw2 went on (a message every ${ms(messageMs)}, longest gap ${ms(gapMs)}); ${ended} of ${inFw1.length} in fw1 ended with it: fw2's conntrack does not know them`;
+}
+
+/** Ends what was done to fw1. @returns how long it took until it was up, ms. */
+export async function bringBack(stage: Stage): Promise<number> {
+  await stage.fw1.restore();
+  const startMs = performance.now();
+  await awaitNode(stage, 'fw1', 'up');
+  return performance.now() - startMs;
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The demo. In: flags (options.ts), root. Out: the story, a line for each step; exit code 0 if every step held, 1 if one
+ * did not, 2 for wrong flags, 130 after Ctrl-C. State: a lab, removed at the end unless `--keep`.
+ */
+import { fileURLToPath } from 'node:url';
+import { describeError, Fault } from '@detour/core';
+import { reapDeadLabs } from '../reap.js';
+import { exploreText } from './explore.js';
+import { makeNarrator } from './narrator.js';
+import { type DemoOptions, parseOptions, usage } from './options.js';
+import { raiseStage, type Stage } from './stage.js';
+import { story } from './story.js';
+
+const exit = { held: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+const logsOfFailure = fileURLToPath(new URL('../../../../build/demo-logs', import.meta.url));
+
+const interrupt = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    if (!interrupt.signal.aborted) tell.line(`\n${signal}: ending, and taking everything down`);
+    interrupt.abort(new Fault('timeout', `interrupted by ${signal}`));
+  });
+}
+process.stdout.on('error', () => interrupt.abort(new Fault('unavailable', 'nobody reads any more')));
+const tell = makeNarrator(process.stdout, interrupt.signal);
+
+try {
+  const options = parseOptions(process.argv.slice(2), story.slice(1).map(({ number }) => number));
+  process.exitCode = options.down ? await takeDown(options.name) : await playStory(options);
+} catch (error) {
+  console.error(`${describeError(error)}\n${usage}`);
+  process.exitCode = exit.usage;
+}
+
+async function playStory(options: DemoOptions): Promise<number> {
+  const { signal } = interrupt;
+  const startMs = performance.now();
+  let stage: Stage | undefined;
+  let code: number = exit.held;
+  try {
+    stage = await raiseStage(options.name, tell, signal);
+    const [first, ...others] = story;
+    const acts = others.filter(({ number }) => options.acts.length === 0 || options.acts.includes(number));
+    for (const act of [first, ...acts]) {
+      tell.act(act.number, act.title);
+      await act.play(stage, tell);
+    }
+    tell.line(`\nEvery step held, after ${Math.round((performance.now() - startMs) / 1_000)} s.`);
+  } catch (error) {
+    code = signal.aborted ? exit.interrupted : exit.failed;
+    if (!signal.aborted) await tellFailure(stage, error);
+  }
+  if (stage !== undefined) await leave(stage, options.keep && !signal.aborted);
+  return code;
+}
+
+async function tellFailure(stage: Stage | undefined, error: unknown): Promise<void> {
+  tell.line(`\nIt ends here: ${describeError(error)}`);
+  if (stage === undefined) return;
+  stage.saveLogs(logsOfFailure);
+  tell.line(`The logs of all processes are in ${logsOfFailure}. What detour status says:`);
+  const { stdout, stderr } = await stage.stack.cli(['status']);
+  tell.show(`${stdout}${stderr}`);
+}
+
+async function leave(stage: Stage, keep: boolean): Promise<void> {
+  if (!keep) {
+    await tell.during('taking everything down', () => stage.lab.close());
+    return;
+  }
+  await Promise.all([stage.traffic.close(), stage.otlp.close()]);
+  stage.lab.keep();
+  tell.line(exploreText(stage.lab, stage.stack));
+}
+
+async function takeDown(name: string): Promise<number> {
+  const removed = await reapDeadLabs(undefined, { alsoKept: name });
+  tell.line(removed.includes(name) ? `${name} is taken down` : `no lab ${name} was left running`);
+  return exit.held;
+}

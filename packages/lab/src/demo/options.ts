@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The demo's command line. */
+import { parseArgs } from 'node:util';
+import { describeError, Fault } from '@detour/core';
+
+export interface DemoOptions {
+  /** The lab's name; namespaces are called `dt-<name>-<ns>`. */
+  readonly name: string;
+  /** Leave everything running at the end. */
+  readonly keep: boolean;
+  /** Take down what an earlier run left running, and do nothing else. */
+  readonly down: boolean;
+  /** Only these acts, after the first; empty for the whole story. */
+  readonly acts: readonly number[];
+}
+
+export const usage = `usage: main.js [--keep] [--act N]… [--name NAME] | --down [--name NAME]
+  --keep       leave the lab and the stack running, and print how to explore them
+  --act N      only act N (2 to 7), after act 1; may be given several times
+  --name NAME  name of the lab, default demo
+  --down       take down what --keep left running`;
+
+/** @throws Fault `invalid` naming the argument. */
+export function parseOptions(argv: readonly string[], acts: readonly number[]): DemoOptions {
+  const { keep, down, name, act } = parseFlags(argv);
+  const wanted = act.map((text) => {
+    const number = Number(text);
+    if (!acts.includes(number))
+      throw new Fault('invalid', `--act ${text}: there is no such act: give one of ${acts.join(', ')}`);
+    return number;
+  });
+  return { name, keep, down, acts: wanted };
+}
+
+function parseFlags(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        keep: { type: 'boolean', default: false },
+        down: { type: 'boolean', default: false },
+        name: { type: 'string', default: 'demo' },
+        act: { type: 'string', multiple: true, default: [] },
+      },
+    }).values;
+  } catch (error) {
+    throw new Fault('invalid', describeError(error), error);
+  }
+}
