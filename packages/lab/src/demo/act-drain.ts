@@ -29,21 +29,34 @@ export const drainAct: Act = {
       return text;
     });
     await tell.step('old ones finish', async () => {
-      const before = new Map((await old.connections.report()).connections.map((one) => [nearEnd(one), one.received]));
+      const before = new Map(
+        (await old.connections.report()).connections.map((one) => [nearEnd(one), one.received]),
+      );
       const goOn = async () => {
         const { connections } = await old.connections.report();
         const atFw2 = connections.filter((one) => old.places.get(nearEnd(one)) === 'fw2');
-        const all = atFw2.every((one) => one.isOpen && one.received > (before.get(nearEnd(one)) ?? Number.NaN));
+        const all = atFw2.every(
+          (one) => one.isOpen && one.received > (before.get(nearEnd(one)) ?? Number.NaN),
+        );
         return all ? atFw2 : undefined;
       };
-      const atFw2 = await waitFor(goOn, { what: "fw2's connections to bring more messages", everyMs: 50, signal });
+      const atFw2 = await waitFor(goOn, {
+        what: "fw2's connections to bring more messages",
+        everyMs: 50,
+        signal,
+      });
       await old.connections.close('fin');
       const rows = await stage.fw2.conntrack({ protocol: 'tcp' });
       const ends = new Set(atFw2.map(nearEnd));
-      const states = rows.filter((row) => ends.has(`${row.source}:${row.sourcePort}`)).map(({ state }) => state);
+      const states = rows
+        .filter((row) => ends.has(`${row.source}:${row.sourcePort}`))
+        .map(({ state }) => state);
       const finished = states.filter((state) => state === 'TIME_WAIT').length;
       const text = `${atFw2.length} went on, then ${finished} were closed by both ends, as fw2's conntrack saw`;
-      expectThat(finished === atFw2.length && atFw2.length > 0, `${text} (${[...new Set(states)].join(', ')})`);
+      expectThat(
+        finished === atFw2.length && atFw2.length > 0,
+        `${text} (${[...new Set(states)].join(', ')})`,
+      );
       return text;
     });
     await tell.step('detour undrain fw2', async () => {

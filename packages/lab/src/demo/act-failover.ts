@@ -5,11 +5,11 @@ import { type Act, count, expectThat, ms } from './act.js';
 import { openConnections, type Spread } from './connections.js';
 import type { SessionRow } from './detour.js';
 import type { Narrator } from './narrator.js';
+import { awaitNode } from './nodes.js';
 import { nearEnd, placesOfFlows } from './places.js';
 import { type Probes, startProbes } from './probes.js';
 import type { Stage } from './stage.js';
 import { packetsPerSecond, type Streams, startStreams } from './streams.js';
-import { awaitNode } from './nodes.js';
 
 const tcpConnections = 24;
 const messageMs = 100;
@@ -27,7 +27,7 @@ const silence: Failure = {
   stop: ({ fw1 }) => fw1.silence(),
   async check(_stage, { state, why }) {
     expectThat(state.toLowerCase() !== 'up', 'the BFD session with it is still up');
-    return why;
+    return `${why}; no BFD control packets, the session is ${state}`;
   },
 };
 
@@ -62,11 +62,18 @@ async function playFailure(stage: Stage, tell: Narrator, failure: Failure): Prom
     const streams = await startStreams(stage, ['fw1', 'fw2']);
     const tcp = await openConnections(stage, tcpConnections, messageMs);
     const probes = startProbes(stage.traffic);
-    await waitFor(() => probes.done().length >= 20, { what: 'the first new connections', signal: stage.signal });
+    await waitFor(() => probes.done().length >= 20, {
+      what: 'the first new connections',
+      signal: stage.signal,
+    });
     return { streams, tcp, probes };
   });
   const { detectTimeUs, txIntervalUs } = await stage.detour.session('fw1');
-  const times: Times = { stoppedMs: await failure.stop(stage), detectMs: detectTimeUs / 1_000, txMs: txIntervalUs / 1_000 };
+  const times: Times = {
+    stoppedMs: await failure.stop(stage),
+    detectMs: detectTimeUs / 1_000,
+    txMs: txIntervalUs / 1_000,
+  };
   await tell.step(`${failure.what}, which bfd finds out`, async () => {
     const session = await awaitNode(stage, 'fw1', 'down');
     await awaitAllAtFw2(stage);
@@ -100,7 +107,10 @@ async function tellStreams(streams: Streams, times: Times): Promise<string> {
   const text = `${count(there.lost)} of ${count(there.sent)} packets of ${there.flows} flows lost, ${ms(there.outageMs)} without service (detection time ${ms(times.detectMs)}); ${elsewhere.flows} flows at fw2 lost ${elsewhere.lost} of ${count(elsewhere.sent)}`;
   expectThat(there.lost > 0, `nothing was lost, so fw1 did not stop: ${text}`);
   expectThat(there.outageMs <= limit, `${text}; at most ${ms(limit)} is accepted`);
-  expectThat(elsewhere.lost + there.duplicated + elsewhere.duplicated === 0, `${text}, ${there.duplicated + elsewhere.duplicated} came twice`);
+  expectThat(
+    elsewhere.lost + there.duplicated + elsewhere.duplicated === 0,
+    `${text}, ${there.duplicated + elsewhere.duplicated} came twice`,
+  );
   return text;
 }
 
@@ -119,7 +129,8 @@ async function tellTcp(stage: Stage, { connections, places }: Spread): Promise<s
   const received = new Map(before.map((one) => [nearEnd(one), one.received] as const));
   const goesOn = (one: { localAddress: string; localPort: number; received: number }): boolean =>
     one.received > (received.get(nearEnd(one)) ?? Number.POSITIVE_INFINITY);
-  const at = (node: string) => (one: { localAddress: string; localPort: number }) => places.get(nearEnd(one)) === node;
+  const at = (node: string) => (one: { localAddress: string; localPort: number }) =>
+    places.get(nearEnd(one)) === node;
   const allGoOn = async () => {
     const { connections: now } = await connections.report();
     return now.filter(at('fw2')).every(goesOn) ? now : undefined;

@@ -23,7 +23,9 @@ export const spreadAct: Act = {
   async play(stage, tell) {
     const { detour, lab, signal } = stage;
     const others = startTraffic(lab, 'edge1');
-    const first = await tell.step(`${count(total)} connections spread as the scores say`, () => openByScore(stage));
+    const first = await tell.step(`${count(total)} connections spread as the scores say`, () =>
+      openByScore(stage),
+    );
     const { connections: reports } = await first.connections.report();
     const before = placesOf(reports, placesOfFlows(await detour.flows(), 'tcp'));
     await tell.step("fw1's connections rise, as read from its node exporter", (progress) =>
@@ -45,13 +47,20 @@ export const spreadAct: Act = {
     await tell.during('closing them all', async (progress) => {
       await Promise.all([first, second].map(({ connections }) => connections.close('rst')));
       await others.close();
-      await lab.exec('fw1', ['conntrack', '-D', '-p', 'tcp', '--dport', String(load.port)], { okCodes: 'any' });
+      await lab.exec('fw1', ['conntrack', '-D', '-p', 'tcp', '--dport', String(load.port)], {
+        okCodes: 'any',
+      });
       const isLevel = async (): Promise<boolean> => {
         const shares = await detour.shares();
         progress(`fw1's share of new connections is ${percent(shares.get('fw1') ?? 0)}`);
         return Math.abs((shares.get('fw1') ?? 0) - 0.5) < 0.05;
       };
-      await waitFor(isLevel, { what: 'the scores to be level again', timeoutMs: 30_000, everyMs: 300, signal });
+      await waitFor(isLevel, {
+        what: 'the scores to be level again',
+        timeoutMs: 30_000,
+        everyMs: 300,
+        signal,
+      });
     });
   },
 };
@@ -75,7 +84,11 @@ async function openByScore(stage: Stage): Promise<readonly [string, Spread]> {
 }
 
 /** Others, not steered by the gateway, open connections into fw1, until new connections are steered accordingly. */
-async function raiseLoad({ lab, detour, signal }: Stage, others: TrafficAgent, progress: Progress): Promise<string> {
+async function raiseLoad(
+  { lab, detour, signal }: Stage,
+  others: TrafficAgent,
+  progress: Progress,
+): Promise<string> {
   const at = firewallAddresses(1);
   const before = await detour.scores();
   const main = fileURLToPath(new URL('../../dist/agents/server.js', import.meta.url));
@@ -97,7 +110,12 @@ async function raiseLoad({ lab, detour, signal }: Stage, others: TrafficAgent, p
     const isLive = Math.abs((shares.get('fw1') ?? 0) - one / (one + two)) < 0.02;
     return one < 0.6 * (before.get('fw1') ?? 0) && isLive ? scores : undefined;
   };
-  const scores = await waitFor(isSeen, { what: "fw1's score to fall", timeoutMs: 20_000, everyMs: 200, signal });
+  const scores = await waitFor(isSeen, {
+    what: "fw1's score to fall",
+    timeoutMs: 20_000,
+    everyMs: 200,
+    signal,
+  });
   const tookMs = performance.now() - openedMs;
   return `${count(opened)} more; its score fell from ${before.get('fw1')?.toFixed(1)} to ${scores.get('fw1')?.toFixed(1)} and is in the gateway's table ${ms(tookMs)} after the last`;
 }

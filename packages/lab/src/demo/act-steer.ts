@@ -16,7 +16,9 @@ export const steerAct: Act = {
       (
         await Promise.all(
           [fw1, fw2].map(async (firewall) =>
-            (await firewall.conntrack({ protocol: 'tcp', destinationPort })).map((row) => ({ firewall, row })),
+            (
+              await firewall.conntrack({ protocol: 'tcp', destinationPort })
+            ).map((row) => ({ firewall, row })),
           ),
         )
       ).flat();

@@ -31,7 +31,10 @@ export async function openConnections(stage: Stage, total: number, messageMs: nu
     concurrency: 64,
     intervalMs: messageMs,
   });
-  expectThat(connections.opened === total, `opened ${connections.opened}, failed: ${JSON.stringify(connections.failed)}`);
+  expectThat(
+    connections.opened === total,
+    `opened ${connections.opened}, failed: ${JSON.stringify(connections.failed)}`,
+  );
   const { connections: reports } = await connections.report();
   const places = placesOf(reports, await placesByConntrack(stage, echoTcp));
   const counts = countPlaces(reports, places);

@@ -74,13 +74,18 @@ export function openDetour(stack: Stack): Detour {
     },
     async shares() {
       const rows = await get<PathRow[]>('paths');
-      return new Map(rows.map(({ nodes, gateways }) => [nodes.join(' → '), gateways[0]?.share ?? 0] as const));
+      return new Map(
+        rows.map(({ nodes, gateways }) => [nodes.join(' → '), gateways[0]?.share ?? 0] as const),
+      );
     },
     alarms: () => get<AlarmRow[]>('alarms'),
     async run(...args) {
       const { code, stdout, stderr } = await stack.cli(args);
       if (code !== 0)
-        throw new Fault('internal', `detour ${args.join(' ')}: exit code ${code}: ${(stderr || stdout).trim()}`);
+        throw new Fault(
+          'internal',
+          `detour ${args.join(' ')}: exit code ${code}: ${(stderr || stdout).trim()}`,
+        );
       return stdout;
     },
   };

@@ -2,8 +2,8 @@
 /** What is printed when the lab is left running: commands to look around with, and the one that takes it down. */
 import { fileURLToPath } from 'node:url';
 import type { Lab } from '../lab.js';
-import { standardAddresses } from '../standard-lab.js';
 import type { Stack } from '../stack.js';
+import { standardAddresses } from '../standard-lab.js';
 
 export function exploreText(lab: Lab, stack: Stack): string {
   const cli = fileURLToPath(new URL('../../../../cli/dist/main.js', import.meta.url));

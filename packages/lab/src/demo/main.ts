@@ -26,7 +26,10 @@ process.stdout.on('error', () => interrupt.abort(new Fault('unavailable', 'nobod
 const tell = makeNarrator(process.stdout, interrupt.signal);
 
 try {
-  const options = parseOptions(process.argv.slice(2), story.slice(1).map(({ number }) => number));
+  const options = parseOptions(
+    process.argv.slice(2),
+    story.slice(1).map(({ number }) => number),
+  );
   process.exitCode = options.down ? await takeDown(options.name) : await playStory(options);
 } catch (error) {
   console.error(`${describeError(error)}\n${usage}`);

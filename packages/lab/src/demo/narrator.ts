@@ -13,7 +13,10 @@ export interface Narrator {
    */
   step(what: string, work: (progress: Progress) => Promise<string>): Promise<void>;
   /** The same for a step whose outcome later ones need. */
-  step<T>(what: string, work: (progress: Progress) => Promise<readonly [figure: string, outcome: T]>): Promise<T>;
+  step<T>(
+    what: string,
+    work: (progress: Progress) => Promise<readonly [figure: string, outcome: T]>,
+  ): Promise<T>;
   /** Runs something that is no step of the story to its end, signal or not, with progress. */
   during<T>(what: string, work: (progress: Progress) => Promise<T>): Promise<T>;
   /** Lines below a step, indented. */

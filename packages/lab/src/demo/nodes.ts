@@ -5,11 +5,17 @@ import type { SessionRow } from './detour.js';
 import type { Stage } from './stage.js';
 
 /** Resolves when bfd says so and the gateway's table gives the node a share of new flows, or none, accordingly. */
-export function awaitNode({ detour, signal }: Stage, node: string, state: 'up' | 'down'): Promise<SessionRow> {
+export function awaitNode(
+  { detour, signal }: Stage,
+  node: string,
+  state: 'up' | 'down',
+): Promise<SessionRow> {
   const isSo = async (): Promise<SessionRow | undefined> => {
     const [session, shares] = await Promise.all([detour.session(node), detour.shares()]);
     const isChosen = (shares.get(node) ?? 0) > 0;
-    return (session.health === 'up') === (state === 'up') && isChosen === (state === 'up') ? session : undefined;
+    return (session.health === 'up') === (state === 'up') && isChosen === (state === 'up')
+      ? session
+      : undefined;
   };
   return waitFor(isSo, { what: `${node} to be ${state}`, timeoutMs: 20_000, everyMs: 50, signal });
 }
@@ -24,5 +30,7 @@ export function awaitShare(
     const share = (await detour.shares()).get(node);
     return share !== undefined && isWanted(share) ? { share } : undefined;
   };
-  return waitFor(isSo, { what: `another share of new flows for ${node}`, everyMs: 50, signal }).then(({ share }) => share);
+  return waitFor(isSo, { what: `another share of new flows for ${node}`, everyMs: 50, signal }).then(
+    ({ share }) => share,
+  );
 }

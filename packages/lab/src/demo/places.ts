@@ -60,7 +60,10 @@ export function comparePlaces(before: Places, after: Places): Comparison {
 }
 
 /** How many of the connections are at each node. @throws Fault `internal` naming one that no node knows. */
-export function countPlaces(connections: readonly TcpConnectionReport[], places: Places): Map<string, number> {
+export function countPlaces(
+  connections: readonly TcpConnectionReport[],
+  places: Places,
+): Map<string, number> {
   const counts = new Map<string, number>();
   for (const connection of connections) {
     const node = places.get(nearEnd(connection));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Numbered UDP streams, each one flow of its own, and how those that went through one node fared. */
-import { clientAddresses, standardAddresses, standardPorts } from '../standard-lab.js';
+
 import type { UdpReport } from '../agents/protocol.js';
+import { clientAddresses, standardAddresses, standardPorts } from '../standard-lab.js';
 import type { UdpStream } from '../traffic.js';
 import { waitFor } from '../wait.js';
-import { placesOfFlows } from './places.js';
+import { type NearEnd, nearEnd, type Places, placesOfFlows } from './places.js';
 import type { Stage } from './stage.js';
 
 const flows = 12;
@@ -15,6 +16,7 @@ const fewest = 2;
 
 interface Placed {
   readonly stream: UdpStream;
+  readonly end: NearEnd;
   readonly node: string;
 }
 
@@ -28,8 +30,8 @@ export interface Fate {
 }
 
 export interface Streams {
-  /** How many flows were at this node when they began. */
-  at(node: string): number;
+  /** Where each flow began. */
+  places(): Places;
   /** Ends all, and tells of those that began at `node` and of the others. */
   stop(node: string): Promise<{ readonly there: Fate; readonly elsewhere: Fate }>;
 }
@@ -42,7 +44,7 @@ export async function startStreams(stage: Stage, nodes: readonly string[]): Prom
     if (nodes.every((node) => placed.filter((one) => one.node === node).length >= fewest)) break;
   }
   return {
-    at: (node) => placed.filter((one) => one.node === node).length,
+    places: () => new Map(placed.map(({ end, node }) => [end, node])),
     async stop(node) {
       const reports = await Promise.all(
         placed.map(async (one) => ({ node: one.node, report: await one.stream.stop() })),
@@ -67,9 +69,10 @@ async function startSome({ traffic, detour, signal }: Stage): Promise<Placed[]> 
   const find = async (): Promise<Placed[] | undefined> => {
     const places = placesOfFlows(await detour.flows(), 'udp');
     const placed = streams.flatMap((stream): Placed[] => {
-      const [end] = stream.localPorts;
-      const node = end && places.get(`${end.address}:${end.port}`);
-      return node === undefined ? [] : [{ stream, node }];
+      const [at] = stream.localPorts;
+      const end = at && nearEnd({ localAddress: at.address, localPort: at.port });
+      const node = end && places.get(end);
+      return end === undefined || node === undefined ? [] : [{ stream, end, node }];
     });
     return placed.length === streams.length ? placed : undefined;
   };
