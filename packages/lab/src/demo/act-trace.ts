@@ -12,7 +12,7 @@ import type { Stage } from './stage.js';
 const services = ['detour-tunnel-gw', 'detour-classifier', 'detour-path-selector'];
 const attempts = 8;
 /** Longer than any service's exporter keeps spans before it sends them. */
-const batchMs = 6_500;
+const batchMs = 2_000;
 
 interface Traced {
   readonly verdict: string;
