@@ -16,6 +16,8 @@ export interface PacketSocketOptions {
   readonly ethertype?: number;
   /** Longest frame in bytes, both ways, without a VLAN tag; default 16,384. Longer ones received are counted, not handed out. */
   readonly maxFrame?: number;
+  /** Bytes of frames that may wait to be read, as the kernel counts them (a small frame counts 1 to 4 KiB); default the system's. */
+  readonly receiveBuffer?: number;
 }
 
 export interface PacketSocket extends Disposable {
@@ -37,6 +39,8 @@ export interface PacketSocket extends Disposable {
 
 const AF_PACKET = 17;
 const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
+const SOL_SOCKET = 1;
+const SO_RCVBUFFORCE = 33;
 const SOL_PACKET = 263;
 const PACKET_AUXDATA = 8;
 const PACKET_IGNORE_OUTGOING = 23;
@@ -65,8 +69,8 @@ export function openPacketSocket(device: string, options: PacketSocketOptions = 
   let open = true;
   let truncated = 0;
 
-  const setOption = (name: number): void => {
-    const rc = c.setsockopt(fd, SOL_PACKET, name, Uint32Array.of(1), 4);
+  const setOption = (name: number, value = 1, level = SOL_PACKET): void => {
+    const rc = c.setsockopt(fd, level, name, Uint32Array.of(value), 4);
     if (rc !== 0) throw errnoFault(lastErrno(), `packet socket on ${device}: option ${name}`);
   };
   const bindTo = (protocol: number): void => {
@@ -87,6 +91,7 @@ export function openPacketSocket(device: string, options: PacketSocketOptions = 
   try {
     setOption(PACKET_IGNORE_OUTGOING);
     setOption(PACKET_AUXDATA);
+    if (options.receiveBuffer !== undefined) setOption(SO_RCVBUFFORCE, options.receiveBuffer, SOL_SOCKET);
     bindTo(0); // protocol 0 receives nothing
   } catch (error) {
     close();

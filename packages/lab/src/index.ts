@@ -16,7 +16,7 @@ export type { BfdPeer } from './bfd-peers.js';
 export { type Capture, type CaptureOptions, startCapture } from './capture.js';
 export type { ConntrackFilter, ConntrackRow } from './conntrack.js';
 export { readConntrack } from './conntrack.js';
-export { type Firewall, type NftCounter, openFirewall } from './firewall.js';
+export { type Firewall, type NftCounter, openFirewall, parseCounters } from './firewall.js';
 export {
   type BfdDaemon,
   type BfdTiming,

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The lab of an acceptance test: the standard one with three firewalls, the stack with addresses that are known beforehand, a crowd, and
+ * the questions that tests ask the gateway over gRPC.
+ */
+import {
+  type CountersResponse,
+  FlowRow,
+  GatewayClient,
+  type GatewayStatus,
+  GetCountersRequest,
+  GetFlowsRequest,
+  GetStatusRequest,
+  GetTablesRequest,
+  type TablesResponse,
+} from '@detour/contracts';
+import type { IntentDocument } from '@detour/intent';
+import {
+  createLab,
+  type Firewall,
+  type Lab,
+  openFirewall,
+  type Stack,
+  type StackOptions,
+  standardIntent,
+  standardLab,
+  startForward,
+  startStack,
+  waitFor,
+} from '@detour/lab';
+import { callUnary, connectClient, readStream } from '@detour/rpc';
+import { type Crowd, startCrowd, withCrowdAddresses } from './crowd.js';
+
+export const controllersAt = '172.30.0.1';
+/** gRPC ports of this stack's processes, by id. */
+export const grpcPorts: Readonly<Record<string, number>> = {
+  classifier: 7001,
+  'path-selector': 7002,
+  'stats-collector': 7003,
+  'tunnel-gw': 7004,
+  bfd: 7005,
+  'classifier-2': 7011,
+  'path-selector-2': 7012,
+  'stats-collector-2': 7013,
+};
+const gatewayAt = '172.30.0.2';
+
+export interface AcceptanceOptions {
+  readonly firewalls?: number;
+  readonly intent?: (standard: IntentDocument) => IntentDocument;
+  readonly replicas?: StackOptions['replicas'];
+  /** Runs when the lab stands and no service is started yet. */
+  readonly beforeStack?: (lab: Lab) => Promise<void>;
+  /** Which nodes must be up before the test begins; default all. */
+  readonly awaitUp?: readonly string[];
+}
+
+export interface AcceptanceLab extends AsyncDisposable {
+  readonly lab: Lab;
+  readonly stack: Stack;
+  readonly crowd: Crowd;
+  readonly firewalls: readonly Firewall[];
+  firewall(name: string): Firewall;
+  apply(intent: IntentDocument): Promise<void>;
+  counters(): Promise<CountersResponse>;
+  status(): Promise<GatewayStatus>;
+  tables(): Promise<TablesResponse>;
+  /** Every flow record of the gateway. */
+  flows(): Promise<FlowRow[]>;
+  /** Resolves when the gateway shows these nodes as up (or not up). */
+  awaitNodes(names: readonly string[], up: boolean): Promise<void>;
+  /** Port on loopback that leads to an address of the management network. */
+  reach(port: number, address?: string): Promise<number>;
+}
+
+/** Health is found out as in the standard lab, a little slower: the machine may be busy with the test's own traffic. */
+const bfd = { intervalMs: 100, multiplier: 3 } as const;
+
+/** The stack, the firewalls and the crowd; the intent is applied, and the nodes are up. */
+export async function startAcceptanceLab(
+  name: string,
+  options: AcceptanceOptions = {},
+): Promise<AcceptanceLab> {
+  const count = options.firewalls ?? 3;
+  const spec = withCrowdAddresses(standardLab({ firewalls: count, bfd, daemons: Array(count).fill('bird') }));
+  const lab = await createLab(spec, { name: `${name}-${process.pid}` });
+  const closers: AsyncDisposable[] = [lab];
+  const close = async (): Promise<void> => {
+    for (const one of closers.reverse()) await one[Symbol.asyncDispose]();
+  };
+  try {
+    await options.beforeStack?.(lab);
+    const stack = await startStack(lab, {
+      ...(options.replicas && { replicas: options.replicas }),
+      env: (service, id) => ({
+        DETOUR_LISTEN: `${service === 'tunnel-gw' || service === 'bfd' ? gatewayAt : controllersAt}:${grpcPorts[id]}`,
+        ...(service === 'tunnel-gw' && gatewayLimits),
+      }),
+    });
+    closers.push(stack);
+    const reach = async (port: number, address = controllersAt): Promise<number> => {
+      const forward = await startForward(lab, 'mgmt', { address, port });
+      closers.push(forward);
+      return forward.port;
+    };
+    const port = await reach(grpcPorts['tunnel-gw'] ?? 0, gatewayAt);
+    const { client } = connectClient(GatewayClient, `127.0.0.1:${port}`);
+    closers.push({ [Symbol.asyncDispose]: async () => client.close() });
+    const call = { deadlineMs: 20_000 };
+    const crowd = startCrowd(lab);
+    closers.push(crowd);
+    const firewalls = Array.from({ length: count }, (_, i) => openFirewall(lab, `fw${i + 1}`));
+    const status = () => callUnary(client.getStatus.bind(client), GetStatusRequest.fromPartial({}), call);
+    const made: AcceptanceLab = {
+      lab,
+      stack,
+      crowd,
+      firewalls,
+      firewall: (which) => firewalls.find((one) => one.name === which) ?? openFirewall(lab, which),
+      async apply(intent) {
+        const { code, stdout, stderr } = await stack.cli(['apply', '--wait', '-f', '-'], {
+          input: JSON.stringify(intent),
+        });
+        if (code !== 0) throw new Error(`detour apply: exit code ${code}: ${stdout}${stderr}`);
+      },
+      counters: () => callUnary(client.getCounters.bind(client), GetCountersRequest.fromPartial({}), call),
+      status,
+      tables: () => callUnary(client.getTables.bind(client), GetTablesRequest.fromPartial({}), call),
+      async flows() {
+        const rows: FlowRow[] = [];
+        const request = GetFlowsRequest.fromPartial({ limit: 1_000_000 });
+        for await (const row of readStream(client.getFlows(request))) rows.push(FlowRow.fromPartial(row));
+        return rows;
+      },
+      awaitNodes: async (names, up) => {
+        await waitFor(
+          async () => {
+            const { policies } = await made.tables();
+            return names.every((node) =>
+              policies.some((row) => row.path === node && (row.bfd === 'up') === up),
+            );
+          },
+          { what: `${names.join(', ')} to be ${up ? 'up' : 'not up'}`, timeoutMs: 30_000, everyMs: 25 },
+        );
+      },
+      reach,
+      [Symbol.asyncDispose]: close,
+    };
+    const standard = standardIntent({ firewalls: count, bfd });
+    await made.apply(options.intent?.(standard) ?? standard);
+    await made.awaitNodes(options.awaitUp ?? firewalls.map((one) => one.name), true);
+    return made;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Room for the crowds of these tests, and time for questions on a busy machine: what is tested is which answer, not how soon. */
+const gatewayLimits = {
+  DETOUR_MAX_FLOWS: '262144',
+  DETOUR_MAX_EMBRYOS: '262144',
+  DETOUR_DECIDE_WITHIN: '3s',
+};
