@@ -3,13 +3,16 @@
 
 export const ALARM_CODES = [
   'all_stale', // path-selector, tunnel-gw: no node of a chain has a fresh score
+  'attach_failed', // tunnel-gw: a device of the revision in force came back, and does not take the program
   'attribute_refused', // stats-collector: a node said what cannot be
   'bfd_gone', // tunnel-gw: its bfd does not answer
   'chain_shortfall', // path-selector: a chain cannot be done as it is declared
+  'cleanup_failed', // tunnel-gw: what only the revision before needed is still there
   'device_missing', // tunnel-gw: a device that the revision names is not there
   'intent_refused', // controllers: a revision that cannot be used
   'node_down', // bfd
   'node_stale', // stats-collector: a source of attributes is silent
+  'publish_failed', // tunnel-gw: a change could not be written to the datapath, what was live stays
   'redis_unreachable', // path-selector, tunnel-gw
   'revision_refused', // tunnel-gw: this gateway cannot carry a revision out
   'rule_unresolved', // classifier: a rule names a chain that does not exist

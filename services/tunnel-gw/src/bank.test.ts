@@ -51,7 +51,7 @@ function running(): () => number {
 describe('Banks', () => {
   it('stages in the idle bank, then flips; what is live is the whole version', () => {
     const { store, live, calls } = memoryStore();
-    const banks = new Banks(store, running());
+    const banks = new Banks({ store, monoMs: running(), wipe: false });
     banks.publish([row('hops', 1, 10), row('paths', 1, 20)]);
     expect(live()).toEqual({ 'hops/1': 10, 'paths/1': 20 });
     expect(calls.at(-1)).toBe('flip 1');
@@ -63,7 +63,7 @@ describe('Banks', () => {
     const { store, cells, calls, live } = memoryStore();
     cells.set('1:hops/9', 99); // left by a predecessor
     cells.set('0:hops/8', 88);
-    const banks = new Banks(store, running());
+    const banks = new Banks({ store, monoMs: running(), wipe: true });
     banks.publish([row('hops', 1, 1)]);
     expect(live()).toEqual({ 'hops/1': 1 });
     expect(cells.get('0:hops/8')).toBe(88); // packets may still have read it: not touched by the first version
@@ -75,7 +75,7 @@ describe('Banks', () => {
 
   it('writes only what the bank does not hold already, and removes what is gone', () => {
     const { store, calls, live } = memoryStore();
-    const banks = new Banks(store, running());
+    const banks = new Banks({ store, monoMs: running(), wipe: false });
     const rows = [row('hops', 1, 1), row('hops', 2, 2)];
     banks.publish(rows);
     banks.publish(rows);
@@ -88,7 +88,7 @@ describe('Banks', () => {
   it('refuses a version of which one row is refused: names the row, and nothing of it goes live', () => {
     let full = false;
     const { store, live, calls } = memoryStore((table, key) => full && table === 'tunnels' && key[1] === 7);
-    const banks = new Banks(store, running());
+    const banks = new Banks({ store, monoMs: running(), wipe: false });
     banks.publish([row('hops', 1, 1)]);
     full = true;
     calls.length = 0;
@@ -104,14 +104,42 @@ describe('Banks', () => {
     const { store } = memoryStore();
     let now = 0;
     let looks = 0;
-    const banks = new Banks(store, () => {
+    const monoMs = () => {
       looks++;
       now += 0.1;
       return now;
-    });
+    };
+    const banks = new Banks({ store, monoMs, wipe: false });
     banks.publish([]);
+    expect(banks.mirror()).toBe(false);
     const first = looks;
     banks.publish([]);
-    expect(looks - first).toBeGreaterThanOrEqual(10);
+    expect(looks - first).toBeGreaterThanOrEqual(8);
+  });
+
+  it('mirrors what is live into the idle bank, so that the next version writes its own difference alone', () => {
+    const { store, cells, calls, live } = memoryStore();
+    const banks = new Banks({ store, monoMs: running(), wipe: true });
+    const first = row('hops', 1, 1);
+    banks.publish([first, row('hops', 2, 2)]);
+    expect(banks.mirror()).toBe(true);
+    expect([cells.get('0:hops/1'), cells.get('0:hops/2')]).toEqual([1, 2]);
+    calls.length = 0;
+    banks.publish([first, row('hops', 2, 3)]);
+    expect(calls).toEqual(['write hops 0/2=3', 'flip 0']);
+    expect(live()).toEqual({ 'hops/1': 1, 'hops/2': 3 });
+  });
+
+  it('a row that is refused in the idle bank alone leaves what is live, and the next version is staged whole', () => {
+    let full = false;
+    const { store, live } = memoryStore((_table, key) => full && key[0] === 0);
+    const banks = new Banks({ store, monoMs: running(), wipe: false });
+    banks.publish([row('hops', 1, 1), row('hops', 2, 2)]);
+    full = true;
+    expect(() => banks.mirror()).toThrow(/row 1 of table hops/);
+    expect(live()).toEqual({ 'hops/1': 1, 'hops/2': 2 });
+    full = false;
+    banks.publish([row('hops', 1, 1)]);
+    expect(live()).toEqual({ 'hops/1': 1 });
   });
 });

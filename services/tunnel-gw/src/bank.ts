@@ -3,7 +3,7 @@
 // flipped. If any row is refused, nothing is flipped and the live bank stays as it is.
 import { Fault } from '@detour/core';
 
-/** A row of a banked table. `id` is unique within its table and the same in both banks. */
+/** A row of a banked table. `id` stands for its key: equal ids, equal keys; the same in both banks. */
 export interface Row {
   readonly table: string;
   readonly id: string | number;
@@ -21,64 +21,117 @@ export interface BankStore {
   flip(bank: number): void;
 }
 
+export interface BanksOptions {
+  readonly store: BankStore;
+  readonly monoMs: () => number;
+  /** True when a predecessor may have left rows: each bank is wiped before its first use. */
+  readonly wipe: boolean;
+}
+
 /** How long after a flip a packet may still be reading the bank that has become idle; programs run for microseconds. */
 const READERS_GRACE_MS = 1;
 
-export class Banks {
-  private readonly shadows: (Map<string, Row> | null)[] = [null, null];
-  private flippedAtMs = 0;
+interface Held {
+  row: Row;
+  staging: number;
+}
+/** What a bank holds, by table and id. */
+type Shadow = Map<string, Map<string | number, Held>>;
 
-  constructor(
-    private readonly store: BankStore,
-    private readonly monoMs: () => number,
-  ) {}
+export class Banks {
+  private readonly shadows: (Shadow | null)[];
+  private latest: readonly Row[] | null = null;
+  private staging = 0;
+  private flippedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(private readonly options: BanksOptions) {
+    this.shadows = options.wipe ? [null, null] : [new Map(), new Map()];
+  }
 
   /** Stages `rows` and flips. @throws Fault naming the row that was refused; then the live tables are unchanged. */
-  publish(rows: Iterable<Row>): { written: number; removed: number } {
-    while (this.monoMs() - this.flippedAtMs < READERS_GRACE_MS) {
+  publish(rows: readonly Row[]): { written: number; removed: number } {
+    const { store, monoMs } = this.options;
+    while (monoMs() - this.flippedAtMs < READERS_GRACE_MS) {
       // at most a millisecond, and only when two versions follow each other at once
     }
-    const idle = this.store.readBank() === 0 ? 1 : 0;
+    const idle = store.readBank() === 0 ? 1 : 0;
     const counts = this.stage(idle, rows);
-    this.store.flip(idle);
-    this.flippedAtMs = this.monoMs();
+    store.flip(idle);
+    this.flippedAtMs = monoMs();
+    this.latest = rows;
     return counts;
   }
 
-  private stage(bank: number, rows: Iterable<Row>): { written: number; removed: number } {
-    let shadow = this.shadows[bank] ?? null;
-    if (shadow === null) {
-      this.store.wipe(bank);
-      shadow = new Map();
-      this.shadows[bank] = shadow;
-    }
-    const wanted = new Set<string>();
+  /**
+   * Brings the idle bank up to what is live, so that the next version has only its own difference to write. Not for a moment in which
+   * something waits; false when it is too early for that after a flip.
+   */
+  mirror(): boolean {
+    const { store, monoMs } = this.options;
+    if (this.latest === null) return true;
+    if (monoMs() - this.flippedAtMs < READERS_GRACE_MS) return false;
+    this.stage(store.readBank() === 0 ? 1 : 0, this.latest);
+    return true;
+  }
+
+  private stage(bank: number, rows: readonly Row[]): { written: number; removed: number } {
+    const shadow = this.shadowOf(bank);
+    const staging = ++this.staging;
     let written = 0;
-    let removed = 0;
     for (const row of rows) {
-      const id = `${row.table}/${row.id}`;
-      wanted.add(id);
-      const held = shadow.get(id);
-      if (held !== undefined && (held.value === row.value || Buffer.compare(held.value, row.value) === 0))
-        continue;
-      try {
-        this.store.write(row.table, row.key(bank), row.value);
-      } catch (error) {
-        throw new Fault(
-          'refused',
-          `row ${row.id} of table ${row.table} could not be written: the tables in force stay`,
-          error,
-        );
+      let table = shadow.get(row.table);
+      if (table === undefined) {
+        table = new Map();
+        shadow.set(row.table, table);
       }
-      shadow.set(id, row);
+      const held = table.get(row.id);
+      if (held !== undefined && sameValue(held.row, row)) {
+        held.row = row;
+        held.staging = staging;
+        continue;
+      }
+      this.write(bank, row);
+      table.set(row.id, { row, staging });
       written++;
     }
-    for (const [id, row] of shadow) {
-      if (wanted.has(id)) continue;
-      this.store.remove(row.table, row.key(bank));
-      shadow.delete(id);
-      removed++;
-    }
-    return { written, removed };
+    return { written, removed: this.removeStale(bank, shadow, staging) };
   }
+
+  private write(bank: number, row: Row): void {
+    try {
+      this.options.store.write(row.table, row.key(bank), row.value);
+    } catch (error) {
+      throw new Fault(
+        'refused',
+        `row ${row.id} of table ${row.table} could not be written: the tables in force stay`,
+        error,
+      );
+    }
+  }
+
+  private removeStale(bank: number, shadow: Shadow, staging: number): number {
+    let removed = 0;
+    for (const [name, table] of shadow) {
+      for (const [id, held] of table) {
+        if (held.staging === staging) continue;
+        this.options.store.remove(name, held.row.key(bank));
+        table.delete(id);
+        removed++;
+      }
+    }
+    return removed;
+  }
+
+  private shadowOf(bank: number): Shadow {
+    const known = this.shadows[bank];
+    if (known !== null && known !== undefined) return known;
+    this.options.store.wipe(bank);
+    const shadow: Shadow = new Map();
+    this.shadows[bank] = shadow;
+    return shadow;
+  }
+}
+
+function sameValue(held: Row, row: Row): boolean {
+  return held === row || held.value === row.value || Buffer.compare(held.value, row.value) === 0;
 }

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-import { AffinityKind, ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPolicy } from '@detour/contracts';
+import { abi, type ChainRow, OnFailure, OnNodeDown, SelectPolicy } from '@detour/contracts';
 import type { NodeState } from '@detour/tables';
 import { describe, expect, it } from 'vitest';
 import { ChainModels } from './chain-models.js';
+import { chainRow, pathRow } from './testdata.js';
 
-const row = ChainRow.fromPartial({
-  number: 1,
-  name: 'inspect',
-  onFailure: OnFailure.DROP,
-  onNodeDown: OnNodeDown.REBALANCE,
-  onRuleChange: OnRuleChange.REVALIDATE,
-  affinity: AffinityKind.FIVE_TUPLE,
-  select: SelectPolicy.WEIGHTED,
-  paths: [{ number: 1, nodes: [7], weight: 1000, fallbackWeight: 1000 }],
-});
+/** Puts rows into force, with each node's state. */
+function take(models: ChainModels, rows: readonly ChainRow[], states: Record<number, NodeState> = {}) {
+  const draft = models.draft(rows, (node) => states[node] ?? 'up');
+  models.commit(draft);
+  return draft;
+}
 
 describe('ChainModels', () => {
   it('expands a chain anew at every change of a node between unknown, up and down', () => {
     const models = new ChainModels(new Map());
+    const row = chainRow({ paths: [pathRow(1, [7])] });
     const slotsAfter = (state: NodeState) => {
-      models.update([row], () => state);
+      take(models, [row], { 7: state });
       const { slots, gen } = models.get(1) ?? { slots: [], gen: 0 };
       return [slots.length > 0, gen];
     };
@@ -30,9 +28,94 @@ describe('ChainModels', () => {
     expect(slotsAfter('unknown')).toEqual([false, 4]);
   });
 
-  it('goes on counting from the generations of a predecessor', () => {
+  it('goes on counting from the generations of a predecessor; 0 is never given', () => {
     const models = new ChainModels(new Map([[1, 0xffff]]));
-    models.update([row], () => 'up');
+    take(models, [chainRow()]);
     expect(models.get(1)?.gen).toBe(1);
+  });
+
+  it('the generation moves with slots and path states, and with nothing else', () => {
+    const models = new ChainModels(new Map());
+    const genAfter = (change: Partial<ChainRow>, states: Record<number, NodeState> = {}) => {
+      take(models, [chainRow(change)], states);
+      return models.get(1)?.gen;
+    };
+    expect(genAfter({})).toBe(1);
+    expect(genAfter({ onFailure: OnFailure.BYPASS, onNodeDown: OnNodeDown.KEEP, name: 'other' })).toBe(1);
+    expect(genAfter({ idleTcpMs: 5n })).toBe(1);
+    expect(genAfter({ paths: [pathRow(1, [1], 200), pathRow(2, [2])] })).toBe(2); // weights
+    expect(genAfter({ paths: [pathRow(1, [1], 400), pathRow(2, [2], 200)] })).toBe(2); // the same shares
+    expect(genAfter({ paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'up' })).toBe(3);
+    expect(genAfter({ paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'down' })).toBe(4); // a path's state alone
+    expect(genAfter({ select: SelectPolicy.PRIORITY, paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'down' })).toBe(4);
+  });
+
+  it('what did not change keeps its rows as objects, so that staging them costs nothing', () => {
+    const models = new ChainModels(new Map());
+    const rows = [
+      chainRow({ number: 1, paths: [pathRow(1, [1])] }),
+      chainRow({ number: 2, name: 'other', paths: [pathRow(2, [2])] }),
+    ];
+    const first = take(models, rows);
+    const again = take(models, rows);
+    expect(again.rows).toHaveLength(6);
+    for (const [i, row] of again.rows.entries()) expect(row).toBe(first.rows[i]);
+    const { rows: next } = take(models, rows, { 2: 'down' });
+    expect(next.slice(0, 3).every((row, i) => row === first.rows[i])).toBe(true);
+    expect(next.find((row) => row.table === 'paths' && row.id === 2)).not.toBe(first.rows[5]);
+  });
+
+  it('a draft counts only when it is committed', () => {
+    const models = new ChainModels(new Map());
+    take(models, [chainRow()]);
+    const before = models.all();
+    models.draft([], () => 'down');
+    models.draft([chainRow()], () => 'down');
+    expect(models.all()).toBe(before);
+    expect(models.get(1)).toMatchObject({ gen: 1, paths: [{ up: true }, { up: true }] });
+  });
+
+  it('a chain that goes and comes back counts on: no record takes its new generation for its old one', () => {
+    const models = new ChainModels(new Map());
+    take(models, [chainRow()]);
+    take(models, [chainRow()], { 1: 'down' });
+    take(models, []);
+    expect(models.get(1)).toBeUndefined();
+    take(models, [chainRow()]);
+    expect(models.get(1)?.gen).toBe(3);
+  });
+
+  it('writes what the datapath reads: chain, selection, paths with their nodes in both directions', () => {
+    const models = new ChainModels(new Map([[3, 9]]));
+    const { rows } = take(
+      models,
+      [
+        chainRow({
+          number: 3,
+          onFailure: OnFailure.BACKUP,
+          backup: 4,
+          onNodeDown: OnNodeDown.KEEP,
+          paths: [pathRow(11, [5, 6, 7])],
+        }),
+      ],
+      { 6: 'unknown' },
+    );
+    const value = (table: string) => rows.find((row) => row.table === table)?.value ?? new Uint8Array();
+    expect(abi.chain.decode(value('chains'))).toMatchObject({
+      gen: 10,
+      valid: 1,
+      onFailure: abi.OnFailure.ON_FAILURE_BACKUP,
+      backup: 4,
+      onNodeDown: abi.OnNodeDown.ON_NODE_DOWN_KEEP,
+      nslots: 0, // a path of unknown state gets no new flows,
+    });
+    const path = abi.path.decode(value('paths'));
+    expect(path).toMatchObject({ chain: 3, state: abi.PathState.PATH_UP, nhops: 3 }); // and keeps those that it has
+    expect([...path.node.slice(0, 3)]).toEqual([5, 6, 7]);
+    expect([...path.hop.slice(0, 3), ...path.hop.slice(8, 11)]).toEqual([5, 6, 7, 7, 6, 5]);
+    const { slots } = (take(models, [chainRow()]), models.get(1)) ?? { slots: [] };
+    const selection = models.draft([chainRow()], () => 'up').rows.find((row) => row.table === 'selections');
+    const stored = abi.selection.decode(selection?.value ?? new Uint8Array());
+    expect([...stored.path.slice(0, slots.length)]).toEqual([...slots]);
   });
 });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chains as they are published: a controller's row, this gateway's health applied by packages/tables, and a generation that moves whenever
-// what flows depend on has moved.
+// what flows depend on has moved. A version is drafted first and counts only when its rows are live.
 import { type ChainRow, OnFailure, OnNodeDown, OnRuleChange } from '@detour/contracts';
 import { expandChain, type NodeState } from '@detour/tables';
 import type { Row } from './bank.js';
+import { chainRows } from './chain-rows.js';
 import type { ChainModel } from './model.js';
-import { chainRows } from './rows.js';
 
 interface Entry {
   readonly row: ChainRow;
@@ -14,24 +14,40 @@ interface Entry {
   readonly rows: readonly Row[];
 }
 
+/** A version that is not in force yet. */
+export interface ChainDraft {
+  readonly entries: ReadonlyMap<number, Entry>;
+  readonly rows: readonly Row[];
+}
+
 export class ChainModels {
-  private entries = new Map<number, Entry>();
+  private entries: ReadonlyMap<number, Entry> = new Map();
   private models: ReadonlyMap<number, ChainModel> = new Map();
+  /** The last generation that each chain number ever had: also a chain that goes and comes back counts on. */
+  private readonly gens: Map<number, number>;
 
   /** `firstGens`: generations that a predecessor left in the live bank; counting goes on from there. */
-  constructor(private readonly firstGens: ReadonlyMap<number, number>) {}
+  constructor(firstGens: ReadonlyMap<number, number>) {
+    this.gens = new Map(firstGens);
+  }
 
-  /** Brings the chains in step with rows and health; what did not change keeps its objects, so staging skips it. */
-  update(chains: readonly ChainRow[], stateOf: (node: number) => NodeState): void {
-    const next = new Map<number, Entry>();
+  /** The chains as rows and health would have them; what did not change keeps its objects, so staging skips it. */
+  draft(chains: readonly ChainRow[], stateOf: (node: number) => NodeState): ChainDraft {
+    const entries = new Map<number, Entry>();
     for (const row of chains) {
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
-      if (held !== undefined && held.row === row && held.states === states) next.set(row.number, held);
-      else next.set(row.number, this.expand(row, states, stateOf));
+      const same = held !== undefined && held.row === row && held.states === states;
+      entries.set(row.number, same ? held : this.expand(row, states, stateOf));
     }
-    this.entries = next;
-    this.models = new Map([...next].map(([number, entry]) => [number, entry.model]));
+    return { entries, rows: [...entries.values()].flatMap((entry) => entry.rows) };
+  }
+
+  /** The draft's rows are live. */
+  commit(draft: ChainDraft): void {
+    this.entries = draft.entries;
+    this.models = new Map([...draft.entries].map(([number, entry]) => [number, entry.model]));
+    for (const [number, { gen }] of this.models) this.gens.set(number, gen);
   }
 
   all(): ReadonlyMap<number, ChainModel> {
@@ -42,38 +58,26 @@ export class ChainModels {
     return this.entries.get(number)?.model;
   }
 
-  *rows(): Iterable<Row> {
-    for (const entry of this.entries.values()) yield* entry.rows;
-  }
-
   private expand(row: ChainRow, states: string, stateOf: (node: number) => NodeState): Entry {
     const expanded = expandChain(row, stateOf);
     const held = this.entries.get(row.number)?.model;
-    const gen =
-      held?.fingerprint === expanded.fingerprint
-        ? held.gen
-        : nextGen(held?.gen ?? this.firstGens.get(row.number) ?? 0);
+    const unchanged = held?.fingerprint === expanded.fingerprint;
     const model: ChainModel = {
       number: row.number,
       name: row.name,
-      onFailure:
-        row.onFailure === OnFailure.BYPASS
-          ? 'bypass'
-          : row.onFailure === OnFailure.BACKUP
-            ? 'backup'
-            : 'drop',
+      onFailure: ON_FAILURE[row.onFailure],
       backup: row.backup,
       onNodeDown: row.onNodeDown === OnNodeDown.KEEP ? 'keep' : 'rebalance',
       onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
       affinity: expanded.affinity,
-      slots: expanded.slots,
+      slots: unchanged ? held.slots : expanded.slots,
       paths: expanded.paths.map((path) => ({
         number: path.path,
         nodes: path.nodes,
         up: path.state !== 'down',
         weight: path.weight,
       })),
-      gen,
+      gen: unchanged ? held.gen : nextGen(this.gens.get(row.number) ?? 0),
       idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },
       allStale: expanded.allStale,
       fingerprint: expanded.fingerprint,
@@ -81,6 +85,13 @@ export class ChainModels {
     return { row, states, model, rows: chainRows(model) };
   }
 }
+
+const ON_FAILURE: Readonly<Record<OnFailure, ChainModel['onFailure']>> = {
+  [OnFailure.UNSPECIFIED]: 'drop',
+  [OnFailure.DROP]: 'drop',
+  [OnFailure.BYPASS]: 'bypass',
+  [OnFailure.BACKUP]: 'backup',
+};
 
 /** 16 bits; 0 is a record's that was never validated. */
 function nextGen(gen: number): number {

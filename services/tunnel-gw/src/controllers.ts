@@ -87,9 +87,9 @@ async function decide(options: ControllerOptions, question: FlowQuestion, span: 
     }),
   );
   if (chosen.error !== '') throw new Fault('unavailable', `path-selector: ${chosen.error}`);
-  // A pin is kept although its path is down: the chain's onNodeDown decides that, not this gateway.
-  const usable =
-    chosen.path === 0 || chosen.source === PathSource.PINNED || options.isUsable(found.chain, chosen.path);
+  // A pin is kept although its path is down: the chain's onNodeDown decides that, not this gateway. Otherwise health is this gateway's own
+  // word: also where the path-selector knows of no path, or not yet of a change.
+  const usable = chosen.source === PathSource.PINNED || options.isUsable(found.chain, chosen.path);
   return {
     action: 'steer',
     rule: found.rule,
@@ -97,7 +97,7 @@ async function decide(options: ControllerOptions, question: FlowQuestion, span: 
     path: usable ? chosen.path : options.choose(found.chain, question, found.reversed),
     initiatorIsB: initiatorIsB(question, found.reversed),
     pinGen: chosen.pinGen,
-    recorded: usable && chosen.path !== 0 && chosen.source !== PathSource.UNRECORDED,
+    recorded: usable && chosen.source !== PathSource.UNRECORDED,
     by: 'controller',
     why: `${found.why}; ${chosen.why}`,
   };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network devices that a gateway makes: a veth pair for each VTI and the inject pair; kept in step with what is wanted.
 import { INJECT_DEVICES } from '@detour/contracts';
+import { Fault } from '@detour/core';
 import { readIp, runIpBatch, runTool, setSysctl } from './system.js';
 
 /** A VTI as a veth pair: the operator's side has name, MAC and addresses; the program runs on the inner side. */
@@ -75,6 +76,12 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
   }
   for (const vti of vtis) {
     const link = links.get(vti.device);
+    if (link !== undefined && !link.ours) {
+      throw new Fault(
+        'conflict',
+        `device ${vti.device} exists and is not Detour's: rename it, or the node or port that needs this name`,
+      );
+    }
     if (link === undefined) {
       batch.push(...makePair(vti.device, vti.inner, vti.mac, vti.mtu));
       made.push(vti.device);

@@ -99,6 +99,8 @@ export class FlowTable {
       rule: decision.rule,
       chain: decision.chain,
       rulesGen: this.options.rulesGen(),
+      // What was its forward side may be its reply by the new decision: then the forward side's port is to be seen yet.
+      fwdPort: unpackFlowWord(flow.word).initiatorIsB === decision.initiatorIsB ? flow.fwdPort : 0,
       pinGen: decision.pinGen & 0xffff,
     };
   }
@@ -118,13 +120,12 @@ export class FlowTable {
     return embryonic === undefined ? null : { flow: abi.flow.decode(embryonic), established: false };
   }
 
-  /** Takes back the pending mark of a flow that could not be decided, so that its next packet asks again. */
-  forgetPending(key: FlowKey): void {
-    this.options.maps.embryos.delete(encodeFlowKey(key));
-  }
-
   remove(key: Uint8Array, established: boolean): boolean {
     return (established ? this.options.maps.flows : this.options.maps.embryos).delete(key);
+  }
+
+  isEstablished(key: Uint8Array): boolean {
+    return this.options.maps.flows.lookup(key) !== undefined;
   }
 
   counters(slot: number): FlowCounterSum {

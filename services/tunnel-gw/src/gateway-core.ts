@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
-// staging and one flip. Devices are made before the tables that name them, and removed after those that do not.
+// staging and one flip. Devices are made before the tables that name them, and removed after those that do not. What takes time (devices,
+// routes) goes one after the other in a queue of its own; health, ways and tables never wait for it.
 import { type AlarmCode, INJECT_DEVICES } from '@detour/contracts';
-import { describeError, hashKeyToBigInt } from '@detour/core';
+import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
 import { ChainModels } from './chain-models.js';
@@ -16,6 +17,14 @@ import {
   removeDevices,
   type VtiDevice,
 } from './devices.js';
+import {
+  attachedDevices,
+  guardedDevices,
+  machineShape,
+  portDevices,
+  requireDevices,
+  vtiDevices,
+} from './gateway-devices.js';
 import { installGuard } from './guard.js';
 import type { HealthBook } from './health.js';
 import type { GatewayModel, NodeModel } from './model.js';
@@ -34,17 +43,22 @@ export interface CoreOptions {
   readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
 
-/** Room for the outer header of VXLAN over IPv6 with its inner Ethernet. */
-const VTI_OVERHEAD = 70;
+/** When the bank that has become idle is brought up to what is live: soon, but not in the turn in which something waits. */
+const MIRROR_AFTER_MS = 5;
 const HEALTH_WAIT_MS = 2_000;
 
 export class GatewayCore {
   private active: TableSet | null = null;
-  private base: Row[] | null = null;
+  private shape = '';
+  private base: readonly Row[] | null = null;
   private links: ReadonlyMap<string, LinkState> = new Map();
   private readonly chains: ChainModels;
-  private activating: Promise<void> = Promise.resolve();
+  private queue: Promise<void> = Promise.resolve();
+  private queued = 0;
   private wanted: TableSet | null = null;
+  /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
+  private refusedLinks: string | null = null;
+  private mirrorTimer: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: CoreOptions) {
     this.chains = new ChainModels(options.datapath.chainGenerations());
@@ -63,10 +77,6 @@ export class GatewayCore {
     return this.chains.get(chain)?.gen ?? 0;
   }
 
-  nodeByNumber(number: number): NodeModel | undefined {
-    return this.active?.model.nodes.find((node) => node.number === number);
-  }
-
   /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
   hopMtu(node: NodeModel): number {
     const underlay = this.links.get(this.active?.model.underlay.device ?? '');
@@ -82,70 +92,142 @@ export class GatewayCore {
     return this.links.get(device);
   }
 
-  /** A complete version: at once when only tables changed, after making devices when the revision is a new one. */
-  offer(set: TableSet): void {
-    this.wanted = set;
-    if (this.active?.model === set.model) {
-      this.publish(set);
-      return;
+  /**
+   * A complete version: at once when its devices and tunnels are those in force, else after making them. Null when it is in force or on its
+   * way; otherwise why it was refused, and what was in force stays.
+   */
+  offer(set: TableSet): string | null {
+    const { active } = this;
+    const known =
+      active?.model === set.model || (this.queued === 0 && machineShape(set.model) === this.shape);
+    if (active !== null && known) {
+      const why = this.adopt(set);
+      if (why === null) this.wanted = set;
+      return why;
     }
-    this.activating = this.activating.then(() => this.activate(set));
+    this.wanted = set;
+    void this.inTurn(() => this.activate(set.model));
+    return null;
   }
 
-  /** Resolves when no activation is under way. */
-  settled(): Promise<void> {
-    return this.activating;
+  /** Resolves when nothing is on its way any more; nothing may be offered after that. */
+  async close(): Promise<void> {
+    await this.queue;
+    if (this.mirrorTimer !== null) clearTimeout(this.mirrorTimer);
   }
 
   /** The state in force of some nodes changed. Synchronous: the map is changed when this returns. */
   healthChanged(): void {
-    if (this.active !== null) this.publish(this.active);
+    this.republish();
   }
 
   /** A way to a node (its neighbours, its route) changed. */
   waysChanged(): void {
     this.base = null;
-    if (this.active !== null) this.publish(this.active);
+    this.republish();
   }
 
-  /** Links or addresses may have changed: compares, and publishes when they did. */
-  async refreshLinks(): Promise<void> {
-    if (this.active === null) return;
-    const before = JSON.stringify([...this.links]);
+  /** Links, addresses or routes may have changed: compares, and publishes when they did. */
+  async networkChanged(): Promise<void> {
+    await this.inTurn(() => this.refreshNetwork());
+  }
+
+  /** Neighbours that hop rows need, asked for again: the kernel forgets them when a link goes down. */
+  async resolveAgain(): Promise<void> {
+    await this.inTurn(() => this.options.ways.keepResolved());
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    this.queued++;
+    const done = this.queue.then(work).finally(() => this.queued--);
+    this.queue = done.catch(() => {}); // whoever asked has the error
+    return done;
+  }
+
+  private async refreshNetwork(): Promise<void> {
+    const { active, wanted } = this;
     const links = await readLinks();
-    if (JSON.stringify([...links]) === before) return;
-    this.links = links;
+    if (wanted !== null && this.refusedLinks !== null && this.refusedLinks !== namesOf(links)) {
+      await this.activate(wanted.model);
+      return;
+    }
+    if (active === null) return;
+    const vtis = vtiDevices(active.model, links.get(active.model.underlay.device)?.mtu ?? 1500);
+    const next = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu)
+      ? links
+      : await ensureDevices(vtis);
+    const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
+    const rerouted = await this.options.ways.refreshRoutes();
+    if (!changed && !rerouted) return;
+    this.links = next;
+    this.attachWhatIsThere(active.model);
+    this.waysChanged();
+    await this.options.ways.keepResolved();
+  }
+
+  private async activate(model: GatewayModel): Promise<void> {
+    const { options, active } = this;
+    if (this.wanted?.model !== model || active === this.wanted) return; // a newer one came meanwhile, or this one went in
+    const vtis: VtiDevice[] = [];
     try {
-      this.attachAll(this.active.model);
-      this.waysChanged();
+      const links = await readLinks();
+      requireDevices(model, links);
+      vtis.push(...vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500));
+      await installGuard([...options.guardDevices, ...guardedDevices(model)], { keep: true });
+      this.links = await ensureDevices(vtis);
+      await enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
+      await options.ways.follow(active === null ? [model] : [active.model, model]);
+      for (const device of attachedDevices(model)) this.attach(model, device);
+      if (active === null && options.datapath.live) await this.healthOrDeadline();
+      if (this.wanted.model !== model) return;
+      const why = this.adopt(this.wanted); // its tables may be newer than when this began
+      if (why !== null) throw new Fault('refused', why);
     } catch (error) {
-      this.options.onTrouble('device_missing', describeError(error));
+      if (active !== null) options.ways.retain(active.model);
+      options.onRefused(model.revision, describeError(error));
+      this.refusedLinks = await readLinks().then(namesOf, () => '');
+      return;
+    }
+    this.shape = machineShape(model);
+    this.refusedLinks = null;
+    options.ways.retain(model);
+    await this.cleanUp(model, vtis);
+  }
+
+  /** What only the version before needed goes. */
+  private async cleanUp(model: GatewayModel, vtis: readonly VtiDevice[]): Promise<void> {
+    const { guardDevices, datapath, onTrouble } = this.options;
+    try {
+      datapath.detachAllBut(new Set(attachedDevices(model)));
+      await removeDevices(new Set(vtis.map((vti) => vti.device)));
+      await installGuard([...guardDevices, ...guardedDevices(model)]);
+      onTrouble('cleanup_failed', null);
+    } catch (error) {
+      onTrouble('cleanup_failed', `after revision ${model.revision}: ${describeError(error)}`);
     }
   }
 
-  private async activate(set: TableSet): Promise<void> {
-    if (this.wanted !== set) return; // a newer one came meanwhile
-    const { model } = set;
-    const { options } = this;
+  /** Brings a version into force whose devices are there; null, or why it was refused. */
+  private adopt(set: TableSet): string | null {
+    const base = this.base;
+    if (this.active?.model !== set.model) this.base = null;
     try {
-      const vtis = vtiDevices(model, (await readLinks()).get(model.underlay.device)?.mtu ?? 1500);
-      const guarded = guardedDevices(model);
-      const before = this.active === null ? [] : guardedDevices(this.active.model);
-      await installGuard([...options.guardDevices, ...before, ...guarded]);
-      this.links = await ensureDevices(vtis);
-      await enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
-      await options.ways.follow(model);
-      this.attachAll(model);
-      if (this.active === null && options.datapath.live) await this.healthOrDeadline();
-      if (this.wanted !== set) return;
-      options.datapath.setHashKey(hashKeyToBigInt(model.hashKey));
-      this.base = null;
       this.publish(set);
-      await installGuard([...options.guardDevices, ...guarded]);
-      options.datapath.detachAllBut(new Set(attachedDevices(model)));
-      await removeDevices(new Set(vtis.map((vti) => vti.device)));
+      return null;
     } catch (error) {
-      this.options.onRefused(model.revision, describeError(error));
+      this.base = base;
+      return describeError(error);
+    }
+  }
+
+  /** What is in force, with health, ways and links as they are now. */
+  private republish(): void {
+    if (this.active === null) return;
+    try {
+      this.publish(this.active);
+      this.options.onTrouble('publish_failed', null);
+    } catch (error) {
+      this.options.onTrouble('publish_failed', describeError(error));
     }
   }
 
@@ -162,91 +244,79 @@ export class GatewayCore {
 
   private publish(set: TableSet): void {
     const { options } = this;
+    const { model } = set;
+    const fresh = this.active !== set;
+    const newModel = this.active?.model !== model;
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
-    try {
-      this.chains.update(set.chains, (number) => this.stateOf(set.model, number));
-      this.base ??= baseRows({
-        model: set.model,
-        links: this.links,
-        injectInner: INJECT_DEVICES[1],
-        wayTo: (remote, device, peer) => options.ways.wayTo(remote, device, peer, this.links),
-      });
-      const counts = options.banks.publish([...this.base, ...this.chains.rows()]);
-      options.datapath.bumpRoutes();
-      if (rulesChanged) options.datapath.bumpRules();
-      options.datapath.setLive();
-      const fresh = this.active !== set;
-      this.active = set;
-      options.onTrouble('device_missing', null);
-      if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);
-    } catch (error) {
-      if (this.active?.model === set.model) options.onTrouble('device_missing', describeError(error));
-      else throw error;
-    }
+    const states = new Map(model.nodes.map((node) => [node.number, this.stateOf(node)]));
+    // A node that is not attached here is never up.
+    const draft = this.chains.draft(set.chains, (number) => states.get(number) ?? 'down');
+    // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
+    this.base ??= this.makeBase(model, { lenient: !newModel });
+    const counts = options.banks.publish([...this.base, ...draft.rows]);
+    if (newModel) options.datapath.setHashKey(hashKeyToBigInt(model.hashKey));
+    this.chains.commit(draft);
+    this.active = set;
+    options.datapath.bumpRoutes();
+    if (rulesChanged) options.datapath.bumpRules();
+    options.datapath.setLive();
+    this.mirrorSoon();
+    if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);
   }
 
-  private stateOf(model: GatewayModel, number: number): NodeState {
-    const node = model.nodes.find((row) => row.number === number);
-    if (node === undefined) return 'down'; // not attached here: never up
+  private makeBase(model: GatewayModel, { lenient }: { readonly lenient: boolean }): Row[] {
+    const { ways, onTrouble } = this.options;
+    const missing: string[] = [];
+    const inputs = {
+      model,
+      links: this.links,
+      injectInner: INJECT_DEVICES[1],
+      wayTo: (remote: string, device: string, peer: string | null) =>
+        ways.wayTo(remote, device, peer, this.links),
+    };
+    const rows = lenient ? baseRows(inputs, (fault) => missing.push(fault.detail)) : baseRows(inputs);
+    onTrouble('device_missing', missing.length === 0 ? null : missing.join('; '));
+    return rows;
+  }
+
+  private stateOf(node: NodeModel): NodeState {
     return node.liveness ? this.options.health.viewOf(node.name).inForce : 'up';
   }
 
-  private attachAll(model: GatewayModel): void {
-    const modes = new Map(model.ports.map((port) => [port.device, port.attachMode]));
-    modes.set(model.underlay.device, model.underlay.attachMode);
+  private mirrorSoon(): void {
+    this.mirrorTimer ??= setTimeout(() => {
+      this.mirrorTimer = null;
+      try {
+        if (!this.options.banks.mirror()) this.mirrorSoon();
+      } catch (error) {
+        this.options.onTrouble('publish_failed', describeError(error));
+      }
+    }, MIRROR_AFTER_MS);
+  }
+
+  private attach(model: GatewayModel, device: string): void {
+    const link = this.links.get(device);
+    const port = model.ports.find((row) => row.device === device);
+    const mode = device === model.underlay.device ? model.underlay.attachMode : (port?.attachMode ?? 'auto');
+    if (link !== undefined) this.options.datapath.attach(device, link.ifindex, mode);
+  }
+
+  /** After a change under a version in force: a device that came back gets its program, one that has gone is forgotten. */
+  private attachWhatIsThere(model: GatewayModel): void {
+    const troubles: string[] = [];
     for (const device of attachedDevices(model)) {
-      const link = this.links.get(device);
-      if (link !== undefined) this.options.datapath.attach(device, link.ifindex, modes.get(device) ?? 'auto');
+      try {
+        if (this.links.has(device)) this.attach(model, device);
+        else this.options.datapath.detach(device);
+      } catch (error) {
+        troubles.push(describeError(error));
+      }
     }
+    this.options.onTrouble('attach_failed', troubles.length === 0 ? null : troubles.join('; '));
   }
 }
 
-/** Where the program runs. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
-function attachedDevices(model: GatewayModel): string[] {
-  return [
-    ...model.ports.flatMap((port) =>
-      port.tunnel === null ? [port.device] : [port.tunnel.inner, port.device],
-    ),
-    ...model.nodes.flatMap((node) => [node.inner, node.device]),
-    model.underlay.device,
-    INJECT_DEVICES[1],
-  ];
-}
-
-function portDevices(model: GatewayModel): string[] {
-  return [
-    ...model.ports.map((port) => port.device),
-    ...model.nodes.map((node) => node.device),
-    model.underlay.device,
-  ];
-}
-
-/** Devices across which the kernel itself must not route. */
-function guardedDevices(model: GatewayModel): string[] {
-  return [...model.ports.map((port) => port.device), ...model.nodes.map((node) => node.device)];
-}
-
-function vtiDevices(model: GatewayModel, underlayMtu: number): VtiDevice[] {
-  const mtu = Math.min(1500, Math.max(1280, underlayMtu - VTI_OVERHEAD));
-  const branches = model.ports.flatMap((port) =>
-    port.tunnel === null
-      ? []
-      : [
-          {
-            device: port.device,
-            inner: port.tunnel.inner,
-            mac: port.tunnel.mac,
-            addresses: port.tunnel.addresses,
-            mtu,
-          },
-        ],
-  );
-  const nodes = model.nodes.map((node) => ({
-    device: node.device,
-    inner: node.inner,
-    mac: node.mac,
-    addresses: [node.local],
-    mtu,
-  }));
-  return [...branches, ...nodes];
+/** Devices by name and index: what is there, whatever its state. */
+function namesOf(links: ReadonlyMap<string, LinkState>): string {
+  return JSON.stringify([...links].map(([name, { ifindex }]) => [name, ifindex]));
 }

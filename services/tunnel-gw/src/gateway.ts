@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // One gateway put together: datapath, desks, core, sweeper. It takes events from outside (tables, intent, health) and answers questions; how
 // these arrive is main.ts's matter.
+import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
 import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
-import { type Clock, describeError, type Log, normaliseTuple } from '@detour/core';
+import { type Clock, describeError, type Log } from '@detour/core';
 import { Banks } from './bank.js';
 import type { CounterMaps } from './counters.js';
 import { Datapath, type DatapathOptions } from './datapath.js';
 import {
   choosePathLocally,
-  classifyLocally,
   decideLocally,
   type FlowDecision,
   type FlowQuestion,
@@ -29,6 +29,7 @@ import type { ChainModel } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { PuntDesk } from './punt-desk.js';
+import { redecide } from './redecide.js';
 import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
 import { TableBook, type TableSet } from './table-book.js';
 import { Ways } from './ways.js';
@@ -54,6 +55,7 @@ export interface GatewayOptions extends DatapathOptions {
 
 const DESK_TICK_MS = 5;
 const REFRESH_LINKS_MS = 20;
+const RESOLVE_AGAIN_MS = 250;
 const MAX_PENDING_FLOWS = 16_384;
 const MAX_HELD_BYTES = 64 << 20;
 const DROP = {
@@ -72,6 +74,9 @@ export class Gateway implements AsyncDisposable {
   private ring: Ring | null = null;
   private readonly timers: NodeJS.Timeout[] = [];
   private linksTimer: NodeJS.Timeout | null = null;
+  private resolveTimer: NodeJS.Timeout | null = null;
+  private sweeping: Promise<void> = Promise.resolve();
+  private readonly stopping = new AbortController();
 
   private constructor(
     private readonly options: GatewayOptions,
@@ -94,7 +99,7 @@ export class Gateway implements AsyncDisposable {
   /** Guards, loads or takes over the datapath, and begins to serve punts. Nothing new is published before a whole version is offered. */
   static async start(options: GatewayOptions): Promise<Gateway> {
     const { clock, log } = options;
-    await installGuard(options.guardDevices);
+    await installGuard(options.guardDevices, { keep: true });
     const datapath = Datapath.open(options);
     if (!datapath.takenOver) datapath.bumpRoutes();
     datapath.setPuntLimits(options.puntRate, options.puntBurst);
@@ -129,7 +134,7 @@ export class Gateway implements AsyncDisposable {
       (text) => log.warn({}, text),
     );
     const ways = new Ways(neighbours, (text) => log.warn({}, text));
-    const banks = new Banks(datapath, () => clock.monoMs());
+    const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
     const core = new GatewayCore({
       datapath,
       banks,
@@ -206,8 +211,7 @@ export class Gateway implements AsyncDisposable {
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
       onRevalidate: (question) => this.revalidate(question),
-      onHopNotReady: (node) =>
-        options.log.debug({ node }, 'a packet was dropped: the way to its node is not resolved'),
+      onHopNotReady: (node) => this.onHopNotReady(node),
     };
     this.ring = openRing(this.datapath.map('events'), (record) => handleEvent(record, desk), {
       maxPerWake: 512,
@@ -218,13 +222,13 @@ export class Gateway implements AsyncDisposable {
         this.arps.tick();
       }, DESK_TICK_MS),
     );
-    void this.sweepForever();
+    this.sweeping = this.sweepForever();
   }
 
-  /** A complete version, if there is one now, is brought into force. */
-  tablesChanged(): void {
+  /** A complete version, if there is one now, is brought into force; why it was refused at once, or null. */
+  tablesChanged(): string | null {
     const set = this.book.complete();
-    if (set !== null) this.core.offer(set);
+    return set === null ? null : this.core.offer(set);
   }
 
   /** This gateway's own decision, from the tables in force; null before there are any. */
@@ -255,45 +259,39 @@ export class Gateway implements AsyncDisposable {
     const tables = this.core.liveTables;
     const record = this.flows.read(question.key);
     if (tables === null || record === null) return;
-    const word = unpackFlowWord(record.flow.word);
-    const reply = (question.norm === 1) !== word.initiatorIsB;
-    const asked: FlowQuestion = reply
-      ? { ...question, ...forwardOf(question), port: record.flow.fwdPort }
-      : question;
-    const found = classifyLocally(tables, { ...asked, syn: true });
-    const next = decideLocally(tables, asked, found);
-    const same =
-      next.action === 'steer' ? record.flow.chain === next.chain : actionOf(word.action) === next.action;
-    if (same && record.flow.rule === next.rule) return;
-    const decision =
-      same && next.action === 'steer'
-        ? { ...next, path: word.path, initiatorIsB: word.initiatorIsB }
-        : { ...next, initiatorIsB: word.initiatorIsB };
-    if (this.flows.replace(question.key, decision) && !same)
-      this.slots.setRecorded(record.flow.slot, decision.action !== 'steer');
+    const { flow } = record;
+    const opened = (this.flows.counters(flow.slot).seen & abi.FlowSeen.SEEN_SYN) !== 0;
+    const next = redecide(tables, question, { flow, opened });
+    if (next === null || !this.flows.replace(question.key, next.decision) || !next.moved) return;
+    this.slots.setPinGen(flow.slot, next.decision.pinGen);
+    this.slots.setRecorded(flow.slot, next.decision.action !== 'steer');
   }
 
   private onNetwork(event: NetworkEvent): void {
-    this.datapath.bumpRoutes();
     if (event.kind === 'routing') {
+      this.datapath.bumpRoutes();
       this.linksTimer ??= setTimeout(() => {
         this.linksTimer = null;
-        void this.refreshNetwork();
+        this.inBackground(this.core.networkChanged(), 'the machine was not looked at again');
       }, REFRESH_LINKS_MS);
       return;
     }
+    if (event.changed) this.datapath.bumpRoutes();
     this.arps.settle(event.device, event.address, event.mac !== null);
-    if (this.ways.concerns(event.device, event.address)) this.core.waysChanged();
+    if (event.changed && this.ways.concerns(event.device, event.address)) this.core.waysChanged();
   }
 
-  private async refreshNetwork(): Promise<void> {
-    try {
-      const routes = await this.ways.refreshRoutes();
-      await this.core.refreshLinks();
-      if (routes) this.core.waysChanged();
-    } catch (error) {
-      this.options.log.warn({}, `the kernel's links could not be read: ${String(error)}`);
-    }
+  /** A packet was dropped because the way to a node is not resolved: the kernel may have forgotten what it was to keep resolved. */
+  private onHopNotReady(node: number): void {
+    this.options.log.debug({ node }, 'a packet was dropped: the way to its node is not resolved');
+    this.resolveTimer ??= setTimeout(() => {
+      this.resolveTimer = null;
+      this.inBackground(this.core.resolveAgain(), 'neighbours were not asked for again');
+    }, RESOLVE_AGAIN_MS);
+  }
+
+  private inBackground(work: Promise<void>, otherwise: string): void {
+    work.catch((error: unknown) => this.options.log.warn({}, `${otherwise}: ${describeError(error)}`));
   }
 
   private async adoptFlows(): Promise<void> {
@@ -308,13 +306,12 @@ export class Gateway implements AsyncDisposable {
   }
 
   private async sweepForever(): Promise<void> {
-    const { signal, sweepEveryMs, clock } = this.options;
+    const { sweepEveryMs, clock } = this.options;
+    const signal = AbortSignal.any([this.options.signal, this.stopping.signal]);
     while (!signal.aborted) {
       const took = this.lastSweep?.tookMs ?? 0;
       // A sweep may use a tenth of the time at most, however many flows there are.
-      await new Promise<void>((resolve) =>
-        this.timers.push(setTimeout(resolve, Math.max(sweepEveryMs, took * 10))),
-      );
+      await pause(Math.max(sweepEveryMs, took * 10), signal);
       if (signal.aborted) return;
       try {
         this.lastSweep = await sweepFlows(
@@ -332,27 +329,23 @@ export class Gateway implements AsyncDisposable {
       } catch (error) {
         if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
       }
-      this.timers.splice(1);
     }
   }
 
   /** Stops serving; the program, its links and its maps stay and go on steering. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const timer of this.timers) clearTimeout(timer);
-    if (this.linksTimer !== null) clearTimeout(this.linksTimer);
-    this.ring?.close();
-    await this.core.settled();
+    this.stopping.abort();
     await this.neighbours[Symbol.asyncDispose]();
+    for (const timer of [...this.timers, this.linksTimer, this.resolveTimer])
+      clearTimeout(timer ?? undefined);
+    this.ring?.close();
+    await this.core.close();
+    await this.sweeping;
     this.datapath[Symbol.dispose]();
   }
 }
 
-function forwardOf(question: FlowQuestion): Pick<FlowQuestion, 'tuple' | 'norm'> {
-  const tuple = forwardTuple(question, true);
-  return { tuple, norm: normaliseTuple(tuple).norm };
-}
-
-function actionOf(action: number): string {
-  if (action === abi.FlowAction.FLOW_ALLOW) return 'allow';
-  return action === abi.FlowAction.FLOW_DROP ? 'drop' : 'steer';
+/** Resolves after a time, or at once when the signal comes. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return setTimeoutAsync(ms, undefined, { signal }).catch(() => {});
 }

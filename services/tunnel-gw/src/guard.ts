@@ -6,28 +6,31 @@ import { GUARD_TABLE } from '@detour/contracts';
 import { runTool } from './system.js';
 
 /**
- * Replaces the guard's device set in one transaction. The set is only ever wrong in the safe direction: a device named here whose port is
- * gone is still guarded until the next revision is in force.
+ * Puts the guard in place in one transaction. `devices` are all that it guards from then on; or, with `keep`, they are guarded beside those
+ * that a predecessor named, whose program may have lost its ports meanwhile.
  */
-export async function installGuard(devices: readonly string[]): Promise<void> {
-  await runTool('nft', ['-f', '-'], guardRuleset(devices));
+export async function installGuard(
+  devices: readonly string[],
+  { keep = false }: { readonly keep?: boolean } = {},
+): Promise<void> {
+  await runTool('nft', ['-f', '-'], guardRuleset(devices, keep));
 }
 
-/** The ruleset text. An empty set guards nothing, but keeps the counters. */
-export function guardRuleset(devices: readonly string[]): string {
+/** The ruleset text. With an empty set nothing is guarded. */
+export function guardRuleset(devices: readonly string[], keep: boolean): string {
   const names = [...new Set(devices)].sort().map((name) => `"${name}"`);
-  const elements = names.length === 0 ? '' : `elements = { ${names.join(', ')} }`;
-  return `table inet ${GUARD_TABLE} {}
-delete table inet ${GUARD_TABLE}
-table inet ${GUARD_TABLE} {
-  set guarded { type ifname; ${elements} }
-  chain forward {
-    type filter hook forward priority -300; policy accept;
-    iifname @guarded counter drop
-    oifname @guarded counter drop
-  }
-}
-`;
+  const table = `inet ${GUARD_TABLE}`;
+  return [
+    `add table ${table}`,
+    `add set ${table} guarded { type ifname; }`,
+    ...(keep ? [] : [`flush set ${table} guarded`]),
+    ...(names.length === 0 ? [] : [`add element ${table} guarded { ${names.join(', ')} }`]),
+    `add chain ${table} forward { type filter hook forward priority -300; policy accept; }`,
+    `flush chain ${table} forward`,
+    `add rule ${table} forward iifname @guarded counter drop`,
+    `add rule ${table} forward oifname @guarded counter drop`,
+    '',
+  ].join('\n');
 }
 
 /** Removes the guard; only for an explicit clean-up of the machine, never at a stop. */

@@ -5,7 +5,7 @@
 import { abi } from '@detour/contracts';
 import { isMappedV4 } from '@detour/core';
 import type { Row } from './bank.js';
-import { addressBytes, macBytes, u32Key } from './rows.js';
+import { addressBytes, macBytes, u32Key } from './row-bytes.js';
 
 /** How packets reach a tunnel's remote end. A null MAC means that it is not resolved yet: the row is there, with mtu 0. */
 export interface HopWay {

@@ -176,8 +176,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       digest: digestRules,
       apply: ({ rows, version }) => {
         const taken = gateway.book.offerRules(rows, version);
-        if (taken.ok) gateway.tablesChanged();
-        return taken;
+        const why = taken.ok ? gateway.tablesChanged() : null;
+        return why === null ? taken : gateway.book.takeBack(why);
       },
     }),
     'rules',
@@ -191,8 +191,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       digest: digestChains,
       apply: ({ rows, version }) => {
         const taken = gateway.book.offerPaths(rows, version);
-        if (taken.ok) gateway.tablesChanged();
-        return taken;
+        const why = taken.ok ? gateway.tablesChanged() : null;
+        return why === null ? taken : gateway.book.takeBack(why);
       },
     }),
     'paths',
@@ -228,7 +228,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onRevision: ({ revision, epoch }) => {
         try {
           gateway.book.offerModel(gatewayModel(revision, name), epoch);
-          gateway.tablesChanged();
+          const why = gateway.tablesChanged();
+          if (why !== null) board.refused(revision.revision, why);
         } catch (error) {
           board.refused(revision.revision, describeError(error));
         }

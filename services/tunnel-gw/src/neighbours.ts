@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Fault } from '@detour/core';
-import { readIp, runTool } from './system.js';
+import { askIpBatch, readIp, runTool } from './system.js';
 
 interface NeighbourRow {
   readonly dst: string;
@@ -12,9 +12,12 @@ interface NeighbourRow {
   readonly state?: readonly string[];
 }
 
-/** One change that others may care about. `mac` is null when the neighbour failed or was deleted. */
+/**
+ * One change that others may care about. `mac` is null when the neighbour failed or was deleted; `changed` is false when there was no
+ * MAC before either: a resolution has failed.
+ */
 export type NetworkEvent =
-  | { kind: 'neighbour'; device: string; address: string; mac: string | null }
+  | { kind: 'neighbour'; device: string; address: string; mac: string | null; changed: boolean }
   | { kind: 'routing'; text: string }; // a route, a link or an address changed
 
 const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
@@ -32,19 +35,30 @@ export class NeighbourWatch implements AsyncDisposable {
 
   async start(): Promise<void> {
     this.spawnMonitor();
-    for (const row of await readIp<NeighbourRow>('neigh', 'show'))
-      this.take(row.dev, row.dst, usableMac(row));
-    for (const row of await readIp<NeighbourRow>('-6', 'neigh', 'show'))
-      this.take(row.dev, row.dst, usableMac(row));
+    const before = new Set(this.macs.keys()); // not empty when the monitor has been started again
+    for (const family of ['-4', '-6']) {
+      for (const row of await readIp<NeighbourRow>(family, 'neigh', 'show')) {
+        before.delete(`${row.dev} ${row.dst}`);
+        this.take(row.dev, row.dst, usableMac(row));
+      }
+    }
+    for (const key of before) {
+      const [device = '', address = ''] = key.split(' ');
+      this.take(device, address, null);
+    }
   }
 
   macOf(device: string, address: string): string | null {
     return this.macs.get(`${device} ${address}`) ?? null;
   }
 
-  /** Asks the kernel to resolve a neighbour and to keep it resolved. */
-  async keepResolved(device: string, address: string): Promise<void> {
-    await runTool('ip', ['neigh', 'replace', address, 'dev', device, 'managed']);
+  /** Asks the kernel to resolve neighbours and to keep them resolved. */
+  async keepResolved(
+    neighbours: readonly (readonly [device: string, address: string])[],
+    onError: (text: string) => void,
+  ): Promise<void> {
+    const lines = neighbours.map(([device, address]) => `neigh replace ${address} dev ${device} managed`);
+    await askIpBatch(lines, (text) => onError(`neighbours cannot be kept resolved: ${text}`));
   }
 
   /** Asks the kernel to resolve a neighbour once. */
@@ -87,7 +101,8 @@ export class NeighbourWatch implements AsyncDisposable {
     const before = this.macs.get(key) ?? null;
     if (mac === null) this.macs.delete(key);
     else this.macs.set(key, mac);
-    if (before !== mac || mac === null) this.onEvent({ kind: 'neighbour', device, address, mac });
+    const changed = before !== mac;
+    if (changed || mac === null) this.onEvent({ kind: 'neighbour', device, address, mac, changed });
   }
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a gateway's model to the rows of its banked tables: ports, tunnels, own addresses, ways out, hops, paths, chains, selections.
-// Pure: the same model, links and neighbours give the same bytes.
+// From a gateway's model to the rows of its banked tables: ports, tunnels, own addresses, ways out, hops. Chains have theirs in
+// chain-rows.ts. Pure: the same model, links and neighbours give the same bytes.
 import { abi } from '@detour/contracts';
-import { Fault, parseAddress } from '@detour/core';
+import { Fault, formatAddress } from '@detour/core';
 import type { Row } from './bank.js';
 import type { LinkState } from './devices.js';
 import { type HopWay, hopRow } from './hop-rows.js';
-import type { ChainModel, GatewayModel, NodeModel, PortModel } from './model.js';
+import type { GatewayModel, NodeModel, PortModel } from './model.js';
+import { addressBytes, macBytes, u32Key } from './row-bytes.js';
 
 const { DetourLimit: LIMIT } = abi;
 
@@ -23,24 +24,34 @@ const VTI_HOPS = 4096;
 /** Of a branch VTI: this offset and the port's number. */
 const BRANCH_HOPS = 8192;
 
-/** All rows but those of chains. @throws Fault `not_found` naming a device that does not exist. */
-export function baseRows(inputs: RowInputs): Row[] {
+/**
+ * All rows but those of chains.
+ * @throws Fault `not_found` naming a device that does not exist; with `onMissing`, that is told instead, and the rows of what needs the
+ * device are left out.
+ */
+export function baseRows(inputs: RowInputs, onMissing?: (missing: Fault) => void): Row[] {
   const { model } = inputs;
-  const rows: Row[] = [];
-  for (const port of model.ports) rows.push(...portRows(inputs, port));
-  for (const node of model.nodes) rows.push(...nodeRows(inputs, node));
-  rows.push(
-    portRow(inputs, linkOf(inputs, model.underlay.device, 'the underlay').ifindex, {
-      kind: abi.PortKind.PORT_UNDERLAY,
-    }),
-  );
-  rows.push(
-    portRow(inputs, linkOf(inputs, inputs.injectInner, 'the inject pair').ifindex, {
-      kind: abi.PortKind.PORT_INJECT,
-    }),
-  );
+  const parts: (() => Row[])[] = [
+    ...model.ports.map((port) => () => portRows(inputs, port)),
+    ...model.nodes.map((node) => () => nodeRows(inputs, node)),
+    () => [roleRow(inputs, model.underlay.device, 'the underlay', abi.PortKind.PORT_UNDERLAY)],
+    () => [roleRow(inputs, inputs.injectInner, 'the inject pair', abi.PortKind.PORT_INJECT)],
+  ];
+  const rows = parts.flatMap((part) => {
+    try {
+      return part();
+    } catch (error) {
+      if (onMissing === undefined || !(error instanceof Fault) || error.code !== 'not_found') throw error;
+      onMissing(error);
+      return [];
+    }
+  });
   for (const [vrf, address] of ownAddresses(inputs)) rows.push(ownRow(vrf, address));
   return rows;
+}
+
+function roleRow(inputs: RowInputs, device: string, what: string, kind: number): Row {
+  return portRow(linkOf(inputs, device, what).ifindex, { kind });
 }
 
 function linkOf(inputs: RowInputs, device: string, what: string): LinkState {
@@ -79,7 +90,7 @@ function portValue(fields: PortFields): Uint8Array {
   });
 }
 
-function portRow(_inputs: RowInputs, ifindex: number, fields: PortFields): Row {
+function portRow(ifindex: number, fields: PortFields): Row {
   const value = portValue(fields);
   return {
     table: 'ports',
@@ -106,7 +117,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
   };
   if (port.tunnel === null) {
     const { ifindex, mac } = linkOf(inputs, port.device, `port ${port.name}`);
-    return [portRow(inputs, ifindex, { ...common, mac }), numberRow(port.number, portValue(common))];
+    return [portRow(ifindex, { ...common, mac }), numberRow(port.number, portValue(common))];
   }
   const { tunnel } = port;
   const hop = BRANCH_HOPS + port.number;
@@ -114,7 +125,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
   const outside = linkOf(inputs, port.device, `port ${port.name}`);
   return [
     numberRow(port.number, portValue({ ...common, vtiIfindex: inner.ifindex })),
-    portRow(inputs, inner.ifindex, {
+    portRow(inner.ifindex, {
       kind: abi.PortKind.PORT_VTI_INNER,
       number: port.number,
       vrf: port.vrf,
@@ -155,7 +166,7 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     flags: 0,
   };
   return [
-    portRow(inputs, inner.ifindex, {
+    portRow(inner.ifindex, {
       kind: abi.PortKind.PORT_VTI_INNER,
       vrf: node.vrf,
       table: node.table,
@@ -202,7 +213,7 @@ function tunnelRow(
   const dst = addressBytes(inputs.model.underlay.address);
   return {
     table: 'tunnels',
-    id: `${end.remote}/${end.vni}`,
+    id: `${formatAddress(src)}/${formatAddress(dst)}/${end.vni}`,
     key: (bank) =>
       abi.tunnelKey.encode({ src, dst, vni: end.vni, proto: abi.TunnelProto.TUNNEL_VXLAN, bank }),
     value: abi.tunnel.encode(fields),
@@ -230,78 +241,8 @@ function ownRow(vrf: number, address: string): Row {
   const addr = addressBytes(address);
   return {
     table: 'own',
-    id: `${vrf}/${address}`,
+    id: `${vrf}/${formatAddress(addr)}`,
     key: (bank) => abi.ownKey.encode({ addr, vrf, bank }),
     value: u32Key(1),
   };
-}
-
-const ON_FAILURE = {
-  drop: abi.OnFailure.ON_FAILURE_DROP,
-  bypass: abi.OnFailure.ON_FAILURE_BYPASS,
-  backup: abi.OnFailure.ON_FAILURE_BACKUP,
-} as const;
-const AFFINITY = {
-  '5-tuple': abi.Affinity.AFFINITY_5_TUPLE,
-  '3-tuple': abi.Affinity.AFFINITY_3_TUPLE,
-  '2-tuple': abi.Affinity.AFFINITY_2_TUPLE,
-  source: abi.Affinity.AFFINITY_SOURCE,
-} as const;
-
-/** The rows of one chain: itself, its selection and its paths. Chain 0 stands for flows without a chain. */
-export function chainRows(chain: ChainModel): Row[] {
-  const value = abi.chain.encode({
-    gen: chain.gen,
-    onFailure: ON_FAILURE[chain.onFailure],
-    onNodeDown:
-      chain.onNodeDown === 'keep' ? abi.OnNodeDown.ON_NODE_DOWN_KEEP : abi.OnNodeDown.ON_NODE_DOWN_REBALANCE,
-    onRuleChange:
-      chain.onRuleChange === 'keep'
-        ? abi.OnRuleChange.ON_RULE_CHANGE_KEEP
-        : abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
-    affinity: AFFINITY[chain.affinity],
-    valid: 1,
-    nslots: chain.slots.length,
-    backup: chain.backup,
-  });
-  const chainKey = (bank: number) => u32Key(bank * LIMIT.DT_MAX_CHAINS + chain.number);
-  const rows: Row[] = [{ table: 'chains', id: chain.number, key: chainKey, value }];
-  if (chain.slots.length > 0)
-    rows.push({ table: 'selections', id: chain.number, key: chainKey, value: selectionValue(chain.slots) });
-  for (const path of chain.paths) {
-    const node = new Uint16Array(LIMIT.DT_MAX_PATH_HOPS);
-    const hop = new Uint16Array(2 * LIMIT.DT_MAX_PATH_HOPS);
-    node.set(path.nodes);
-    hop.set(path.nodes);
-    hop.set([...path.nodes].reverse(), LIMIT.DT_MAX_PATH_HOPS);
-    const state = path.up ? abi.PathState.PATH_UP : abi.PathState.PATH_DOWN;
-    rows.push({
-      table: 'paths',
-      id: path.number,
-      key: (bank) => u32Key(bank * LIMIT.DT_MAX_PATHS + path.number),
-      value: abi.path.encode({ chain: chain.number, state, nhops: path.nodes.length, node, hop }),
-    });
-  }
-  return rows;
-}
-
-function selectionValue(slots: Uint16Array): Uint8Array {
-  const value = new Uint8Array(abi.selection.size);
-  value.set(new Uint8Array(slots.buffer, slots.byteOffset, slots.byteLength));
-  return value;
-}
-
-export function u32Key(value: number): Uint8Array {
-  return new Uint8Array(Uint32Array.of(value).buffer);
-}
-
-export function macBytes(mac: string): Uint8Array {
-  return Uint8Array.from(mac.split(':').map((part) => Number.parseInt(part, 16)));
-}
-
-/** @throws Fault `invalid` for text that is no address. */
-export function addressBytes(text: string): Uint8Array {
-  const bytes = parseAddress(text);
-  if (bytes === null) throw new Fault('invalid', `${text} is no IPv4 or IPv6 address`);
-  return bytes;
 }

@@ -113,8 +113,9 @@ export async function sweepFlows(options: SweeperOptions, signal: AbortSignal): 
   }
   flush();
   for (const { key, established, slot } of ending) {
-    if (table.remove(key, established)) counts.ended++;
-    if (slot !== 0) slots.release(slot);
+    if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
+    counts.ended++;
+    if (slot !== 0 && (established || !table.isEstablished(key))) slots.release(slot);
   }
   slots.releaseUnseen(seenSlots, beganMs);
   return { ...counts, byNode, tookMs: options.monoMs() - beganMs };

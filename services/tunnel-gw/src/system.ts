@@ -7,33 +7,39 @@ import { Fault } from '@detour/core';
 const TOOL_DEADLINE_MS = 10_000;
 
 /** Runs one tool; `input` goes to its standard input. Resolves to its standard output; a failure is a Fault with the tool's own words. */
-export function runTool(command: string, args: readonly string[], input?: string): Promise<string> {
+export async function runTool(command: string, args: readonly string[], input?: string): Promise<string> {
+  const { stdout, failure } = await tryTool(command, args, input);
+  if (failure !== null) throw failure;
+  return stdout;
+}
+
+/** The same, with what a tool said before or beside its failure. @throws Fault `missing_feature` when it is not installed */
+export function tryTool(
+  command: string,
+  args: readonly string[],
+  input?: string,
+): Promise<{ stdout: string; failure: Fault | null }> {
   return new Promise((resolve, reject) => {
-    const child = execFile(
-      command,
-      args,
-      { timeout: TOOL_DEADLINE_MS, maxBuffer: 64 * 1024 * 1024 },
-      (error, stdout, stderr) => {
-        if (error === null) {
-          resolve(stdout);
-          return;
-        }
-        const missing = 'code' in error && error.code === 'ENOENT';
+    const options = { timeout: TOOL_DEADLINE_MS, maxBuffer: 64 * 1024 * 1024 };
+    const child = execFile(command, args, options, (error, stdout, stderr) => {
+      if (error === null) resolve({ stdout, failure: null });
+      else if ('code' in error && error.code === 'ENOENT')
         reject(
-          missing
-            ? new Fault(
-                'missing_feature',
-                `${command} is not installed: install its Debian package (iproute2, nftables, ethtool)`,
-                error,
-              )
-            : new Fault(
-                'internal',
-                `${command} ${args.join(' ')} failed: ${stderr.trim() || error.message}`,
-                error,
-              ),
+          new Fault(
+            'missing_feature',
+            `${command} is not installed: install its Debian package (iproute2, nftables, ethtool)`,
+            error,
+          ),
         );
-      },
-    );
+      else {
+        const said = stderr.trim() || error.message;
+        resolve({
+          stdout,
+          failure: new Fault('internal', `${command} ${args.join(' ')} failed: ${said}`, error),
+        });
+      }
+    });
+    child.stdin?.on('error', () => {}); // a tool that ends without reading says so by its exit code
     if (input !== undefined) child.stdin?.end(input);
   });
 }
@@ -48,6 +54,22 @@ export async function runIpBatch(lines: readonly string[]): Promise<void> {
 export async function readIp<Row>(...args: readonly string[]): Promise<Row[]> {
   const text = await runTool('ip', ['-j', ...args]);
   return text.trim() === '' ? [] : (JSON.parse(text) as Row[]);
+}
+
+/**
+ * Many `ip` questions in one process. The rows of those that were answered; what the others failed with is told to `onError`, once.
+ */
+export async function askIpBatch<Row>(
+  lines: readonly string[],
+  onError: (text: string) => void,
+): Promise<Row[]> {
+  if (lines.length === 0) return [];
+  const { stdout, failure } = await tryTool('ip', ['-j', '-force', '-batch', '-'], `${lines.join('\n')}\n`);
+  if (failure !== null) onError(failure.detail);
+  return stdout
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .flatMap((line) => JSON.parse(line) as Row[]);
 }
 
 /** Writes a sysctl by its path below /proc/sys, if it differs. */

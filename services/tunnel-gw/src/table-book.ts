@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tables as controllers sent them: each is held as it arrives, and brought into force only together with the other table and the intent of
-// the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held.
+// the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held, also
+// one that comes when the datapath is written.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
 import { CompiledRules, type KnownPath, validateChains, validateRules } from '@detour/tables';
 import type { GatewayModel } from './model.js';
@@ -30,6 +31,11 @@ export class TableBook {
   private rules: Held<RuleRow> | null = null;
   private paths: Held<ChainRow> | null = null;
   private refused = '';
+  /** The rows before the last ones that were taken. */
+  private before: { rules: Held<RuleRow> | null; paths: Held<ChainRow> | null } = {
+    rules: null,
+    paths: null,
+  };
   private compiled: { rows: readonly RuleRow[]; rules: CompiledRules } | null = null;
 
   /**
@@ -49,6 +55,7 @@ export class TableBook {
   offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
     const checked = validateRules(rows);
     if (!checked.ok) return checked;
+    this.before = { rules: this.rules, paths: this.paths };
     this.rules = { rows, version };
     return { ok: true };
   }
@@ -56,8 +63,16 @@ export class TableBook {
   offerPaths(rows: readonly ChainRow[], version: TableVersion): Taken {
     const checked = validateChains(rows, this.knownPaths(version));
     if (!checked.ok) return checked;
+    this.before = { rules: this.rules, paths: this.paths };
     this.paths = { rows, version };
     return { ok: true };
+  }
+
+  /** The rows that were taken last could not be brought into force: those before count again. */
+  takeBack(why: string): Taken {
+    this.rules = this.before.rules;
+    this.paths = this.before.paths;
+    return { ok: false, row: '', why };
   }
 
   /** Everything of one revision, or null while parts of it are still on their way. */

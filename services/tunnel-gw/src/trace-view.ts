@@ -4,7 +4,7 @@
 import { compareAddresses, Fault } from '@detour/core';
 import type { Gateway } from './gateway.js';
 import { lookUpRoute } from './route-lookup.js';
-import { addressBytes } from './rows.js';
+import { addressBytes } from './row-bytes.js';
 import type { TableSet } from './table-book.js';
 import type { TraceView } from './trace.js';
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // How tunnels' outer packets leave: the route to each remote end, and the MACs of next hops and inner peers, kept resolved by the kernel.
-import { Fault } from '@detour/core';
+import { compareAddresses, Fault } from '@detour/core';
 import type { LinkState } from './devices.js';
 import type { HopWay } from './hop-rows.js';
 import type { GatewayModel } from './model.js';
 import type { NeighbourWatch } from './neighbours.js';
-import { readIp } from './system.js';
+import { addressBytes } from './row-bytes.js';
+import { askIpBatch } from './system.js';
 
 interface RouteRow {
+  readonly dst?: string;
   readonly dev?: string;
   readonly gateway?: string;
 }
@@ -17,41 +19,64 @@ interface OuterRoute {
   readonly nextHop: string;
 }
 
+/** One tunnel: from our underlay address to its remote end, with the VTI and the peer inside it. */
+interface TunnelEnd {
+  readonly local: string;
+  readonly remote: string;
+  readonly device: string;
+  readonly peer: string | null;
+}
+
 export class Ways {
-  private routes = new Map<string, OuterRoute>();
-  private kept = new Set<string>();
-  private ends: { readonly remote: string; readonly device: string; readonly peer: string | null }[] = [];
-  private local = '';
+  private routes: ReadonlyMap<string, OuterRoute> = new Map();
+  private kept: ReadonlyMap<string, readonly [device: string, address: string]> = new Map();
+  private ends: readonly TunnelEnd[] = [];
 
   constructor(
     private readonly neighbours: NeighbourWatch,
     private readonly onError: (text: string) => void,
   ) {}
 
-  /** Follows the tunnels of a model: looks up their routes and asks the kernel to keep their neighbours resolved. */
-  async follow(model: GatewayModel): Promise<void> {
-    this.local = model.underlay.address;
-    this.ends = [
-      ...model.nodes.map((node) => ({ remote: node.remote, device: node.device, peer: node.peer })),
-      ...model.ports.flatMap((port) =>
-        port.tunnel === null ? [] : [{ remote: port.tunnel.remote, device: port.device, peer: null }],
-      ),
-    ];
+  /**
+   * Follows the tunnels of all these models: looks up their routes and asks the kernel to keep their neighbours resolved. While a
+   * revision is on its way in, that is the one in force as well.
+   */
+  async follow(models: readonly GatewayModel[]): Promise<void> {
+    this.ends = models.flatMap(endsOf);
     await this.refreshRoutes();
     await this.keepResolved();
   }
 
+  /** From now on only this model's tunnels; nothing is looked up. */
+  retain(model: GatewayModel): void {
+    this.ends = endsOf(model);
+    this.kept = this.wanted();
+  }
+
   /** Looks the routes up again; true when one changed. */
   async refreshRoutes(): Promise<boolean> {
+    const wanted = new Map(this.ends.map((end) => [end.remote, end]));
+    const rows = await askIpBatch<RouteRow>(
+      [...wanted.values()].map(({ remote, local }) => `route get ${remote} from ${local}`),
+      (text) => this.onError(`no route to a tunnel's remote end: ${text}`),
+    );
     const next = new Map<string, OuterRoute>();
-    for (const remote of new Set(this.ends.map((end) => end.remote))) {
-      const route = await this.routeTo(remote);
-      if (route !== null) next.set(remote, route);
+    for (const remote of wanted.keys()) {
+      const row = rows.find((one) => one.dst !== undefined && sameAddress(one.dst, remote));
+      if (row?.dev !== undefined) next.set(remote, { device: row.dev, nextHop: row.gateway ?? remote });
     }
     const changed = JSON.stringify([...next]) !== JSON.stringify([...this.routes]);
     this.routes = next;
-    if (changed) await this.keepResolved();
     return changed;
+  }
+
+  /** Asks the kernel to keep every neighbour resolved that hop rows depend on and that is not resolved now. */
+  async keepResolved(): Promise<void> {
+    this.kept = this.wanted();
+    const missing = [...this.kept.values()].filter(
+      ([device, address]) => this.neighbours.macOf(device, address) === null,
+    );
+    await this.neighbours.keepResolved(missing, this.onError);
   }
 
   /** Whether a neighbour is one that hop rows depend on. */
@@ -87,37 +112,28 @@ export class Ways {
     return this.neighbours.macOf(device, peer) === null ? `${peer} does not answer through ${device}` : '';
   }
 
-  private async routeTo(remote: string): Promise<OuterRoute | null> {
-    try {
-      const [row] = await readIp<RouteRow>(
-        'route',
-        'get',
-        remote,
-        ...(this.local === '' ? [] : ['from', this.local]),
-      );
-      return row?.dev === undefined ? null : { device: row.dev, nextHop: row.gateway ?? remote };
-    } catch (error) {
-      this.onError(
-        `no route to tunnel end ${remote}: ${error instanceof Error ? error.message : String(error)}`,
-      );
-      return null;
-    }
-  }
-
-  private async keepResolved(): Promise<void> {
-    const wanted = new Map<string, [string, string]>();
+  private wanted(): Map<string, readonly [string, string]> {
+    const wanted = new Map<string, readonly [string, string]>();
+    const want = (device: string, address: string) => wanted.set(`${device} ${address}`, [device, address]);
     for (const end of this.ends) {
       const route = this.routes.get(end.remote);
-      if (route !== undefined) wanted.set(`${route.device} ${route.nextHop}`, [route.device, route.nextHop]);
-      if (end.peer !== null) wanted.set(`${end.device} ${end.peer}`, [end.device, end.peer]);
+      if (route !== undefined) want(route.device, route.nextHop);
+      if (end.peer !== null) want(end.device, end.peer);
     }
-    const before = this.kept;
-    this.kept = new Set(wanted.keys());
-    for (const [id, [device, address]] of wanted) {
-      if (before.has(id) && this.neighbours.macOf(device, address) !== null) continue;
-      await this.neighbours
-        .keepResolved(device, address)
-        .catch((error: unknown) => this.onError(String(error)));
-    }
+    return wanted;
   }
+}
+
+function endsOf(model: GatewayModel): TunnelEnd[] {
+  const local = model.underlay.address;
+  return [
+    ...model.nodes.map(({ remote, device, peer }) => ({ local, remote, device, peer })),
+    ...model.ports.flatMap((port) =>
+      port.tunnel === null ? [] : [{ local, remote: port.tunnel.remote, device: port.device, peer: null }],
+    ),
+  ];
+}
+
+function sameAddress(one: string, other: string): boolean {
+  return compareAddresses(addressBytes(one), addressBytes(other)) === 0;
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which devices a model needs, and for what.
+import { INJECT_DEVICES } from '@detour/contracts';
+import { Fault } from '@detour/core';
+import type { LinkState, VtiDevice } from './devices.js';
+import type { GatewayModel } from './model.js';
+
+/** Room for the outer header of VXLAN over IPv6 with its inner Ethernet. */
+const VTI_OVERHEAD = 70;
+
+/** Where the program runs. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
+export function attachedDevices(model: GatewayModel): string[] {
+  return [
+    ...model.ports.flatMap((port) =>
+      port.tunnel === null ? [port.device] : [port.tunnel.inner, port.device],
+    ),
+    ...model.nodes.flatMap((node) => [node.inner, node.device]),
+    model.underlay.device,
+    INJECT_DEVICES[1],
+  ];
+}
+
+export function portDevices(model: GatewayModel): string[] {
+  return [...guardedDevices(model), model.underlay.device];
+}
+
+/** Devices across which the kernel itself must not route. */
+export function guardedDevices(model: GatewayModel): string[] {
+  return [...model.ports.map((port) => port.device), ...model.nodes.map((node) => node.device)];
+}
+
+/** @throws Fault `not_found` naming all devices that are not there and that are the operator's to make. */
+export function requireDevices(model: GatewayModel, links: ReadonlyMap<string, LinkState>): void {
+  const needed: [device: string, what: string][] = [
+    [model.underlay.device, 'the underlay'],
+    ...model.ports
+      .filter((port) => port.tunnel === null)
+      .map((port): [string, string] => [port.device, `port ${port.name}`]),
+  ];
+  const missing = needed
+    .filter(([device]) => !links.has(device))
+    .map(([device, what]) => `${device} of ${what}`);
+  if (missing.length === 0) return;
+  throw new Fault(
+    'not_found',
+    `device ${missing.join(', ')} does not exist on this machine: create it, or correct the intent`,
+  );
+}
+
+export function vtiDevices(model: GatewayModel, underlayMtu: number): VtiDevice[] {
+  const mtu = Math.min(1500, Math.max(1280, underlayMtu - VTI_OVERHEAD));
+  const branches = model.ports.flatMap(({ device, tunnel }) =>
+    tunnel === null
+      ? []
+      : [{ device, inner: tunnel.inner, mac: tunnel.mac, addresses: tunnel.addresses, mtu }],
+  );
+  const nodes = model.nodes.map(({ device, inner, mac, local }) => ({
+    device,
+    inner,
+    mac,
+    addresses: [local],
+    mtu,
+  }));
+  return [...branches, ...nodes];
+}
+
+/** Equal texts: the same devices, addresses and tunnels, so that nothing has to be made, attached or resolved anew. */
+export function machineShape(model: GatewayModel): string {
+  return JSON.stringify([
+    model.underlay,
+    model.ports.map(({ device, attachMode, tunnel }) => [device, attachMode, tunnel]),
+    model.nodes.map(({ device, inner, mac, local, peer, remote }) => [
+      device,
+      inner,
+      mac,
+      local,
+      peer,
+      remote,
+    ]),
+  ]);
+}
