@@ -40,7 +40,7 @@ export interface LinkState {
 
 /** All devices of this network namespace, by name. */
 export async function readLinks(): Promise<Map<string, LinkState>> {
-  const rows = await readIp<LinkRow>('address', 'show');
+  const rows = await readIp<LinkRow>('-d', 'address', 'show'); // the alias is among the details;
   return new Map(
     rows.map((row) => [
       row.ifname,
@@ -70,7 +70,7 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
     // Nothing but held packets may enter there: no IPv6, which would announce itself when the device comes up.
     const [add = '', ...up] = makePair(inject, injectInner, null, 9000);
     await runIpBatch([add]);
-    for (const device of INJECT_DEVICES) await setSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1');
+    for (const device of INJECT_DEVICES) setSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1');
     batch.push(...up);
     made.push(inject);
   }
@@ -97,7 +97,7 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
   await runIpBatch(batch);
   await Promise.all(made.map((device) => quietOffloads(device)));
   for (const device of [...vtis.map((vti) => vti.device), inject])
-    await setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+    setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
   return batch.length === 0 ? links : readLinks();
 }
 
@@ -112,14 +112,14 @@ export async function removeDevices(wanted: ReadonlySet<string>): Promise<string
 }
 
 /** Forwarding on (bpf_fib_lookup asks for it) and reverse-path filtering off, on the ports; the guard must stand before this. */
-export async function enableForwarding(devices: readonly string[]): Promise<void> {
-  await setSysctl('net/ipv4/ip_forward', '1');
-  await setSysctl('net/ipv6/conf/all/forwarding', '1');
-  await setSysctl('net/ipv4/conf/all/rp_filter', '0');
+export function enableForwarding(devices: readonly string[]): void {
+  setSysctl('net/ipv4/ip_forward', '1');
+  setSysctl('net/ipv6/conf/all/forwarding', '1');
+  setSysctl('net/ipv4/conf/all/rp_filter', '0');
   for (const device of devices) {
-    await setSysctl(`net/ipv4/conf/${device}/forwarding`, '1');
-    await setSysctl(`net/ipv6/conf/${device}/forwarding`, '1');
-    await setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+    setSysctl(`net/ipv4/conf/${device}/forwarding`, '1');
+    setSysctl(`net/ipv6/conf/${device}/forwarding`, '1');
+    setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
   }
 }
 

@@ -160,6 +160,7 @@ export class GatewayCore {
     const rerouted = await this.options.ways.refreshRoutes();
     if (!changed && !rerouted) return;
     this.links = next;
+    enableForwarding(portDevices(active.model).filter((device) => next.has(device)));
     this.attachWhatIsThere(active.model);
     this.waysChanged();
     await this.options.ways.keepResolved();
@@ -175,7 +176,7 @@ export class GatewayCore {
       vtis.push(...vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500));
       await installGuard([...options.guardDevices, ...guardedDevices(model)], { keep: true });
       this.links = await ensureDevices(vtis);
-      await enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
+      enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
       await options.ways.follow(active === null ? [model] : [active.model, model]);
       for (const device of attachedDevices(model)) this.attach(model, device);
       if (active === null && options.datapath.live) await this.healthOrDeadline();

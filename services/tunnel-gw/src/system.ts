@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The machine's own tools (ip, nft, ethtool, sysctl files), run with a deadline and with errors that name the command.
 import { execFile } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { Fault } from '@detour/core';
 
 const TOOL_DEADLINE_MS = 10_000;
@@ -72,12 +72,12 @@ export async function askIpBatch<Row>(
     .flatMap((line) => JSON.parse(line) as Row[]);
 }
 
-/** Writes a sysctl by its path below /proc/sys, if it differs. */
-export async function setSysctl(path: string, value: string): Promise<void> {
+/** Writes a sysctl by its path below /proc/sys, if it differs. At once, in this thread: /proc/sys/net is each thread's own namespace. */
+export function setSysctl(path: string, value: string): void {
   const file = `/proc/sys/${path}`;
   try {
-    if ((await readFile(file, 'utf8')).trim() === value) return;
-    await writeFile(file, value);
+    if (readFileSync(file, 'utf8').trim() === value) return;
+    writeFileSync(file, value);
   } catch (error) {
     throw new Fault(
       'permission',

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gateway on a real kernel: in a namespace of its own, with a service node's machine beside it.
+import { execFileSync } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { linkProgramId, openXdpLink } from '@detour/bpf';
+import { abi, type ChainRow, HealthState, type RuleRow } from '@detour/contracts';
+import { silentLog, systemClock } from '@detour/core';
+import { createLab, type Lab, type LabSpec } from '@detour/lab';
+import { revisionOf, until } from '@detour/testkit';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { gatewayModel } from './desired.js';
+import { unpackFlowWord } from './flow-word.js';
+import { Gateway, type GatewayOptions } from './gateway.js';
+import {
+  chainRow,
+  EXAMPLE_PORTS,
+  type ExampleText,
+  enterNamespace,
+  exampleText,
+  flowQuestion,
+  mountBpffs,
+  pathRow,
+  ruleRow,
+} from './testdata.js';
+
+const REPOSITORY = fileURLToPath(new URL('../../../', import.meta.url));
+const name = `gwt-${process.pid}`;
+const bpffs = `/run/detour-${name}`;
+
+const spec: LabSpec = {
+  namespaces: { edge: {}, wire: { bridges: [{ name: 'br0' }] }, fw: {} },
+  links: [
+    {
+      a: { ns: 'edge', device: 'eth0', addresses: ['192.0.2.1/24'] },
+      b: { ns: 'wire', device: 'u0', bridge: 'br0' },
+    },
+    {
+      a: { ns: 'fw', device: 'eth0', addresses: ['192.0.2.11/24', '192.0.2.12/24'] },
+      b: { ns: 'wire', device: 'u1', bridge: 'br0' },
+    },
+    { a: { ns: 'edge', device: 'eth1', addresses: ['10.1.0.1/24'] }, b: { ns: 'wire', device: 'e1' } },
+    { a: { ns: 'edge', device: 'eth2', addresses: ['198.51.100.1/24'] }, b: { ns: 'wire', device: 'e2' } },
+  ],
+};
+
+let lab: Lab;
+let mounted: Disposable;
+let revisions = 0;
+const open = new Set<Gateway>();
+
+beforeAll(async () => {
+  execFileSync('flock', [`${REPOSITORY}datapath/Makefile`, 'make', '-s', '-C', `${REPOSITORY}datapath`]);
+  lab = await createLab(spec, { name });
+  mounted = mountBpffs(bpffs);
+  enterNamespace(lab.netns('edge'));
+});
+afterEach(async () => {
+  for (const gateway of open) await close(gateway);
+  for (const pins of readdirSync(bpffs).filter((entry) => !entry.endsWith('.debug')))
+    rmSync(join(bpffs, pins), { recursive: true }); // what is not pinned is detached
+});
+afterAll(async () => {
+  mounted[Symbol.dispose]();
+  await lab.close();
+});
+
+const ip = (...args: string[]) => execFileSync('ip', args).toString();
+const guardedNow = () => execFileSync('nft', ['list', 'set', 'inet', 'detour_guard', 'guarded']).toString();
+const isUp = (device: string) => / state UP /.test(ip('link', 'show', device));
+
+interface Seen {
+  readonly published: number[];
+  readonly refused: string[];
+  readonly troubles: Map<string, string>;
+}
+
+type Started = Gateway & { readonly seen: Seen };
+
+async function start(pins: string, change: Partial<GatewayOptions> = {}): Promise<Started> {
+  const seen: Seen = { published: [], refused: [], troubles: new Map() };
+  const gateway = await Gateway.start({
+    objectPath: `${REPOSITORY}datapath/build/edge.bpf.o`,
+    pinDir: join(bpffs, pins),
+    maxFlows: 1024,
+    maxEmbryos: 1024,
+    guardDevices: [],
+    decideWithinMs: 20,
+    resolveWithinMs: 500,
+    sweepEveryMs: 60_000,
+    puntRate: 1000,
+    puntBurst: 1000,
+    clock: systemClock(),
+    log: silentLog,
+    signal: new AbortController().signal,
+    ask: () => Promise.reject(new Error('no controllers here')),
+    onPublished: (set) => seen.published.push(set.model.revision),
+    onRefused: (revision, why) => seen.refused.push(`${revision}: ${why}`),
+    onTrouble: (code, text) => (text === null ? seen.troubles.delete(code) : seen.troubles.set(code, text)),
+    onRepin: () => {},
+    onRefresh: () => {},
+    onUnrecorded: () => {},
+    ...change,
+  });
+  open.add(gateway);
+  return Object.assign(gateway, { seen });
+}
+
+async function close(gateway: Gateway): Promise<void> {
+  open.delete(gateway);
+  await gateway[Symbol.asyncDispose]();
+}
+
+interface Version extends ExampleText {
+  readonly chains?: readonly ChainRow[];
+  readonly ruleRows?: readonly RuleRow[];
+}
+
+/** Offers a whole revision, as main.ts does when its three parts have come; returns its number. */
+function offer(gateway: Gateway, version: Version = {}): number {
+  const revision = ++revisions;
+  const number = { revision, epoch: 'e', sequence: BigInt(revision) };
+  gateway.book.offerModel(gatewayModel(revisionOf(exampleText(version), { revision }), 'edge1'));
+  expect(gateway.book.offerRules(version.ruleRows ?? [ruleRow()], number)).toEqual({ ok: true });
+  expect(gateway.book.offerPaths(version.chains ?? [chainRow()], number)).toEqual({ ok: true });
+  expect(gateway.tablesChanged()).toBeNull();
+  return revision;
+}
+
+async function run(gateway: Started, version: Version = {}): Promise<void> {
+  const revision = offer(gateway, version);
+  await until(() => gateway.core.running?.model.revision === revision, {
+    what: `revision ${revision} is live`,
+  }).catch((error: unknown) => {
+    throw new Error(`${String(error)}; refused: ${gateway.seen.refused.join()}`);
+  });
+  await gateway.core.networkChanged(); // after the clean-up that follows it
+}
+
+function health(gateway: Gateway, states: Record<string, HealthState>): void {
+  const nodes = Object.entries(states).map(([node, state]) => ({
+    node,
+    state,
+    source: 'bfd',
+    why: '',
+    atMonoNs: 0n,
+  }));
+  if (gateway.health.take(true, nodes).length > 0) gateway.core.healthChanged();
+}
+
+const UP = { fw1: HealthState.UP, fw2: HealthState.UP };
+
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+/** Rows as the datapath finds them now. */
+const liveChain = ({ datapath }: Gateway, number: number) =>
+  abi.chain.decode(
+    datapath.map('chains').lookup(u32(datapath.readBank() * abi.DetourLimit.DT_MAX_CHAINS + number)) ??
+      new Uint8Array(),
+  );
+const livePath = ({ datapath }: Gateway, number: number) =>
+  abi.path.decode(
+    datapath.map('paths').lookup(u32(datapath.readBank() * abi.DetourLimit.DT_MAX_PATHS + number)) ??
+      new Uint8Array(),
+  );
+const liveHop = ({ datapath }: Gateway, number: number) =>
+  abi.hop.decode(
+    datapath.map('hops').lookup(u32(datapath.readBank() * abi.DetourLimit.DT_MAX_HOPS + number)) ??
+      new Uint8Array(),
+  );
+const livePort = ({ datapath }: Gateway, device: string) => {
+  const ifindex = Number(ip('-o', 'link', 'show', device).split(':')[0]);
+  const row = datapath
+    .map('ports')
+    .lookup(abi.portKey.encode({ ifindex, vlan: 0, bank: datapath.readBank() }));
+  return row === undefined ? null : abi.port.decode(row);
+};
+
+describe('a gateway on a kernel', () => {
+  it('makes devices, guards, attaches and publishes a first revision', async () => {
+    const gateway = await start('first', { guardDevices: ['eth9'] });
+    expect(guardedNow()).toContain('"eth9"');
+    expect(gateway.datapath.live).toBe(false);
+    await run(gateway);
+    expect(gateway.seen.refused).toEqual([]);
+    expect(gateway.datapath.live).toBe(true);
+    expect(ip('-o', 'address', 'show', 'vti-fw1')).toContain('169.254.1.1/30');
+    expect(
+      gateway.datapath
+        .attachments()
+        .map((row) => row.device)
+        .sort(),
+    ).toEqual(['dt-injectx', 'dtn1', 'dtn2', 'eth0', 'eth1', 'eth2', 'vti-fw1', 'vti-fw2'].sort());
+    expect(livePort(gateway, 'eth1')).toMatchObject({
+      kind: abi.PortKind.PORT_INTERNAL,
+      table: 100,
+      flags: 1,
+    });
+    for (const device of ['eth1', 'eth2', 'eth9', 'vti-fw1', 'vti-fw2'])
+      expect(guardedNow()).toContain(`"${device}"`);
+    expect(liveChain(gateway, 1)).toMatchObject({ valid: 1, nslots: 0 }); // nobody has said that a node is up
+  });
+
+  it('resolves the ways to its nodes, and asks again after a link was down', async () => {
+    const gateway = await start('ways');
+    await run(gateway);
+    const mac = JSON.parse((await lab.exec('fw', ['ip', '-j', 'link', 'show', 'eth0'])).stdout)[0].address;
+    await until(() => gateway.neighbours.macOf('eth0', '192.0.2.11') === mac);
+    // The inner peer answers nobody here, so the row to steer by is not usable, and the one of the VTI is.
+    expect(liveHop(gateway, 1).mtu).toBe(0);
+    expect(liveHop(gateway, 4097).mtu).toBe(1500 - 50);
+    expect(gateway.ways.explain('192.0.2.11', 'vti-fw1', '169.254.1.2')).toMatch(
+      /169.254.1.2 does not answer/,
+    );
+
+    ip('link', 'set', 'eth0', 'down');
+    await until(() => liveHop(gateway, 4097).mtu === 0);
+    ip('link', 'set', 'eth0', 'up');
+    await until(() => isUp('eth0'));
+    await until(() => liveHop(gateway, 4097).mtu === 1450, { timeoutMs: 10_000 });
+  });
+
+  it('puts health into the tables before it returns, and moves the generation', async () => {
+    const gateway = await start('health');
+    await run(gateway);
+    health(gateway, UP);
+    expect(livePath(gateway, 1).state).toBe(abi.PathState.PATH_UP);
+    const { gen, nslots } = liveChain(gateway, 1);
+    expect(nslots).toBeGreaterThan(0);
+    health(gateway, { ...UP, fw1: HealthState.DOWN });
+    expect(livePath(gateway, 1).state).toBe(abi.PathState.PATH_DOWN);
+    expect(livePath(gateway, 2).state).toBe(abi.PathState.PATH_UP);
+    expect(liveChain(gateway, 1).gen).toBe(gen + 1);
+    expect(new Set(gateway.core.liveTables?.chains.get(1)?.slots)).toEqual(new Set([2]));
+    health(gateway, { ...UP, fw1: HealthState.DOWN });
+    expect(liveChain(gateway, 1).gen).toBe(gen + 1);
+  });
+
+  it('a device that goes away takes its own rows and nothing else; back again, it is a port again', async () => {
+    const gateway = await start('gone');
+    await run(gateway);
+    health(gateway, UP);
+    const before = livePort(gateway, 'eth2');
+    expect(before).not.toBeNull();
+    ip('link', 'del', 'eth2');
+    await until(() => gateway.seen.troubles.get('device_missing'));
+    expect(gateway.seen.troubles.get('device_missing')).toMatch(/device eth2 of port outside does not exist/);
+    health(gateway, { ...UP, fw1: HealthState.DOWN }); // failover goes on
+    expect(livePath(gateway, 1).state).toBe(abi.PathState.PATH_DOWN);
+    expect(livePort(gateway, 'eth1')).toMatchObject({ kind: abi.PortKind.PORT_INTERNAL });
+    expect(gateway.datapath.attachments().map((row) => row.device)).not.toContain('eth2');
+
+    ip('link', 'add', 'eth2', 'type', 'veth', 'peer', 'name', 'e2');
+    ip('link', 'set', 'e2', 'netns', lab.netns('wire'));
+    ip('link', 'set', 'eth2', 'up');
+    await until(() => livePort(gateway, 'eth2')?.kind === abi.PortKind.PORT_UPLINK);
+    expect(gateway.datapath.attachments().map((row) => row.device)).toContain('eth2');
+    expect(gateway.seen.troubles.size).toBe(0);
+  });
+
+  it('a VTI that somebody deletes is made again', async () => {
+    const gateway = await start('vti');
+    await run(gateway);
+    ip('link', 'del', 'vti-fw2');
+    await until(() => ip('-o', 'link', 'show').includes('vti-fw2@') && livePort(gateway, 'dtn2') !== null);
+    expect(ip('-o', 'address', 'show', 'vti-fw2')).toContain('169.254.2.1/30');
+  });
+
+  it('a revision without a node and a port takes their devices and programs away', async () => {
+    const gateway = await start('less');
+    await run(gateway);
+    ip('link', 'add', 'dt-x', 'type', 'veth', 'peer', 'name', 'dt-y');
+    await run(gateway, {
+      nodes: ['fw1'],
+      ports: EXAMPLE_PORTS.slice(0, 1),
+      chains: [chainRow({ paths: [pathRow(1, [1])] })],
+    });
+    expect(ip('-o', 'link', 'show')).not.toContain('vti-fw2');
+    expect(ip('-o', 'link', 'show')).toContain('dt-x@'); // not Detour's
+    expect(gateway.datapath.attachments().map((row) => row.device)).not.toContain('eth2');
+    expect(ip('link', 'show', 'eth2')).not.toContain('xdp');
+    expect(livePort(gateway, 'eth2')).toBeNull();
+    expect(guardedNow()).not.toContain('"eth2"');
+    expect(livePath(gateway, 2)).toMatchObject({ state: abi.PathState.PATH_NONE, nhops: 0 });
+    ip('link', 'del', 'dt-x');
+  });
+
+  it('refuses a revision whose device is missing, changes nothing, and takes it up when the device appears', async () => {
+    const gateway = await start('missing');
+    await run(gateway);
+    health(gateway, UP);
+    const live = gateway.core.running;
+    const before = ip('-o', 'link', 'show');
+    const refused = offer(gateway, {
+      nodes: ['fw1', 'fw2', 'fw3'],
+      ports: [...EXAMPLE_PORTS, '{ name: dmz, kind: internal, device: eth7, vrf: red, classify: true }'],
+    });
+    await until(() => gateway.seen.refused.length > 0);
+    expect(gateway.seen.refused).toEqual([
+      `${refused}: not_found: device eth7 of port dmz does not exist on this machine: create it, or correct the intent`,
+    ]);
+    expect(gateway.core.running).toBe(live);
+    expect(ip('-o', 'link', 'show')).toBe(before);
+    health(gateway, { ...UP, fw2: HealthState.DOWN }); // the revision in force lives on
+    expect(livePath(gateway, 2).state).toBe(abi.PathState.PATH_DOWN);
+
+    ip('link', 'add', 'eth7', 'type', 'veth', 'peer', 'name', 'e7');
+    await until(() => gateway.core.running?.model.revision === refused);
+    expect(livePort(gateway, 'eth7')).not.toBeNull();
+    await run(gateway);
+    ip('link', 'del', 'eth7');
+  });
+
+  it('a successor takes over flows, links and generations; packets never meet a device without its program', async () => {
+    const first = await start('successor');
+    await run(first);
+    health(first, UP);
+    expect(first.flows.install(flowQuestion(), decision(2), first.datapath.rulesGen)).toBe(true);
+    const held = first.flows.read(flowQuestion().key)?.flow;
+    const { gen } = liveChain(first, 1);
+    const pin = join(first.datapath.pinDir, 'links', 'eth1');
+    using linkBefore = openXdpLink(pin);
+    const programBefore = linkProgramId(linkBefore);
+    await close(first);
+    expect(ip('link', 'show', 'eth1')).toContain('xdp');
+
+    const second = await start('successor');
+    expect(second.datapath.takenOver).toBe(true);
+    expect(second.datapath.live).toBe(true); // the predecessor's tables stay in force until the next version
+    expect(second.flows.read(flowQuestion().key)?.flow).toEqual(held);
+    expect(second.slots.available).toBe(second.slots.capacity - 2);
+    expect(guardedNow()).toContain('"eth2"'); // named by the predecessor's revision alone
+    health(second, UP);
+    await run(second);
+    using linkAfter = openXdpLink(pin);
+    expect(linkAfter.ifindex).toBe(linkBefore.ifindex);
+    expect(linkProgramId(linkBefore)).toBe(linkProgramId(linkAfter)); // one and the same link,
+    expect(linkProgramId(linkAfter)).not.toBe(programBefore); // which runs the successor's program
+    expect(liveChain(second, 1).gen).toBe(gen + 1);
+    expect(livePath(second, 2).state).toBe(abi.PathState.PATH_UP);
+    expect(unpackFlowWord(second.flows.read(flowQuestion().key)?.flow.word ?? 0n).path).toBe(2);
+    const slots = new Set<number>();
+    while (second.slots.available > 0) slots.add(second.slots.take(0));
+    expect(slots.has(held?.slot ?? -1)).toBe(false);
+  });
+
+  it('a port that a predecessor left attached, and that nobody wants any more, is detached', async () => {
+    const first = await start('left');
+    await run(first);
+    await close(first);
+    const second = await start('left');
+    await run(second, { ports: EXAMPLE_PORTS.slice(0, 1) });
+    expect(ip('link', 'show', 'eth2')).not.toContain('xdp');
+    expect(ip('link', 'show', 'eth1')).toContain('xdp');
+  });
+});
+
+function decision(path: number) {
+  return {
+    action: 'steer' as const,
+    rule: 1,
+    chain: 1,
+    path,
+    initiatorIsB: false,
+    pinGen: 1,
+    recorded: true,
+    by: 'controller' as const,
+    why: '',
+  };
+}
