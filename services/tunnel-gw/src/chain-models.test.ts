@@ -47,7 +47,12 @@ describe('ChainModels', () => {
     expect(genAfter({ paths: [pathRow(1, [1], 400), pathRow(2, [2], 200)] })).toBe(2); // the same shares
     expect(genAfter({ paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'up' })).toBe(3);
     expect(genAfter({ paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'down' })).toBe(4); // a path's state alone
-    expect(genAfter({ select: SelectPolicy.PRIORITY, paths: [pathRow(1, [1], 0), pathRow(2, [2])] }, { 1: 'down' })).toBe(4);
+    expect(
+      genAfter(
+        { select: SelectPolicy.PRIORITY, paths: [pathRow(1, [1], 0), pathRow(2, [2])] },
+        { 1: 'down' },
+      ),
+    ).toBe(4);
   });
 
   it('what did not change keeps its rows as objects, so that staging them costs nothing', () => {
@@ -113,7 +118,8 @@ describe('ChainModels', () => {
     expect(path).toMatchObject({ chain: 3, state: abi.PathState.PATH_UP, nhops: 3 }); // and keeps those that it has
     expect([...path.node.slice(0, 3)]).toEqual([5, 6, 7]);
     expect([...path.hop.slice(0, 3), ...path.hop.slice(8, 11)]).toEqual([5, 6, 7, 7, 6, 5]);
-    const { slots } = (take(models, [chainRow()]), models.get(1)) ?? { slots: [] };
+    take(models, [chainRow()]);
+    const { slots } = models.get(1) ?? { slots: [] };
     const selection = models.draft([chainRow()], () => 'up').rows.find((row) => row.table === 'selections');
     const stored = abi.selection.decode(selection?.value ?? new Uint8Array());
     expect([...stored.path.slice(0, slots.length)]).toEqual([...slots]);

@@ -121,7 +121,7 @@ interface Version extends ExampleText {
 function offer(gateway: Gateway, version: Version = {}): number {
   const revision = ++revisions;
   const number = { revision, epoch: 'e', sequence: BigInt(revision) };
-  gateway.book.offerModel(gatewayModel(revisionOf(exampleText(version), { revision }), 'edge1'));
+  gateway.book.offerModel(gatewayModel(revisionOf(exampleText(version), { revision }), 'edge1'), 'e');
   expect(gateway.book.offerRules(version.ruleRows ?? [ruleRow()], number)).toEqual({ ok: true });
   expect(gateway.book.offerPaths(version.chains ?? [chainRow()], number)).toEqual({ ok: true });
   expect(gateway.tablesChanged()).toBeNull();
