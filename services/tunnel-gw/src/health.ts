@@ -22,12 +22,14 @@ interface Held {
   readonly source: string;
   readonly why: string;
   readonly atMonoNs: bigint;
+  readonly life: number; // of the bfd that said so
 }
 
 /** Last reported states by node name. bfd's crash changes nothing but the view: its last word stays in force. */
 export class HealthBook {
   private readonly held = new Map<string, Held>();
   private connected = false;
+  private life = 0;
   private goneWhy = 'bfd has not been reached yet';
 
   constructor(private readonly policyOf: (node: string) => NodePolicy) {}
@@ -49,7 +51,7 @@ export class HealthBook {
     for (const { node, state, source, why, atMonoNs } of reports) {
       const before = this.held.get(node)?.inForce ?? 'unknown';
       const inForce = nextNodeState(before, state, this.policyOf(node).adminDownAction);
-      this.held.set(node, { report: state, inForce, source, why, atMonoNs });
+      this.held.set(node, { report: state, inForce, source, why, atMonoNs, life: this.life });
       if (before !== inForce) changed.push(node);
     }
     return changed;
@@ -57,6 +59,7 @@ export class HealthBook {
 
   lost(why: string): void {
     this.connected = false;
+    this.life++;
     this.goneWhy = why;
   }
 
@@ -80,9 +83,11 @@ export class HealthBook {
       source: 'bfd',
       why: 'no session has reported yet',
       atMonoNs: 0n,
+      life: this.life,
     };
     const view = { inForce: held.inForce, source: held.source, atMonoNs: held.atMonoNs };
-    if (this.connected) return { ...view, shown: held.report, why: held.why };
-    return { ...view, shown: HealthState.STALE, why: `${this.goneWhy}; last state: ${held.inForce}` };
+    if (this.connected && held.life === this.life) return { ...view, shown: held.report, why: held.why };
+    const why = this.connected ? 'bfd is back and has not said yet how this node is' : this.goneWhy;
+    return { ...view, shown: HealthState.STALE, why: `${why}; last state: ${held.inForce}` };
   }
 }
