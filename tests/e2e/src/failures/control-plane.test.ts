@@ -2,7 +2,7 @@
 
 import { openFirewall } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bothUp, lostPackets, nodeOf, type Rig, raiseRig } from './rig.js';
+import { bothUp, healthOf, lostPackets, nodeOf, type Rig, raiseRig } from './rig.js';
 
 const controllers = ['classifier', 'path-selector', 'stats-collector'] as const;
 
@@ -37,9 +37,7 @@ describe('NATS and all controllers are killed', () => {
     const stream = await rig.stream();
     const fw1 = openFirewall(rig.lab, 'fw1');
     await fw1.silence();
-    await rig.until('fw1 down', ({ nodes }) =>
-      nodes.some(({ name, health }) => name === 'fw1' && health === 2),
-    );
+    await rig.until('fw1 down', (status) => healthOf(status).fw1 === 'down');
     for (let i = 0; i < 8; i += 1) {
       const answer = await rig.get();
       expect(answer).toMatchObject({ ok: true, status: 200 });

@@ -50,8 +50,9 @@ export interface Rig extends AsyncDisposable {
   status(): Promise<GatewayStatus>;
   flows(): Promise<FlowRow[]>;
   drops(): Promise<Record<string, number>>;
-  /** Health as tunnel-gw shows it, by node: `up`, `stale` … */
   health(): Promise<Record<string, string>>;
+  /** Generation of each chain's selection table: it moves whenever what its flows depend on moves. */
+  generations(): Promise<Record<string, number>>;
   bfdSessions(): Promise<{ id: string; state: string; downs: number; health: string }[]>;
   /** A new TCP flow with one request; `localPort` makes it known in `flows`. */
   get(options?: { readonly port?: number; readonly timeoutMs?: number }): Promise<HttpResult>;
@@ -59,6 +60,7 @@ export interface Rig extends AsyncDisposable {
   stream(options?: { readonly flows?: number; readonly pps?: number }): Promise<UdpStream>;
   /** Waits until `check` holds of what tunnel-gw says; while it does not answer, it does not hold. */
   until(what: string, check: (status: GatewayStatus) => boolean, timeoutMs?: number): Promise<GatewayStatus>;
+  untilFlows(what: string, check: (rows: readonly FlowRow[]) => boolean): Promise<void>;
 }
 
 const healthNames: Readonly<Record<number, string>> = {
@@ -117,6 +119,11 @@ export function bothUp({ nodes }: GatewayStatus): boolean {
   return nodes.length === 2 && nodes.every((node) => node.health === HealthState.UP && node.hopReady);
 }
 
+/** Health as tunnel-gw shows it, by node: `up`, `stale` … */
+export function healthOf({ nodes }: GatewayStatus): Record<string, string> {
+  return Object.fromEntries(nodes.map((node) => [node.name, healthNames[node.health] ?? 'unspecified']));
+}
+
 type Parts = Pick<Rig, 'lab' | 'stack' | 'client' | 'intent'> & { readonly close: () => Promise<void> };
 
 function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forward }): Rig {
@@ -159,9 +166,15 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
       const { drops } = await useGateway(ask);
       return Object.fromEntries(Object.entries(drops).map(([reason, count]) => [reason, Number(count)]));
     },
-    async health() {
-      const { nodes } = await status();
-      return Object.fromEntries(nodes.map((node) => [node.name, healthNames[node.health] ?? 'unspecified']));
+    async untilFlows(what, check) {
+      await waitFor(async () => check(await flows()), { what, timeoutMs: 20_000, everyMs: 50 });
+    },
+    health: async () => healthOf(await status()),
+    async generations() {
+      const ask = (gateway: GatewayClient) =>
+        callUnary(gateway.getTables.bind(gateway), {}, { deadlineMs: callMs });
+      const { selections } = await useGateway(ask);
+      return Object.fromEntries(selections.map(({ chain, gen }) => [chain, gen]));
     },
     async bfdSessions() {
       using connection = connectClient(BfdClient, `127.0.0.1:${at.bfd.port}`);
