@@ -106,7 +106,7 @@ async function up() {
   process.stdout.write(`applying ${intentFile} …\n`);
   process.stdout.write(cli(['apply', '-f', intentFile, '--wait', '--timeout', '30s'], env));
   process.stdout.write(
-    `\nThe gateway ${gateway} runs. Ask it: node cli/dist/main.js status   (stop it: make down)\n`,
+    `\nThe gateway ${gateway} runs. Ask it: bin/detour status   (stop it: make down)\n`,
   );
 }
 

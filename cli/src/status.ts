@@ -13,6 +13,8 @@ interface ServiceRow {
   readonly id: string;
   readonly gateway: string;
   readonly address: string;
+  /** host:port of /metrics, /ready and /healthz. */
+  readonly metrics: string;
   readonly startedMs: number;
 }
 
@@ -32,7 +34,14 @@ function servicesOf(cluster: Cluster): ServiceRow[] {
     using instances = watchInstances({ mirror: cluster.mirror, service, clock: systemClock() });
     return instances
       .list()
-      .map(({ id, gateway, address, startedMs }) => ({ service, id, gateway, address, startedMs }));
+      .map(({ id, gateway, address, metrics, startedMs }) => ({
+        service,
+        id,
+        gateway,
+        address,
+        metrics,
+        startedMs,
+      }));
   });
 }
 

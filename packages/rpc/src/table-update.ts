@@ -19,7 +19,7 @@ export type TableVerdict =
   | { readonly ok: true }
   | { readonly ok: false; readonly row: string; readonly why: string };
 
-/** architecture.md section 2: a lower sequence of the same epoch is refused, a new epoch comes only with a full snapshot. */
+/** ARCHITECTURE.md section 2: a lower sequence of the same epoch is refused, a new epoch comes only with a full snapshot. */
 export function mayFollow(have: TableVersion | null, update: TableUpdate<unknown>): TableVerdict {
   const refuse = (why: string): TableVerdict => ({ ok: false, row: '', why });
   const { version, full } = update;

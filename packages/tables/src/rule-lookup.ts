@@ -24,7 +24,7 @@ export interface EitherWayMatch {
  *
  * The packet's own orientation comes first. A TCP SYN opens a flow, so nothing else is tried for it. Any other packet may be a
  * reply whose flow is not known here; it is tried reversed. appliedTo is about the port by which the *forward* side
- * enters, and a reply may arrive by any port of the VRF (architecture.md section 3), so the reversed look-up does not
+ * enters, and a reply may arrive by any port of the VRF (ARCHITECTURE.md section 3), so the reversed look-up does not
  * look at appliedTo.
  */
 export function lookupEitherWay(

@@ -8,7 +8,7 @@ import { slotQuotas } from './slot-quotas.js';
 import type { Validation } from './validate-rules.js';
 
 const LIMIT = abi.DetourLimit;
-/** architecture.md section 2. */
+/** ARCHITECTURE.md section 2. */
 const MAX_PATHS_PER_CHAIN = 1_024;
 
 /** What a gateway knows of paths beforehand: the nodes of a path number by the intent revision; undefined for an unknown path. */
