@@ -70,6 +70,32 @@ describe('ChainModels', () => {
     expect(next.find((row) => row.table === 'paths' && row.id === 2)).not.toBe(first.rows[5]);
   });
 
+  it('in a chain of many paths, states come first and slots soon after', () => {
+    const models = new ChainModels(new Map());
+    const row = chainRow({ paths: Array.from({ length: 20 }, (_, i) => pathRow(i + 1, [i + 1])) });
+    take(models, [row]);
+    const { slots } = models.get(1) ?? { slots: new Uint16Array() };
+    const down = (node: number): NodeState => (node === 3 ? 'down' : 'up');
+    const quick = models.draft([row], down, { quick: true });
+    models.commit(quick);
+    expect(quick.quick).toBe(true);
+    expect(models.get(1)).toMatchObject({ gen: 2, slots });
+    expect(
+      models
+        .get(1)
+        ?.paths.filter((path) => !path.up)
+        .map((path) => path.number),
+    ).toEqual([3]);
+    expect(models.draft([row], down, { quick: true }).entries.get(1)).toBe(quick.entries.get(1));
+    const whole = models.draft([row], down);
+    models.commit(whole);
+    expect(whole.quick).toBe(false);
+    expect(models.get(1)?.gen).toBe(3);
+    expect(new Set(models.get(1)?.slots).has(3)).toBe(false);
+    const few = models.draft([chainRow()], () => 'up', { quick: true });
+    expect(few.quick).toBe(false);
+  });
+
   it('a draft counts only when it is committed', () => {
     const models = new ChainModels(new Map());
     take(models, [chainRow()]);

@@ -10,6 +10,8 @@ import type { ChainModel } from './model.js';
 interface Entry {
   readonly row: ChainRow;
   readonly states: string;
+  /** Path states are new, slots are not yet: the table may name paths that are down, which the datapath steps over. */
+  readonly quick: boolean;
   readonly model: ChainModel;
   readonly rows: readonly Row[];
 }
@@ -18,7 +20,12 @@ interface Entry {
 export interface ChainDraft {
   readonly entries: ReadonlyMap<number, Entry>;
   readonly rows: readonly Row[];
+  /** Some chain has its path states and still the slots of before: a whole draft should follow soon. */
+  readonly quick: boolean;
 }
+
+/** With more paths than this, making the slots anew takes longer than a failover may (16 paths: about 1 ms; 128: 30; 600: 600). */
+const QUICK_ABOVE_PATHS = 16;
 
 export class ChainModels {
   private entries: ReadonlyMap<number, Entry> = new Map();
@@ -31,16 +38,27 @@ export class ChainModels {
     this.gens = new Map(firstGens);
   }
 
-  /** The chains as rows and health would have them; what did not change keeps its objects, so staging skips it. */
-  draft(chains: readonly ChainRow[], stateOf: (node: number) => NodeState): ChainDraft {
+  /**
+   * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it. `quick`: where only health
+   * changed in a chain of many paths, its slots stay as they are for now.
+   */
+  draft(
+    chains: readonly ChainRow[],
+    stateOf: (node: number) => NodeState,
+    { quick }: { readonly quick: boolean } = { quick: false },
+  ): ChainDraft {
     const entries = new Map<number, Entry>();
     for (const row of chains) {
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
-      const same = held !== undefined && held.row === row && held.states === states;
-      entries.set(row.number, same ? held : this.expand(row, states, stateOf));
+      const unchanged = held !== undefined && held.row === row && held.states === states;
+      if (unchanged && (quick || !held.quick)) entries.set(row.number, held);
+      else if (quick && held?.row === row && row.paths.length > QUICK_ABOVE_PATHS)
+        entries.set(row.number, this.restate(held, states, stateOf));
+      else entries.set(row.number, this.expand(row, states, stateOf));
     }
-    return { entries, rows: [...entries.values()].flatMap((entry) => entry.rows) };
+    const all = [...entries.values()];
+    return { entries, rows: all.flatMap((entry) => entry.rows), quick: all.some((entry) => entry.quick) };
   }
 
   /** The draft's rows are live. */
@@ -82,7 +100,22 @@ export class ChainModels {
       allStale: expanded.allStale,
       fingerprint: expanded.fingerprint,
     };
-    return { row, states, model, rows: chainRows(model) };
+    return { row, states, quick: false, model, rows: chainRows(model) };
+  }
+
+  private restate(held: Entry, states: string, stateOf: (node: number) => NodeState): Entry {
+    const model: ChainModel = {
+      ...held.model,
+      paths: held.model.paths.map((path) => ({
+        ...path,
+        up: path.nodes.every((node) => stateOf(node) !== 'down'),
+      })),
+      gen: nextGen(this.gens.get(held.row.number) ?? 0),
+      fingerprint: '', // of no whole expansion
+    };
+    const selection = held.rows.filter((row) => row.table === 'selections');
+    const rest = chainRows(model).filter((row) => row.table !== 'selections');
+    return { row: held.row, states, quick: true, model, rows: [...rest, ...selection] };
   }
 }
 

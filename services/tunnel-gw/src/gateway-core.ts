@@ -43,8 +43,8 @@ export interface CoreOptions {
   readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
 
-/** When the bank that has become idle is brought up to what is live: soon, but not in the turn in which something waits. */
-const MIRROR_AFTER_MS = 5;
+/** Soon, but not in the turn in which something waits. */
+const FOLLOW_UP_MS = 5;
 const HEALTH_WAIT_MS = 2_000;
 
 export class GatewayCore {
@@ -58,7 +58,8 @@ export class GatewayCore {
   private wanted: TableSet | null = null;
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
-  private mirrorTimer: NodeJS.Timeout | null = null;
+  private slotsDue = false;
+  private followTimer: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: CoreOptions) {
     this.chains = new ChainModels(options.datapath.chainGenerations());
@@ -113,12 +114,12 @@ export class GatewayCore {
   /** Resolves when nothing is on its way any more; nothing may be offered after that. */
   async close(): Promise<void> {
     await this.queue;
-    if (this.mirrorTimer !== null) clearTimeout(this.mirrorTimer);
+    if (this.followTimer !== null) clearTimeout(this.followTimer);
   }
 
   /** The state in force of some nodes changed. Synchronous: the map is changed when this returns. */
   healthChanged(): void {
-    this.republish();
+    this.republish({ quick: true });
   }
 
   /** A way to a node (its neighbours, its route) changed. */
@@ -222,10 +223,10 @@ export class GatewayCore {
   }
 
   /** What is in force, with health, ways and links as they are now. */
-  private republish(): void {
+  private republish(how: { readonly quick: boolean } = { quick: false }): void {
     if (this.active === null) return;
     try {
-      this.publish(this.active);
+      this.publish(this.active, how);
       this.options.onTrouble('publish_failed', null);
     } catch (error) {
       this.options.onTrouble('publish_failed', describeError(error));
@@ -243,7 +244,7 @@ export class GatewayCore {
     }
   }
 
-  private publish(set: TableSet): void {
+  private publish(set: TableSet, how: { readonly quick: boolean } = { quick: false }): void {
     const { options } = this;
     const { model } = set;
     const fresh = this.active !== set;
@@ -251,7 +252,7 @@ export class GatewayCore {
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
     const states = new Map(model.nodes.map((node) => [node.number, this.stateOf(node)]));
     // A node that is not attached here is never up.
-    const draft = this.chains.draft(set.chains, (number) => states.get(number) ?? 'down');
+    const draft = this.chains.draft(set.chains, (number) => states.get(number) ?? 'down', how);
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
     this.base ??= this.makeBase(model, { lenient: !newModel });
     const counts = options.banks.publish([...this.base, ...draft.rows]);
@@ -261,7 +262,7 @@ export class GatewayCore {
     options.datapath.bumpRoutes();
     if (rulesChanged) options.datapath.bumpRules();
     options.datapath.setLive();
-    this.mirrorSoon();
+    this.followUp(draft.quick);
     if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);
   }
 
@@ -284,15 +285,20 @@ export class GatewayCore {
     return node.liveness ? this.options.health.viewOf(node.name).inForce : 'up';
   }
 
-  private mirrorSoon(): void {
-    this.mirrorTimer ??= setTimeout(() => {
-      this.mirrorTimer = null;
+  /** What nothing waits for: the slots of a chain of many paths, then the idle bank brought up to what is live. */
+  private followUp(quick: boolean): void {
+    this.slotsDue ||= quick;
+    this.followTimer ??= setTimeout(() => {
+      this.followTimer = null;
       try {
-        if (!this.options.banks.mirror()) this.mirrorSoon();
+        if (this.slotsDue) {
+          this.slotsDue = false;
+          this.republish();
+        } else if (!this.options.banks.mirror()) this.followUp(false);
       } catch (error) {
         this.options.onTrouble('publish_failed', describeError(error));
       }
-    }, MIRROR_AFTER_MS);
+    }, FOLLOW_UP_MS);
   }
 
   private attach(model: GatewayModel, device: string): void {

@@ -32,6 +32,7 @@ import { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
 import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
 import { TableBook, type TableSet } from './table-book.js';
+import { warmUp } from './warm-up.js';
 import { Ways } from './ways.js';
 
 export interface GatewayOptions extends DatapathOptions {
@@ -104,6 +105,10 @@ export class Gateway implements AsyncDisposable {
     if (!datapath.takenOver) datapath.bumpRoutes();
     datapath.setPuntLimits(options.puntRate, options.puntBurst);
     await ensureDevices([]);
+    log.debug(
+      warmUp(() => clock.monoMs()),
+      'the code of a failover is warm',
+    );
     const map = (name: string): BpfMap => datapath.map(name);
     const flowMaps: FlowMaps = {
       flows: map('flows'),
