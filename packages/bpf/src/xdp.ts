@@ -20,6 +20,8 @@ export interface XdpLink extends Disposable {
   pin(path: string): void;
   /** Puts another program in the place of the present one: no packet sees neither. With `expected`, only in place of that one. */
   update(program: BpfProgram, expected?: BpfProgram): void;
+  /** Whether the program is still on its device: whoever may can take it off by its link, and a device can go. */
+  isAttached(): boolean;
   /** Takes the program off the device, pinned or not. */
   detach(): void;
   /** Closes the descriptor: a link that is not pinned is detached by that. */
@@ -143,6 +145,7 @@ function linkOf(fd: number, device: number, mode: XdpMode, nativeRefused?: strin
       }
       if (rc !== 0) throw errnoFault(rc, `${named}: update to program ${program.name}`);
     },
+    isAttached: () => linkInfo(fd, named).ifindex === device,
     detach: () => {
       const rc = bpf.linkDetach(fd);
       if (rc !== 0) throw errnoFault(rc, `${named}: detach`);

@@ -179,8 +179,8 @@ export class Datapath implements BankStore, Disposable {
   /** Puts the program on a device, or takes over the link that a predecessor pinned there. */
   attach(device: string, ifindex: number, mode: AttachMode): PortAttachment {
     const held = this.links.get(device);
-    if (held !== undefined && held.link.ifindex === ifindex && (mode === 'auto' || mode === held.link.mode))
-      return held.attachment;
+    const right = held?.link.ifindex === ifindex && (mode === 'auto' || mode === held.link.mode);
+    if (held !== undefined && right && held.link.isAttached()) return held.attachment;
     if (held !== undefined) this.detach(device);
     const pin = this.linkPin(device);
     const taken = existsSync(pin) ? this.takeOver(pin, ifindex, mode) : null;
@@ -236,6 +236,11 @@ export class Datapath implements BankStore, Disposable {
       gone.add(device);
     }
     return [...gone];
+  }
+
+  /** Devices that the program was taken off, by somebody else. */
+  detached(): string[] {
+    return [...this.links].filter(([, { link }]) => !link.isAttached()).map(([device]) => device);
   }
 
   attachments(): PortAttachment[] {

@@ -138,6 +138,17 @@ export class GatewayCore {
     await this.inTurn(() => this.options.ways.keepResolved());
   }
 
+  /** Puts the program back where somebody else took it off; returns the devices. */
+  async attachAgain(): Promise<string[]> {
+    if (this.options.datapath.detached().length === 0) return [];
+    let devices: string[] = [];
+    await this.inTurn(async () => {
+      devices = this.options.datapath.detached();
+      if (this.active !== null) this.attachWhatIsThere(this.active.model);
+    });
+    return devices;
+  }
+
   private inTurn(work: () => Promise<void>): Promise<void> {
     this.queued++;
     const done = this.queue.then(work).finally(() => this.queued--);

@@ -319,6 +319,12 @@ export class Gateway implements AsyncDisposable {
       await pause(Math.max(sweepEveryMs, took * 10), signal);
       if (signal.aborted) return;
       try {
+        const devices = await this.core.attachAgain();
+        if (devices.length > 0)
+          this.options.log.warn(
+            { devices },
+            `the program had been taken off ${devices.join(', ')}, by somebody else: it is put back`,
+          );
         this.lastSweep = await sweepFlows(
           {
             maps: this.flowMaps,
