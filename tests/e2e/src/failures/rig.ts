@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The standard lab with all of Detour running in it, and a way to ask the gateway itself, which needs neither NATS nor a controller. */
-import { BfdClient, type FlowRow, GatewayClient, type GatewayStatus, HealthState } from '@detour/contracts';
+import {
+  BfdClient,
+  type CountersResponse,
+  type FlowRow,
+  GatewayClient,
+  type GatewayStatus,
+  HealthState,
+} from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
 import {
   createLab,
@@ -49,7 +56,8 @@ export interface Rig extends AsyncDisposable {
   /** What tunnel-gw says of itself. @throws Fault `unavailable` while it does not answer. */
   status(): Promise<GatewayStatus>;
   flows(): Promise<FlowRow[]>;
-  drops(): Promise<Record<string, number>>;
+  /** Drops by reason, verdicts (rx, forwarded, passed, punted, dropped …) and ports as the datapath counted them. */
+  counters(): Promise<CountersResponse>;
   health(): Promise<Record<string, string>>;
   /** Generation of each chain's selection table: it moves whenever what its flows depend on moves. */
   generations(): Promise<Record<string, number>>;
@@ -60,6 +68,7 @@ export interface Rig extends AsyncDisposable {
   stream(options?: { readonly flows?: number; readonly pps?: number }): Promise<UdpStream>;
   /** Waits until `check` holds of what tunnel-gw says; while it does not answer, it does not hold. */
   until(what: string, check: (status: GatewayStatus) => boolean, timeoutMs?: number): Promise<GatewayStatus>;
+  untilCounters(what: string, check: (counted: CountersResponse) => boolean): Promise<void>;
   untilFlows(what: string, check: (rows: readonly FlowRow[]) => boolean): Promise<void>;
 }
 
@@ -142,6 +151,8 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
       for await (const row of readStream(gateway.getFlows(request), { signal })) rows.push(row);
       return rows;
     });
+  const counters = (): Promise<CountersResponse> =>
+    useGateway((gateway) => callUnary(gateway.getCounters.bind(gateway), {}, { deadlineMs: callMs }));
   const until: Rig['until'] = (what, check, timeoutMs = 20_000) =>
     waitFor(
       async () => {
@@ -160,11 +171,9 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
     until,
     apply: (document, ...flags) =>
       stack.cli(['apply', '-f', '-', ...flags], { input: JSON.stringify(document), timeoutMs: 60_000 }),
-    async drops() {
-      const ask = (gateway: GatewayClient) =>
-        callUnary(gateway.getCounters.bind(gateway), {}, { deadlineMs: callMs });
-      const { drops } = await useGateway(ask);
-      return Object.fromEntries(Object.entries(drops).map(([reason, count]) => [reason, Number(count)]));
+    counters,
+    async untilCounters(what, check) {
+      await waitFor(async () => check(await counters()), { what, timeoutMs: 20_000, everyMs: 50 });
     },
     async untilFlows(what, check) {
       await waitFor(async () => check(await flows()), { what, timeoutMs: 20_000, everyMs: 50 });
