@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Act 4: fw1 stops serving while its links stay up, in two ways; each time traffic goes on through fw2. */
+import { Fault } from '@detour/core';
 import { waitFor } from '../wait.js';
 import { type Act, count, expectThat, ms } from './act.js';
 import { openConnections, type Spread } from './connections.js';
 import type { SessionRow } from './detour.js';
 import type { Narrator } from './narrator.js';
 import { awaitNode } from './nodes.js';
-import { nearEnd, placesOfFlows } from './places.js';
+import { nearEnd, type Places } from './places.js';
 import { type Probes, startProbes } from './probes.js';
 import type { Stage } from './stage.js';
 import { packetsPerSecond, type Streams, startStreams } from './streams.js';
 
 const tcpConnections = 24;
 const messageMs = 100;
+const attempts = 4;
 
 interface Failure {
   /** What happens, as the heading of its lines. */
@@ -58,30 +60,46 @@ export const failoverAct: Act = {
 };
 
 async function playFailure(stage: Stage, tell: Narrator, failure: Failure): Promise<void> {
-  const running = await tell.during('starting numbered streams through both firewalls', async () => {
-    const streams = await startStreams(stage, ['fw1', 'fw2']);
-    const tcp = await openConnections(stage, tcpConnections, messageMs);
-    const probes = startProbes(stage.traffic);
-    await waitFor(() => probes.done().length >= 20, {
-      what: 'the first new connections',
-      signal: stage.signal,
-    });
-    return { streams, tcp, probes };
-  });
+  const running = await tell.during('starting numbered streams through both firewalls', () => begin(stage));
   const { detectTimeUs, txIntervalUs } = await stage.detour.session('fw1');
-  const times: Times = {
-    stoppedMs: await failure.stop(stage),
-    detectMs: detectTimeUs / 1_000,
-    txMs: txIntervalUs / 1_000,
-  };
+  const stoppedMs = await failure.stop(stage);
+  const times = { stoppedMs, detectMs: detectTimeUs / 1_000, txMs: txIntervalUs / 1_000 };
   await tell.step(`${failure.what}, which bfd finds out`, async () => {
     const session = await awaitNode(stage, 'fw1', 'down');
-    await awaitAllAtFw2(stage);
+    await awaitAllAtFw2(stage, running.streams);
     return failure.check(stage, session);
   });
-  await tell.step('its UDP flows go on through fw2', () => tellStreams(running.streams, times));
+  await tell.step('its UDP flows go on through fw2', () => tellStreams(running, times));
   await tell.step('new TCP connections go on', () => tellProbes(running.probes, times));
   await tell.step('established TCP connections', () => tellTcp(stage, running.tcp));
+}
+
+interface Running {
+  readonly streams: Streams;
+  /** Where the streams' flows are. */
+  readonly places: Places;
+  readonly tcp: Spread;
+  readonly probes: Probes;
+}
+
+/** Numbered UDP streams, TCP connections and new connections, some of each through either firewall. */
+async function begin(stage: Stage): Promise<Running> {
+  for (let attempt = 0; attempt < attempts; attempt += 1) {
+    const tcp = await openConnections(stage, tcpConnections, messageMs);
+    const streams = await startStreams(stage);
+    const places = await streams.places();
+    const areApart = ['fw1', 'fw2'].every(
+      (node) => [...places.values()].includes(node) && tcp.counts.has(node),
+    );
+    if (areApart) {
+      const probes = startProbes(stage.traffic);
+      const enough = { what: 'the first new connections', signal: stage.signal };
+      await waitFor(() => probes.done().length >= 20, enough);
+      return { streams, places, tcp, probes };
+    }
+    await Promise.all([tcp.connections.close('rst'), streams.stop('fw1', places)]);
+  }
+  throw new Fault('internal', `in ${attempts} attempts all flows were at one firewall`);
 }
 
 interface Times {
@@ -95,14 +113,14 @@ function limitMs({ detectMs, txMs }: Times): number {
   return detectMs + txMs + 100;
 }
 
-async function awaitAllAtFw2({ detour, signal }: Stage): Promise<void> {
+async function awaitAllAtFw2({ signal }: Stage, streams: Streams): Promise<void> {
   const areAll = async (): Promise<boolean> =>
-    [...placesOfFlows(await detour.flows(), 'udp').values()].every((node) => node === 'fw2');
-  await waitFor(areAll, { what: 'all UDP flows to be at fw2', everyMs: 100, signal });
+    [...(await streams.places()).values()].every((node) => node === 'fw2');
+  await waitFor(areAll, { what: 'all UDP flows to be at fw2', everyMs: 200, signal });
 }
 
-async function tellStreams(streams: Streams, times: Times): Promise<string> {
-  const { there, elsewhere } = await streams.stop('fw1');
+async function tellStreams({ streams, places }: Running, times: Times): Promise<string> {
+  const { there, elsewhere } = await streams.stop('fw1', places);
   const limit = limitMs(times) + 1_000 / packetsPerSecond;
   const text = `${count(there.lost)} of ${count(there.sent)} packets of ${there.flows} flows lost, ${ms(there.outageMs)} without service (detection time ${ms(times.detectMs)}); ${elsewhere.flows} flows at fw2 lost ${elsewhere.lost} of ${count(elsewhere.sent)}`;
   expectThat(there.lost > 0, `nothing was lost, so fw1 did not stop: ${text}`);

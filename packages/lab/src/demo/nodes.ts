@@ -17,7 +17,7 @@ export function awaitNode(
       ? session
       : undefined;
   };
-  return waitFor(isSo, { what: `${node} to be ${state}`, timeoutMs: 20_000, everyMs: 50, signal });
+  return waitFor(isSo, { what: `${node} to be ${state}`, timeoutMs: 20_000, everyMs: 200, signal });
 }
 
 /** Resolves with the share of new flows that the gateway gives a node, once it is as wanted. */
@@ -30,7 +30,7 @@ export function awaitShare(
     const share = (await detour.shares()).get(node);
     return share !== undefined && isWanted(share) ? { share } : undefined;
   };
-  return waitFor(isSo, { what: `another share of new flows for ${node}`, everyMs: 50, signal }).then(
+  return waitFor(isSo, { what: `another share of new flows for ${node}`, everyMs: 200, signal }).then(
     ({ share }) => share,
   );
 }

@@ -35,7 +35,7 @@ export function startProbes(traffic: TrafficAgent): Probes {
       .finally(() => underWay.delete(probe));
     underWay.add(probe);
   };
-  const timer = setInterval(begin, everyMs);
+  const timer = setInterval(begin, everyMs).unref(); // a story that ends early does not wait for it
   return {
     done: () => done,
     async stop() {

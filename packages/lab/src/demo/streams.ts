@@ -1,82 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Numbered UDP streams, each one flow of its own, and how those that went through one node fared. */
-
 import type { UdpReport } from '../agents/protocol.js';
 import { clientAddresses, standardAddresses, standardPorts } from '../standard-lab.js';
 import type { UdpStream } from '../traffic.js';
 import { waitFor } from '../wait.js';
+import { expectThat } from './act.js';
 import { type NearEnd, nearEnd, type Places, placesOfFlows } from './places.js';
 import type { Stage } from './stage.js';
 
 const flows = 12;
 /** Of each flow; outages are measured to within its distance between packets. */
 export const packetsPerSecond = 200;
-/** Half of the flows at each node would be six; fewer than this at one is too few to speak of. */
-const fewest = 2;
-
-interface Placed {
-  readonly stream: UdpStream;
-  readonly end: NearEnd;
-  readonly node: string;
-}
 
 export interface Fate {
   readonly flows: number;
   readonly sent: number;
   readonly lost: number;
+  readonly duplicated: number;
   /** The longest time without service of any of them. */
   readonly outageMs: number;
-  readonly duplicated: number;
 }
 
 export interface Streams {
-  /** Where each flow began. */
-  places(): Places;
-  /** Ends all, and tells of those that began at `node` and of the others. */
-  stop(node: string): Promise<{ readonly there: Fate; readonly elsewhere: Fate }>;
+  /** Where each flow is now. */
+  places(): Promise<Places>;
+  /** Ends all; tells how those fared that were at `node` by `places`, and the others. */
+  stop(node: string, places: Places): Promise<{ readonly there: Fate; readonly elsewhere: Fate }>;
 }
 
-/** Starts streams until each of the nodes has some, or, without nodes, just starts them. */
-export async function startStreams(stage: Stage, nodes: readonly string[]): Promise<Streams> {
-  const placed: Placed[] = [];
-  for (let attempt = 0; attempt < 4; attempt += 1) {
-    placed.push(...(await startSome(stage)));
-    if (nodes.every((node) => placed.filter((one) => one.node === node).length >= fewest)) break;
+/** Resolves once the gateway knows all of them. */
+export async function startStreams({ traffic, detour, signal }: Stage): Promise<Streams> {
+  const remote = { address: standardAddresses.server, port: standardPorts.echo };
+  const streams = new Map<NearEnd, UdpStream>();
+  for (const address of clientAddresses(flows)) {
+    const stream = await traffic.startUdp({ remote, localAddresses: [address], pps: packetsPerSecond });
+    const [at] = stream.localPorts;
+    expectThat(at !== undefined, 'a stream has no socket');
+    streams.set(nearEnd({ localAddress: at.address, localPort: at.port }), stream);
   }
+  const find = async (): Promise<Places | undefined> => {
+    const places = placesOfFlows(await detour.flows(), 'udp');
+    const known = [...places].filter(([end]) => streams.has(end));
+    return known.length === streams.size ? new Map(known) : undefined;
+  };
+  const places = (): Promise<Places> =>
+    waitFor(find, { what: `${flows} UDP flows in detour get flows`, everyMs: 200, signal });
+  await places();
   return {
-    places: () => new Map(placed.map(({ end, node }) => [end, node])),
-    async stop(node) {
-      const reports = await Promise.all(
-        placed.map(async (one) => ({ node: one.node, report: await one.stream.stop() })),
-      );
+    places,
+    async stop(node, began) {
+      const stopping = [...streams].map(async ([end, stream]) => ({ end, report: await stream.stop() }));
+      const reports = await Promise.all(stopping);
       const of = (is: boolean): Fate =>
-        fateOf(reports.filter((one) => (one.node === node) === is).map(({ report }) => report));
+        fateOf(reports.filter(({ end }) => (began.get(end) === node) === is).map(({ report }) => report));
       return { there: of(true), elsewhere: of(false) };
     },
   };
-}
-
-async function startSome({ traffic, detour, signal }: Stage): Promise<Placed[]> {
-  const streams = await Promise.all(
-    clientAddresses(flows).map((address) =>
-      traffic.startUdp({
-        remote: { address: standardAddresses.server, port: standardPorts.echo },
-        localAddresses: [address],
-        pps: packetsPerSecond,
-      }),
-    ),
-  );
-  const find = async (): Promise<Placed[] | undefined> => {
-    const places = placesOfFlows(await detour.flows(), 'udp');
-    const placed = streams.flatMap((stream): Placed[] => {
-      const [at] = stream.localPorts;
-      const end = at && nearEnd({ localAddress: at.address, localPort: at.port });
-      const node = end && places.get(end);
-      return end === undefined || node === undefined ? [] : [{ stream, end, node }];
-    });
-    return placed.length === streams.length ? placed : undefined;
-  };
-  return waitFor(find, { what: `${flows} UDP flows in detour get flows`, everyMs: 100, signal });
 }
 
 function fateOf(reports: readonly UdpReport[]): Fate {
