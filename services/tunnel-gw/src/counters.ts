@@ -56,7 +56,6 @@ export interface DropExample {
 }
 
 export function readExamples(maps: CounterMaps): DropExample[] {
-  const now = process.hrtime.bigint();
   const examples: DropExample[] = [];
   for (let reason = 1; reason < abi.DropReason.DROP_REASONS; reason++) {
     const row = maps.examples.lookup(u32(reason));
@@ -68,10 +67,16 @@ export function readExamples(maps: CounterMaps): DropExample[] {
       reason: dropName(reason),
       tuple,
       port: example.port,
-      agoMs: Number((now - example.atNs) / 1_000_000n),
+      agoMs: Number(agoMs(example.atNs)),
     });
   }
   return examples;
+}
+
+/** How long ago the datapath noted a time. Packets go on while rows are read, so the clock is read afterwards. */
+export function agoMs(atNs: bigint): bigint {
+  const passedNs = process.hrtime.bigint() - atNs;
+  return passedNs > 0n ? passedNs / 1_000_000n : 0n;
 }
 
 function sumU64(map: BpfMap, index: number): bigint {

@@ -2,6 +2,7 @@
 // Flow records as people and programs read them: `detour get flows`.
 import { abi, type FlowRow, type GetFlowsRequest } from '@detour/contracts';
 import { compareAddresses, tupleOf } from '@detour/core';
+import { agoMs } from './counters.js';
 import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
@@ -60,9 +61,8 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
   const tuple = tupleOf(key, word.initiatorIsB ? 1 : 0);
   const pending = word.action === abi.FlowAction.FLOW_PENDING;
   const counters = sources.table.counters(pending ? 0 : flow.slot);
-  const now = process.hrtime.bigint();
   const nodes = chains.get(flow.chain)?.paths.find((path) => path.number === word.path)?.nodes ?? [];
-  const agoMs = (ns: bigint) => (ns === 0n ? 0n : (now - ns) / 1_000_000n);
+  const since = (ns: bigint) => (ns === 0n ? 0n : agoMs(ns));
   return {
     tuple: {
       vrf: tuple.vrf,
@@ -82,8 +82,8 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
     packetsReverse: counters.packets[1],
     bytesForward: counters.bytes[0],
     bytesReverse: counters.bytes[1],
-    ageMs: agoMs(flow.createdNs),
-    idleMs: agoMs(counters.lastNs === 0n ? flow.createdNs : counters.lastNs),
+    ageMs: since(flow.createdNs),
+    idleMs: since(counters.lastNs === 0n ? flow.createdNs : counters.lastNs),
     established,
     decidedBy: pending ? '' : slots.deciderOf(flow.slot),
     pinGen: flow.pinGen,
