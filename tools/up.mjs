@@ -105,9 +105,7 @@ async function up() {
   }
   process.stdout.write(`applying ${intentFile} …\n`);
   process.stdout.write(cli(['apply', '-f', intentFile, '--wait', '--timeout', '30s'], env));
-  process.stdout.write(
-    `\nThe gateway ${gateway} runs. Ask it: bin/detour status   (stop it: make down)\n`,
-  );
+  process.stdout.write(`\nThe gateway ${gateway} runs. Ask it: bin/detour status   (stop it: make down)\n`);
 }
 
 function cli(args, env) {

@@ -32,16 +32,14 @@ export interface StatusReport {
 function servicesOf(cluster: Cluster): ServiceRow[] {
   return SERVICE_NAMES.flatMap((service) => {
     using instances = watchInstances({ mirror: cluster.mirror, service, clock: systemClock() });
-    return instances
-      .list()
-      .map(({ id, gateway, address, metrics, startedMs }) => ({
-        service,
-        id,
-        gateway,
-        address,
-        metrics,
-        startedMs,
-      }));
+    return instances.list().map(({ id, gateway, address, metrics, startedMs }) => ({
+      service,
+      id,
+      gateway,
+      address,
+      metrics,
+      startedMs,
+    }));
   });
 }
 
