@@ -26,7 +26,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/bfd.proto";
 
-/** Liveness: bfd tells its tunnel-gw, on a Unix socket of the same machine. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * Liveness: bfd tells its tunnel-gw, on a Unix socket of the same machine.
+ */
 
 export interface WatchHealthRequest {
   gateway: string;

@@ -23,7 +23,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/classifier.proto";
 
-/** Rules: which chain a flow is for. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * Rules: which chain a flow is for.
+ */
 
 export const RuleAction = {
   UNSPECIFIED: 0,

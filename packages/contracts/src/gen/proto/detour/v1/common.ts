@@ -11,7 +11,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/common.proto";
 
-/** What every other file here names: table versions, flows, nodes' health. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * What every other file here names: table versions, flows, nodes' health.
+ */
 
 export const HealthState = {
   UNSPECIFIED: 0,

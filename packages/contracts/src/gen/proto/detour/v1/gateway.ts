@@ -26,7 +26,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/gateway.proto";
 
-/** What a gateway can be asked: its live tables, flows, counters, and the way a packet would take. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * What a gateway can be asked: its live tables, flows, counters, and the way a packet would take.
+ */
 
 export interface TraceRequest {
   /** port name; or the node's name, for a packet that the node returns */

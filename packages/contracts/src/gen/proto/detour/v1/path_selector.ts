@@ -23,7 +23,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/path_selector.proto";
 
-/** Paths: which nodes a chain's flow goes through. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * Paths: which nodes a chain's flow goes through.
+ */
 
 export const PathSource = {
   UNSPECIFIED: 0,

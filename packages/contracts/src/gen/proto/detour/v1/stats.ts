@@ -23,7 +23,10 @@ export const protobufPackage = "detour.v1";
 
 export const protobufFileName = "detour/v1/stats.proto";
 
-/** Attributes of nodes, and the scores made of them. */
+/**
+ * SPDX-License-Identifier: Apache-2.0
+ * Attributes of nodes, and the scores made of them.
+ */
 
 export interface GetScoresRequest {
   node: string;
