@@ -23,10 +23,11 @@ if (!existsSync(file)) {
 }
 
 async function stop(name, pid) {
+  /** A process that has ended and that nobody has waited for yet counts as gone. */
   const alive = () => {
     try {
-      process.kill(pid, 0);
-      return true;
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      return stat[stat.lastIndexOf(')') + 2] !== 'Z';
     } catch {
       return false;
     }

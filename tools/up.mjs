@@ -13,11 +13,13 @@ const runDir = process.env.DETOUR_RUN_DIR ?? '/run/detour';
 const logDir = process.env.DETOUR_LOG_DIR ?? '/var/log/detour';
 const [intentFile, wantedGateway] = process.argv.slice(2).filter((text) => text !== '');
 const DEADLINE_MS = 30_000;
+let begun = false;
 
 try {
   await up();
 } catch (error) {
   process.stderr.write(`make up: ${error instanceof Error ? error.message : error}\n`);
+  if (begun) process.stderr.write(`What was started still runs (logs in ${logDir}); make down stops it.\n`);
   process.exitCode = 1;
 }
 
@@ -45,7 +47,7 @@ async function up() {
   const record = () =>
     writeFileSync(
       join(runDir, 'up.json'),
-      `${JSON.stringify({ gateway, started, pinDir: `/sys/fs/bpf/detour/${gateway}` }, null, 2)}\n`,
+      `${JSON.stringify({ gateway, started, pinDir: process.env.DETOUR_PIN_DIR ?? `/sys/fs/bpf/detour/${gateway}` }, null, 2)}\n`,
     );
   const start = (name, command, args, env = {}) => {
     const log = openSync(join(logDir, `${name}.log`), 'a');
@@ -56,6 +58,7 @@ async function up() {
       cwd: root,
     });
     child.unref();
+    begun = true;
     started.push({ name, pid: child.pid });
     record();
     process.stdout.write(`started ${name} (pid ${child.pid}, log ${join(logDir, `${name}.log`)})\n`);
