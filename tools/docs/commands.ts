@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Commands of documents that are too long to run beside the documents' own tests: which test runs each, and by what words it can be seen there.
+
+export interface RunElsewhere {
+  /** The command, as the document has it, without its comment. */
+  readonly command: string;
+  readonly test: string;
+  /** Stands in that file. */
+  readonly evidence: string;
+}
+
+export const RUN_ELSEWHERE: readonly RunElsewhere[] = [
+  { command: 'make demo', test: 'tests/e2e/src/demo.test.ts', evidence: 'demo/main.js' },
+  { command: 'make demo KEEP=1', test: 'tests/e2e/src/demo.test.ts', evidence: '--keep' },
+  { command: 'make test', test: '.ci/run', evidence: 'make test' },
+  {
+    command: 'make up INTENT=intent.yaml GATEWAY=edge1',
+    test: 'tests/e2e/src/up-down.test.ts',
+    evidence: "make('up', `INTENT=",
+  },
+  { command: 'make down', test: 'tests/e2e/src/up-down.test.ts', evidence: "make('down')" },
+];
+
+/** Documents whose commands and configuration a test takes out of the page and runs, every line. */
+export const RUN_WHOLE: Readonly<Record<string, string>> = {
+  'docs/attach-a-node.md': 'tests/e2e/src/up-down.test.ts',
+};
