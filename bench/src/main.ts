@@ -6,9 +6,10 @@ import { describeError } from '@detour/core';
 import type { Benchmark, Figure } from './figure.js';
 import { terminalProgress } from './progress.js';
 import { saveFigures, tableText, writeReadme } from './report.js';
+import { flowsNew } from './stack/flows-new.js';
 import { steer } from './steer/steer.js';
 
-const BENCHMARKS: readonly Benchmark[] = [steer];
+const BENCHMARKS: readonly Benchmark[] = [steer, flowsNew];
 const LEAST_ROUNDS = 5;
 
 const { values: options } = parseArgs({

@@ -35,9 +35,8 @@ export async function askControllers(
   options: ControllerOptions,
   question: FlowQuestion,
 ): Promise<FlowDecision> {
-  const span = options.tracer.startSpan('flow.setup', {
-    attributes: flowAttributes(options.gateway, question),
-  });
+  const span = options.tracer.startSpan('flow.setup');
+  if (span.isRecording()) span.setAttributes(flowAttributes(options.gateway, question));
   try {
     const decision = await decide(options, question, span);
     span.setAttributes({

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flow records in the kernel as tunnel-gw writes and reads them: established flows, embryonic ones, and their counters.
-import { type BpfMap, perCpuValues, UpdateFlag } from '@detour/bpf';
+import { type BpfMap, type MappedArray, mapArray, UpdateFlag } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { type FlowKey, PROTO } from '@detour/core';
 import type { FlowDecision, FlowQuestion } from './decision.js';
@@ -34,11 +34,12 @@ const NO_WAY_OUT = { gen: 0, ifindex: 0, dmac: new Uint8Array(6), smac: new Uint
 const ENTROPY_BASE = 49152;
 const ENTROPY_MASK = 0x3fff;
 
-export class FlowTable {
-  private readonly zeroCounters: Uint8Array;
+export class FlowTable implements Disposable {
+  /** Counter rows as memory: cleared for each new flow and read for each flow of a sweep. */
+  private readonly counterRows: MappedArray;
 
   constructor(private readonly options: FlowTableOptions) {
-    this.zeroCounters = new Uint8Array(options.maps.counters.storedSize);
+    this.counterRows = mapArray(options.maps.counters);
   }
 
   /**
@@ -54,7 +55,7 @@ export class FlowTable {
     let stored = false;
     try {
       const value = this.encode(question, decision, { slot, rulesGen });
-      maps.counters.update(u32(slot), this.zeroCounters);
+      this.counterRows.element(slot).fill(0);
       const key = encodeFlowKey(question.key);
       const embryonic = question.syn || question.key.proto !== PROTO.tcp;
       stored = (embryonic ? maps.embryos : maps.flows).tryUpdate(key, value) === 'stored';
@@ -128,11 +129,13 @@ export class FlowTable {
     return this.options.maps.flows.lookup(key) !== undefined;
   }
 
-  counters(slot: number): FlowCounterSum {
-    const stored = this.options.maps.counters.lookup(u32(slot));
-    return stored === undefined
-      ? sumFlowCounters([])
-      : sumFlowCounters(perCpuValues(this.options.maps.counters, stored));
+  counters(slot: number): FlowCounts {
+    const { packets, bytes, lastNs, seen } = abi.flowCounters.decode(this.counterRows.element(slot));
+    return { packets: pairOf(packets), bytes: pairOf(bytes), lastNs, seen };
+  }
+
+  [Symbol.dispose](): void {
+    this.counterRows.close();
   }
 
   private encode(
@@ -164,26 +167,16 @@ export class FlowTable {
   }
 }
 
-export interface FlowCounterSum {
+/** [forward, reverse] */
+export interface FlowCounts {
   readonly packets: readonly [bigint, bigint];
   readonly bytes: readonly [bigint, bigint];
   readonly lastNs: bigint;
   readonly seen: number;
 }
 
-/** Sums one flow's counters over the CPUs. */
-export function sumFlowCounters(values: readonly Uint8Array[]): FlowCounterSum {
-  let [p0, p1, b0, b1, lastNs, seen] = [0n, 0n, 0n, 0n, 0n, 0];
-  for (const value of values) {
-    const one = abi.flowCounters.decode(value);
-    p0 += one.packets[0] ?? 0n;
-    p1 += one.packets[1] ?? 0n;
-    b0 += one.bytes[0] ?? 0n;
-    b1 += one.bytes[1] ?? 0n;
-    if (one.lastNs > lastNs) lastNs = one.lastNs;
-    seen |= one.seen;
-  }
-  return { packets: [p0, p1], bytes: [b0, b1], lastNs, seen };
+function pairOf([forward = 0n, reverse = 0n]: BigUint64Array): readonly [bigint, bigint] {
+  return [forward, reverse];
 }
 
 export function encodeFlowKey(key: FlowKey): Uint8Array {
@@ -209,10 +202,6 @@ export function decodeFlowKey(bytes: Uint8Array, at = 0): FlowKey {
     aport: key.aport,
     bport: key.bport,
   };
-}
-
-function u32(value: number): Uint8Array {
-  return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
 /** Spreads outer packets over queues and links; FNV-1a over the tuple, not secret. */

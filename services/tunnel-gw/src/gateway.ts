@@ -352,6 +352,7 @@ export class Gateway implements AsyncDisposable {
     this.ring?.close();
     await this.core.close();
     await this.sweeping;
+    this.flows[Symbol.dispose]();
     this.datapath[Symbol.dispose]();
   }
 }

@@ -7,6 +7,7 @@ import type { HeldPacket } from './punt-desk.js';
 
 export class Injector {
   readonly counts = { putBack: 0, dropped: 0, lost: 0 };
+  private waiting: Uint8Array[] = [];
 
   constructor(private readonly socket: PacketSocket) {}
 
@@ -20,8 +21,16 @@ export class Injector {
     this.send(packets.map((packet) => frameOf(abi.InjectOp.INJECT_DROP, reason, packet)));
   }
 
+  /** Frames of one turn of the event loop go in one system call, in their order. */
   private send(frames: readonly Uint8Array[]): void {
     if (frames.length === 0) return;
+    if (this.waiting.length === 0) setImmediate(() => this.flush());
+    this.waiting.push(...frames);
+  }
+
+  private flush(): void {
+    const frames = this.waiting;
+    this.waiting = [];
     this.counts.lost += frames.length - this.socket.sendMany(frames);
   }
 }
