@@ -38,7 +38,7 @@ import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { openStream, QuestionStream, serve, TableStream } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
-import { digestChains, digestRules } from '@detour/tables';
+import { digestChains, digestRules, validateChains, validateRules } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
@@ -47,6 +47,7 @@ import { Gateway } from './gateway.js';
 import { gatewayService } from './gateway-service.js';
 import { followHealth } from './health-link.js';
 import { gatewayMetrics } from './metrics.js';
+import { claimDatapath } from './only-writer.js';
 import { PinKeeper } from './pin-keeper.js';
 import { requireMachine } from './probe.js';
 import { StatusBoard } from './status-board.js';
@@ -60,6 +61,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   readiness.set('intent', false, 'no revision is live yet');
   const pinDir = config.pinDir === '' ? `/sys/fs/bpf/detour/${name}` : config.pinDir;
   await requireMachine('/sys/fs/bpf');
+  resources.use(await claimDatapath(pinDir), 'claim on the datapath');
   if (!raisePriority())
     log.warn({}, 'no right to a higher priority (CAP_SYS_NICE): decisions may be late on a busy machine');
 
@@ -174,6 +176,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       gateway: name,
       open: (address) => openStream(ClassifierClient, address, (client) => client.watchRules()),
       digest: digestRules,
+      validate: validateRules, // before the digest, so that a NACK names the row
       apply: ({ rows, version }) => {
         const taken = gateway.book.offerRules(rows, version);
         const why = taken.ok ? gateway.tablesChanged() : null;
@@ -189,6 +192,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       gateway: name,
       open: (address) => openStream(PathSelectorClient, address, (client) => client.watchPaths()),
       digest: digestChains,
+      validate: validateChains,
       apply: ({ rows, version }) => {
         const taken = gateway.book.offerPaths(rows, version);
         const why = taken.ok ? gateway.tablesChanged() : null;
