@@ -58,6 +58,6 @@ describe('bfd is killed', () => {
     );
     await stream.stop();
     await fw2.restore();
-    await rig.until('both firewalls up', bothUp, 30_000);
+    await rig.until('both firewalls up', bothUp);
   });
 });

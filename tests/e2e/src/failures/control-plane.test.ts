@@ -50,17 +50,15 @@ describe('NATS and all controllers are killed', () => {
     expect(report.received).toBeGreaterThan(0);
     expect(report.outages.every(({ lenMs }) => lenMs < 5_000)).toBe(true);
     await fw1.restore();
-    await rig.until('both firewalls up', bothUp, 30_000);
+    await rig.until('both firewalls up', bothUp);
   });
 
   it('all heals without a restart of anything else', async () => {
     const pids = ['tunnel-gw', 'bfd', 'redis'].map((id) => rig.stack.process(id).pid);
     const stream = await rig.stream();
     for (const id of ['nats', ...controllers]) await rig.stack.start(id);
-    const healed = await rig.until(
-      'all connections back',
-      ({ connected }) => Object.values(connected).every(Boolean),
-      30_000,
+    const healed = await rig.until('all connections back', ({ connected }) =>
+      Object.values(connected).every(Boolean),
     );
     expect(healed.runningRevision).toBe(1);
     await decidedByController(rig);
@@ -75,12 +73,12 @@ describe('NATS and all controllers are killed', () => {
     await rig.stack.kill('nats');
     await rig.lab.exec('mgmt', ['rm', '-rf', `${rig.lab.dir}/nats/jetstream`]);
     await rig.stack.start('nats');
-    await rig.until('NATS back', ({ connected }) => connected.nats === true, 30_000);
+    await rig.until('NATS back', ({ connected }) => connected.nats === true);
     expect((await rig.status()).runningRevision).toBe(1);
     expect(await rig.get()).toMatchObject({ ok: true, status: 200 });
-    const applied = await rig.apply(rig.intent, '--wait', '--timeout', '30s');
+    const applied = await rig.apply(rig.intent, '--wait', '--timeout', '60s');
     expect(applied).toMatchObject({ code: 0 });
-    await rig.until('both firewalls up', bothUp, 30_000);
+    await rig.until('both firewalls up', bothUp);
     await decidedByController(rig);
     expect(lostPackets(await stream.stop())).toBe(0);
   });

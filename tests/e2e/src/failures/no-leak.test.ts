@@ -40,8 +40,8 @@ describe('what the program does not handle', () => {
   });
 
   it('does not pass while the program is detached from a port, and passes again through a firewall once it is attached', async () => {
-    expect(await rig.apply(rig.intent, '--wait', '--timeout', '30s')).toMatchObject({ code: 0 });
-    const { pinDir } = await rig.until('both firewalls up', bothUp, 30_000);
+    expect(await rig.apply(rig.intent, '--wait', '--timeout', '60s')).toMatchObject({ code: 0 });
+    const { pinDir } = await rig.until('both firewalls up', bothUp);
     expect(await rig.get()).toMatchObject({ ok: true, status: 200 });
 
     await rig.stack.stop('tunnel-gw'); // nobody puts it back meanwhile
@@ -51,7 +51,7 @@ describe('what the program does not handle', () => {
     expect(detached.dropped).toBeGreaterThan(0);
 
     await rig.stack.start('tunnel-gw');
-    await rig.until('the gateway as before', bothUp, 30_000);
+    await rig.until('the gateway as before', bothUp);
     const answer = await rig.get();
     expect(answer).toMatchObject({ ok: true, status: 200 });
     expect(answer.ok && nodeOf(await rig.flows(), answer.localPort)).toMatch(/^fw[12]$/);
@@ -65,7 +65,7 @@ describe('what the program does not handle', () => {
     expect(seen).toBe(0);
     expect(dropped).toBeGreaterThan(0);
     await rig.stack.start('tunnel-gw');
-    await rig.until('the gateway as before', bothUp, 30_000);
+    await rig.until('the gateway as before', bothUp);
     expect(await rig.get()).toMatchObject({ ok: true, status: 200 });
   });
 

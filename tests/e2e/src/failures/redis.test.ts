@@ -87,7 +87,7 @@ describe('Redis is stopped', () => {
     };
     await waitFor(pinned, {
       what: 'pins in Redis as the datapath has them',
-      timeoutMs: 20_000,
+      timeoutMs: 40_000,
       everyMs: 200,
     });
     await connections.close();

@@ -36,7 +36,7 @@ export const bfdTiming = { intervalMs: 100, multiplier: 5 } as const;
 
 const gatewayPort = 7001;
 const bfdPort = 7002;
-const callMs = 5_000;
+const callMs = 10_000;
 
 export interface RigOptions {
   readonly replicas?: StackOptions['replicas'];
@@ -112,9 +112,9 @@ export async function raiseRig(name: string, options: RigOptions = {}): Promise<
     const intent = standardIntent({ bfd: bfdTiming });
     const rig = rigOf({ lab, stack, client, intent, close }, { gateway, bfd });
     if (options.apply !== false) {
-      const applied = await rig.apply(intent, '--wait', '--timeout', '30s');
+      const applied = await rig.apply(intent, '--wait', '--timeout', '60s');
       if (applied.code !== 0) throw new Error(`apply: exit code ${applied.code}: ${applied.stderr}`);
-      await rig.until('both firewalls up', bothUp, 30_000);
+      await rig.until('both firewalls up', bothUp, 60_000);
     }
     return rig;
   } catch (error) {
@@ -153,7 +153,7 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
     });
   const counters = (): Promise<CountersResponse> =>
     useGateway((gateway) => callUnary(gateway.getCounters.bind(gateway), {}, { deadlineMs: callMs }));
-  const until: Rig['until'] = (what, check, timeoutMs = 20_000) =>
+  const until: Rig['until'] = (what, check, timeoutMs = 40_000) =>
     waitFor(
       async () => {
         const now = await status().catch(() => undefined);
@@ -170,13 +170,13 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
     flows,
     until,
     apply: (document, ...flags) =>
-      stack.cli(['apply', '-f', '-', ...flags], { input: JSON.stringify(document), timeoutMs: 60_000 }),
+      stack.cli(['apply', '-f', '-', ...flags], { input: JSON.stringify(document), timeoutMs: 90_000 }),
     counters,
     async untilCounters(what, check) {
-      await waitFor(async () => check(await counters()), { what, timeoutMs: 20_000, everyMs: 50 });
+      await waitFor(async () => check(await counters()), { what, timeoutMs: 40_000, everyMs: 50 });
     },
     async untilFlows(what, check) {
-      await waitFor(async () => check(await flows()), { what, timeoutMs: 20_000, everyMs: 50 });
+      await waitFor(async () => check(await flows()), { what, timeoutMs: 40_000, everyMs: 50 });
     },
     health: async () => healthOf(await status()),
     async generations() {
@@ -206,7 +206,7 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
         const rows = await flows();
         return rows.filter((row) => row.established && ports.has(row.tuple?.sport ?? 0)).length === count;
       };
-      await waitFor(established, { what: `${count} established flows`, everyMs: 50 });
+      await waitFor(established, { what: `${count} established flows`, timeoutMs: 40_000, everyMs: 50 });
       return stream;
     },
     [Symbol.asyncDispose]: close,
