@@ -36,7 +36,7 @@ afterEach(async () => {
   await Promise.all(owners.splice(0).map(killHard));
   await reapDeadLabs(runtimeDir);
   await reapDeadLabs(runtimeDir, { alsoKept: keptName });
-  rmSync(runtimeDir, { recursive: true });
+  rmSync(runtimeDir, { recursive: true, force: true }); // it goes with its last lab
 });
 
 async function startOwner(name: string, how = 'wait'): Promise<{ owner: ChildProcess; childPid: number }> {

@@ -12,6 +12,7 @@ import {
   listRecords,
   type ProcessIdentity,
   readStart,
+  removeEmpty,
   removeState,
 } from './state.js';
 
@@ -60,6 +61,7 @@ export async function removeLab(lab: Leftovers): Promise<void> {
   for (const pin of namesIn(pinRoot)) {
     if (pin.startsWith(`${lab.name}-`)) rmSync(join(pinRoot, pin), { recursive: true, force: true });
   }
+  removeEmpty(pinRoot);
   rmSync(lab.dir, { recursive: true, force: true });
 }
 

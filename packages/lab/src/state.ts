@@ -14,10 +14,11 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** A process that cannot be mistaken for a later one with the same pid. */
 export interface ProcessIdentity {
@@ -66,19 +67,35 @@ export function isOwnerAlive(record: LabRecord): boolean {
 
 /** Creates the state file; false if a lab of this name already has one. */
 export function claimName(dir: string, name: string, namespaces: readonly string[]): boolean {
-  mkdirSync(dir, { recursive: true });
   const first = { pid: process.pid, start: readStart(process.pid), boot: bootId(), namespaces };
   const mine = join(dir, `.${name}-${process.pid}`);
-  writeFileSync(mine, `${JSON.stringify(first)}\n`);
+  writeInto(dir, mine, `${JSON.stringify(first)}\n`);
   try {
     linkSync(mine, statePath(dir, name)); // a whole file or none, and only if there is none
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    if (codeOf(error) === 'EEXIST') return false;
     throw error;
   } finally {
     rmSync(mine, { force: true });
   }
+}
+
+/** Writes a file into a directory that others remove when they find it empty. */
+function writeInto(dir: string, path: string, content: string): void {
+  for (let attempt = 0; ; attempt += 1) {
+    mkdirSync(dir, { recursive: true });
+    try {
+      writeFileSync(path, content);
+      return;
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT' || attempt >= 10) throw error;
+    }
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
 export function recordProcess(dir: string, name: string, child: ProcessIdentity): void {
@@ -90,8 +107,19 @@ export function recordKept(dir: string, name: string): void {
   appendFileSync(statePath(dir, name), `${keptLine}\n`);
 }
 
+/** The directory goes with its last lab. */
 export function removeState(path: string): void {
   rmSync(path, { force: true });
+  removeEmpty(dirname(path));
+}
+
+/** Removes a directory if nothing is in it. */
+export function removeEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch {
+    // in use, or gone
+  }
 }
 
 export function statePath(dir: string, name: string): string {
