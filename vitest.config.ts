@@ -9,6 +9,8 @@ const shared = {
   resolve: { conditions },
   ssr: { resolve: { conditions } },
 };
+/** Stand beside their source, but measure time against real peers: they run alone, with the labs. */
+const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,service}.test.ts'];
 const limits = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
@@ -25,6 +27,7 @@ export default defineConfig({
           ...limits,
           name: 'unit',
           include: ['{packages,services,cli,bench}/**/src/**/*.test.ts', 'tools/**/*.test.ts'],
+          exclude: [...limits.exclude, ...timed],
           maxWorkers: 2,
         },
       },
@@ -33,7 +36,7 @@ export default defineConfig({
         test: {
           ...limits,
           name: 'lab',
-          include: ['tests/**/src/**/*.test.ts'],
+          include: ['tests/**/src/**/*.test.ts', ...timed],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

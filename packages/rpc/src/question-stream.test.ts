@@ -162,13 +162,10 @@ describe('QuestionStream', () => {
   it('loses no question when the server ends the stream after its life', async () => {
     await using server = await classifier(echo, { lifeMs: 50 });
     using stream = ask(() => [server.address]);
-    const until = performance.now() + 500;
-    let asked = 0;
-    while (performance.now() < until) {
+    const severalLives = performance.now() + 500;
+    for (let asked = 0; asked < 50 || performance.now() < severalLives; asked++) {
       expect((await stream.ask(question(5))).rule).toBe(5);
-      asked += 1;
     }
-    expect(asked).toBeGreaterThan(50);
     expect(stream.counters.timeouts).toBe(0);
   });
 
