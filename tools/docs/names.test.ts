@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names in the documents are those in the code: drop reasons, alarms, limits, environment variables, metrics, exit codes, resources.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { EXIT_MEANINGS } from '../../cli/src/program.js';
 import { RESOURCES } from '../../cli/src/resources.js';
@@ -138,6 +138,14 @@ describe('environment variables', () => {
     );
     expect(unknown).toEqual([]);
   });
+});
+
+it.each(SERVICES)('files that the README of %s names exist', (service) => {
+  const named = codeIn(readDocument(`services/${service}/README.md`).prose).filter((code) =>
+    /^[a-z-]+\.ts$/.test(code),
+  );
+  expect(named.filter((file) => !existsSync(`${root}services/${service}/src/${file}`))).toEqual([]);
+  expect(named.length).toBeGreaterThan(0);
 });
 
 it('metrics that documents name exist', () => {
