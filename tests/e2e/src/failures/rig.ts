@@ -7,6 +7,7 @@ import {
   GatewayClient,
   type GatewayStatus,
   HealthState,
+  type SelectionRow,
 } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
 import {
@@ -42,6 +43,8 @@ export interface RigOptions {
   readonly replicas?: StackOptions['replicas'];
   /** More environment, per process. */
   readonly env?: StackOptions['env'];
+  /** How often node exporters are read, ms; stale after three times that. Default 1,000. */
+  readonly scrapeEveryMs?: number;
   /** Whether the intent is applied and both nodes are awaited; default true. */
   readonly apply?: boolean;
 }
@@ -59,6 +62,8 @@ export interface Rig extends AsyncDisposable {
   /** Drops by reason, verdicts (rx, forwarded, passed, punted, dropped …) and ports as the datapath counted them. */
   counters(): Promise<CountersResponse>;
   health(): Promise<Record<string, string>>;
+  /** How many slots of the selection table each node has: 0 takes no new flows. */
+  shares(): Promise<Record<string, number>>;
   /** Generation of each chain's selection table: it moves whenever what its flows depend on moves. */
   generations(): Promise<Record<string, number>>;
   bfdSessions(): Promise<{ id: string; state: string; downs: number; health: string }[]>;
@@ -109,7 +114,8 @@ export async function raiseRig(name: string, options: RigOptions = {}): Promise<
     };
     const gateway = await forwardTo(gatewayPort);
     const bfd = await forwardTo(bfdPort);
-    const intent = standardIntent({ bfd: bfdTiming });
+    const { scrapeEveryMs = 1_000 } = options;
+    const intent = standardIntent({ bfd: bfdTiming, scrapeEveryMs });
     const rig = rigOf({ lab, stack, client, intent, close }, { gateway, bfd });
     if (options.apply !== false) {
       const applied = await rig.apply(intent, '--wait', '--timeout', '60s');
@@ -153,6 +159,11 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
     });
   const counters = (): Promise<CountersResponse> =>
     useGateway((gateway) => callUnary(gateway.getCounters.bind(gateway), {}, { deadlineMs: callMs }));
+  const selectionRows = async (): Promise<SelectionRow[]> => {
+    const ask = (gateway: GatewayClient) =>
+      callUnary(gateway.getTables.bind(gateway), {}, { deadlineMs: callMs });
+    return (await useGateway(ask)).selections;
+  };
   const until: Rig['until'] = (what, check, timeoutMs = 40_000) =>
     waitFor(
       async () => {
@@ -179,10 +190,12 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
       await waitFor(async () => check(await flows()), { what, timeoutMs: 40_000, everyMs: 50 });
     },
     health: async () => healthOf(await status()),
+    async shares() {
+      const rows = (await selectionRows()).flatMap(({ shares }) => shares);
+      return Object.fromEntries(rows.map(({ nodes, slots }) => [nodes.join(), slots]));
+    },
     async generations() {
-      const ask = (gateway: GatewayClient) =>
-        callUnary(gateway.getTables.bind(gateway), {}, { deadlineMs: callMs });
-      const { selections } = await useGateway(ask);
+      const selections = await selectionRows();
       return Object.fromEntries(selections.map(({ chain, gen }) => [chain, gen]));
     },
     async bfdSessions() {
