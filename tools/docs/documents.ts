@@ -54,7 +54,14 @@ export function allDocuments(): Document[] {
 
 /** The documents whose every block and command is checked. */
 export function checkedDocuments(): Document[] {
-  const pages = trackedFiles('README.md', 'ARCHITECTURE.md', 'STYLE.md', 'docs/*.md', 'services/*/README.md');
+  const pages = trackedFiles(
+    'README.md',
+    'ARCHITECTURE.md',
+    'STYLE.md',
+    'CONTRIBUTING.md',
+    'docs/*.md',
+    'services/*/README.md',
+  );
   return [...new Set([...pages, 'cli/README.md'])]
     .filter((path) => !path.startsWith('docs/adr/') && path !== 'docs/acceptance.md')
     .map(readDocument);
