@@ -21,6 +21,11 @@ export interface PinRequest {
   readonly ttlS: number;
 }
 
+export interface CallOptions {
+  /** Instead of the budget for single flows: for work that no packet waits for. */
+  readonly budgetMs?: number;
+}
+
 export interface Pin {
   /** What is recorded now. */
   readonly record: FlowRecord;
@@ -41,11 +46,12 @@ export interface Affinity extends AsyncDisposable {
   readonly counters: AffinityCounters;
   onConnectionChange(listener: (connected: boolean) => void): () => void;
   /** What is recorded under each key, which is ours where nothing was (SET NX GET EX). */
-  lookOrCreate(requests: readonly PinRequest[]): Promise<Answer<Pin[]>>;
+  lookOrCreate(requests: readonly PinRequest[], options?: CallOptions): Promise<Answer<Pin[]>>;
   lookUp(keys: readonly string[]): Promise<Answer<(FlowRecord | null)[]>>;
   /** Replaces a pin of generation `expectedGen` by one that wins over it, or writes where there is none. */
   repin(
     request: PinRequest & { readonly expectedGen: number },
+    options?: CallOptions,
   ): Promise<Answer<{ record: FlowRecord; written: boolean }>>;
   /** Extends the expiry; never writes a pin. */
   refresh(
@@ -94,9 +100,9 @@ export function openAffinity(spec: AffinitySpec): Affinity {
       return { ...link.counters, conflicts, unrecorded, corrupt };
     },
     onConnectionChange: (listener) => link.onConnectionChange(listener),
-    lookOrCreate: async (requests) => {
+    lookOrCreate: async (requests, options = {}) => {
       const answer = await traced('redis look-or-create', () =>
-        link.run(requests.length, budgetMs, (redis) =>
+        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) =>
           Promise.all(requests.map((one) => setOne(redis, one))),
         ),
       );
@@ -109,9 +115,9 @@ export function openAffinity(spec: AffinitySpec): Affinity {
           (await Promise.all(keys.map((key) => redis.get(key)))).map(readOne),
         ),
       ),
-    repin: async ({ key, record, ttlS, expectedGen }) => {
+    repin: async ({ key, record, ttlS, expectedGen }, options = {}) => {
       const answer = await traced('redis re-pin', () =>
-        link.run(1, budgetMs, (redis) =>
+        link.run(1, options.budgetMs ?? budgetMs, (redis) =>
           redis.detourRepin(key, encodeFlowRecord(record), ttlS, expectedGen, record.gen, record.path),
         ),
       );

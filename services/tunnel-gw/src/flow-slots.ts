@@ -16,6 +16,7 @@ export class FlowSlots {
   private readonly refreshedAt: Float64Array;
   private readonly takenAt: Float64Array;
   private readonly pinGens: Uint32Array;
+  private readonly uses: Uint32Array;
 
   constructor(readonly capacity: number) {
     this.free = new Uint32Array(capacity);
@@ -27,6 +28,7 @@ export class FlowSlots {
     this.refreshedAt = new Float64Array(capacity);
     this.takenAt = new Float64Array(capacity);
     this.pinGens = new Uint32Array(capacity);
+    this.uses = new Uint32Array(capacity);
   }
 
   get available(): number {
@@ -39,6 +41,7 @@ export class FlowSlots {
       throw new Fault('exhausted', `all ${this.capacity - 1} flow slots are in use: raise DETOUR_MAX_FLOWS`);
     const slot = this.free[--this.freeCount] ?? 0;
     this.used[slot] = 1;
+    this.uses[slot] = (this.uses[slot] ?? 0) + 1;
     this.decidedBy[slot] = 0;
     this.recorded[slot] = 0;
     this.pinGens[slot] = 0;
@@ -81,6 +84,10 @@ export class FlowSlots {
     return released;
   }
 
+  /** Another number each time that the slot is given: tells an answer about its flow from one about a flow before. */
+  useOf(slot: number): number {
+    return this.uses[slot] ?? 0;
+  }
   setDecider(slot: number, decider: Decider): void {
     this.decidedBy[slot] = DECIDERS.indexOf(decider);
   }

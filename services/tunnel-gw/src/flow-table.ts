@@ -4,6 +4,7 @@ import { type BpfMap, type MappedArray, mapArray, UpdateFlag } from '@detour/bpf
 import { abi } from '@detour/contracts';
 import { type FlowKey, PROTO } from '@detour/core';
 import type { FlowDecision, FlowQuestion } from './decision.js';
+import { readActivity } from './flow-head.js';
 import type { FlowSlots } from './flow-slots.js';
 import { packFlowWord, unpackFlowWord } from './flow-word.js';
 
@@ -132,6 +133,11 @@ export class FlowTable implements Disposable {
   counters(slot: number): FlowCounts {
     const { packets, bytes, lastNs, seen } = abi.flowCounters.decode(this.counterRows.element(slot));
     return { packets: pairOf(packets), bytes: pairOf(bytes), lastNs, seen };
+  }
+
+  /** The part of a flow's counters that says whether it is idle. */
+  activity(slot: number): { lastNs: number; seen: number } {
+    return readActivity(this.counterRows.view, slot * this.counterRows.stride);
   }
 
   [Symbol.dispose](): void {

@@ -8,7 +8,7 @@ import { linkProgramId, openXdpLink } from '@detour/bpf';
 import { abi, type ChainRow, HealthState, type RuleRow } from '@detour/contracts';
 import { silentLog, systemClock } from '@detour/core';
 import { createLab, type Lab, type LabSpec } from '@detour/lab';
-import { revisionOf, until } from '@detour/testkit';
+import { until as poll, revisionOf } from '@detour/testkit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { gatewayModel } from './desired.js';
 import { unpackFlowWord } from './flow-word.js';
@@ -65,6 +65,9 @@ afterAll(async () => {
   mounted[Symbol.dispose]();
   await lab.close();
 });
+
+/** On a busy machine a process that is started takes a second. */
+const until: typeof poll = (probe, options) => poll(probe, { timeoutMs: 20_000, ...options });
 
 const ip = (...args: string[]) => execFileSync('ip', args).toString();
 const guardedNow = () => execFileSync('nft', ['list', 'set', 'inet', 'detour_guard', 'guarded']).toString();
@@ -220,7 +223,7 @@ describe('a gateway on a kernel', () => {
     await until(() => liveHop(gateway, 4097).mtu === 0);
     ip('link', 'set', 'eth0', 'up');
     await until(() => isUp('eth0'));
-    await until(() => liveHop(gateway, 4097).mtu === 1450, { timeoutMs: 10_000 });
+    await until(() => liveHop(gateway, 4097).mtu === 1450);
   });
 
   it('puts health into the tables before it returns, and moves the generation', async () => {

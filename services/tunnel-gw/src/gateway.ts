@@ -266,7 +266,11 @@ export class Gateway implements AsyncDisposable {
     if (tables === null || record === null) return;
     const { flow } = record;
     const opened = (this.flows.counters(flow.slot).seen & abi.FlowSeen.SEEN_SYN) !== 0;
-    const next = redecide(tables, question, { flow, opened });
+    const next = redecide(tables, question, {
+      flow,
+      opened,
+      pinGen: this.slots.pinGenOf(flow.slot),
+    });
     if (next === null || !this.flows.replace(question.key, next.decision) || !next.moved) return;
     this.slots.setPinGen(flow.slot, next.decision.pinGen);
     this.slots.setRecorded(flow.slot, next.decision.action !== 'steer');

@@ -5,17 +5,18 @@
 import { type Affinity, winnerOf } from '@detour/affinity';
 import type { AlarmBook } from '@detour/bus';
 import { type FlowRecord, flowRecordKey } from '@detour/contracts';
-import type { Clock, FlowKey, Log } from '@detour/core';
+import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
 import type { Repin } from './event-desk.js';
 import type { FlowSlots } from './flow-slots.js';
 import type { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import type { ChainModel } from './model.js';
 import { chainIdleMs, type PinUse } from './sweeper.js';
+import { WorkQueue } from './work-queue.js';
 
 export interface PinKeeperOptions {
   readonly affinity: Affinity;
-  readonly alarms: AlarmBook;
+  readonly alarms: Pick<AlarmBook, 'raise' | 'clear'>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -28,15 +29,36 @@ export interface PinnedFlows {
   chainOf(number: number): ChainModel | undefined;
 }
 
-const MAX_REPINS_AT_ONCE = 2_048;
+/** So many that Redis is busy, and so few that each has its answer within its budget. */
+const MAX_REPINS_AT_ONCE = 256;
+const MAX_BATCHES_AT_ONCE = 2;
+/** What waits beyond this is left to the sweep, which comes back to every pin that is not recorded. */
+const MAX_REPINS_WAITING = 131_072;
+const MAX_BATCHES_WAITING = 128;
+/** No packet waits for any of this. */
+const PATIENCE = { budgetMs: 500 } as const;
 
 export class PinKeeper implements Disposable {
-  private readonly counts = { recorded: 0, repinned: 0, adopted: 0, repins_waiting: 0 };
-  private readonly queue: { repin: Repin; gateway: PinnedFlows }[] = [];
-  private underWay = 0;
+  private readonly counts = { recorded: 0, repinned: 0, adopted: 0, left_to_sweep: 0 };
+  private readonly repins: WorkQueue<{ repin: Repin; gateway: PinnedFlows }>;
+  private readonly batches: WorkQueue<{ pins: readonly PinUse[]; gateway: PinnedFlows }>;
   private readonly off: () => void;
 
   constructor(private readonly options: PinKeeperOptions) {
+    const onError = (error: unknown) =>
+      options.log.error({}, `a pin was not written to Redis: ${describeError(error)}`);
+    this.repins = new WorkQueue({
+      atOnce: MAX_REPINS_AT_ONCE,
+      waiting: MAX_REPINS_WAITING,
+      work: ({ repin, gateway }) => this.writeRepin(repin, gateway),
+      onError,
+    });
+    this.batches = new WorkQueue({
+      atOnce: MAX_BATCHES_AT_ONCE,
+      waiting: MAX_BATCHES_WAITING,
+      work: ({ pins, gateway }) => this.writeBatch(pins, gateway),
+      onError,
+    });
     const watch = (connected: boolean) => {
       if (connected) options.alarms.clear('redis_unreachable', '');
       else
@@ -57,7 +79,7 @@ export class PinKeeper implements Disposable {
     const all = {
       ...this.options.affinity.counters,
       ...this.counts,
-      repins_waiting: this.queue.length + this.underWay,
+      repins_waiting: this.repins.size,
     };
     return Object.fromEntries(
       Object.entries(all).map(([name, value]) => [`redis-${name.replaceAll('_', '-')}`, BigInt(value)]),
@@ -67,61 +89,61 @@ export class PinKeeper implements Disposable {
   /** Extends the expiry of pins in use; one that Redis lost is recorded anew by the next sweep. */
   refresh(pins: readonly PinUse[], slots: FlowSlots): void {
     const now = this.options.clock.monoMs();
-    for (const pin of pins) slots.setRefreshed(pin.slot, now);
-    const slotOf = new Map(pins.map((pin) => [flowRecordKey(pin.key), pin.slot]));
+    const asked = new Map(
+      pins.map(({ key, slot }) => [flowRecordKey(key), { slot, use: slots.useOf(slot) }] as const),
+    );
+    for (const { slot } of pins) slots.setRefreshed(slot, now);
     void this.options.affinity
       .refresh(pins.map((pin) => ({ key: flowRecordKey(pin.key), ttlS: pin.ttlS })))
       .then((answer) => {
-        for (const key of answer.ok ? answer.value.missing : [])
-          slots.setRecorded(slotOf.get(key) ?? 0, false);
+        for (const key of answer.ok ? answer.value.missing : []) {
+          const { slot = 0, use = 0 } = asked.get(key) ?? {};
+          if (slots.useOf(slot) === use) slots.setRecorded(slot, false);
+        }
       });
   }
 
   /** Records pins that Redis does not know, or learns what it knows better. */
   record(pins: readonly PinUse[], gateway: PinnedFlows): void {
-    const requests = pins.map((pin) => ({ key: flowRecordKey(pin.key), record: pin.record, ttlS: pin.ttlS }));
-    void this.options.affinity.lookOrCreate(requests).then((answer) => {
-      if (!answer.ok) return;
-      for (const [i, held] of answer.value.entries()) {
-        const pin = pins[i];
-        if (pin === undefined) continue;
-        if (held.created || held.record.path === pin.record.path) {
-          gateway.slots.setPinGen(pin.slot, held.record.gen);
-          gateway.slots.setRecorded(pin.slot, true);
-          this.counts.recorded++;
-        } else this.settle(pin, held.record, gateway);
-      }
-    });
+    if (!this.batches.add({ pins, gateway })) this.counts.left_to_sweep += pins.length;
   }
 
   /** The kernel moved a flow: Redis hears of it now. */
   repin(repin: Repin, gateway: PinnedFlows): void {
-    this.queue.push({ repin, gateway });
-    this.work();
+    if (this.repins.add({ repin, gateway })) return;
+    this.counts.left_to_sweep++;
+    const pin = currentPin(repin.key, gateway);
+    if (pin !== null) nextGeneration(pin, gateway.slots);
   }
 
   [Symbol.dispose](): void {
     this.off();
   }
 
-  private work(): void {
-    while (this.underWay < MAX_REPINS_AT_ONCE) {
-      const next = this.queue.shift();
-      if (next === undefined) return;
-      const pin = currentPin(next.repin.key, next.gateway);
-      if (pin === null) continue;
-      next.gateway.slots.setPinGen(pin.slot, pin.record.gen + 1);
-      next.gateway.slots.setRecorded(pin.slot, false);
-      this.underWay++;
-      void this.write(
-        { ...pin, record: { ...pin.record, gen: pin.record.gen + 1 } },
-        pin.record.gen,
-        next.gateway,
-      ).finally(() => {
-        this.underWay--;
-        this.work();
-      });
+  private async writeBatch(pins: readonly PinUse[], gateway: PinnedFlows): Promise<void> {
+    const { slots } = gateway;
+    const asked = pins.map((pin) => ({ pin, use: slots.useOf(pin.slot) }));
+    const answer = await this.options.affinity.lookOrCreate(
+      pins.map((pin) => ({ key: flowRecordKey(pin.key), record: pin.record, ttlS: pin.ttlS })),
+      PATIENCE,
+    );
+    if (!answer.ok) return;
+    for (const [i, { pin, use }] of asked.entries()) {
+      const held = answer.value[i];
+      if (held === undefined || slots.useOf(pin.slot) !== use) continue; // the flow has ended meanwhile
+      if (held.created || held.record.path === pin.record.path) {
+        slots.setPinGen(pin.slot, held.record.gen);
+        slots.setRecorded(pin.slot, true);
+        this.counts.recorded++;
+      } else this.settle(pin, held.record, gateway);
     }
+  }
+
+  private async writeRepin(repin: Repin, gateway: PinnedFlows): Promise<void> {
+    const pin = currentPin(repin.key, gateway);
+    if (pin === null) return;
+    const gen = nextGeneration(pin, gateway.slots);
+    await this.write({ ...pin, record: { ...pin.record, gen } }, pin.record.gen, gateway);
   }
 
   /** A pin that Redis holds otherwise: the winner counts, unless it cannot be used here. */
@@ -132,17 +154,18 @@ export class PinKeeper implements Disposable {
     }
     const gen = Math.max(pin.record.gen, held.gen + 1);
     gateway.slots.setPinGen(pin.slot, gen);
-    void this.write({ ...pin, record: { ...pin.record, gen } }, held.gen, gateway);
+    this.write({ ...pin, record: { ...pin.record, gen } }, held.gen, gateway).catch((error: unknown) =>
+      this.options.log.error({}, `a pin was not settled with Redis: ${describeError(error)}`),
+    );
   }
 
   private async write(pin: PinUse, expectedGen: number, gateway: PinnedFlows): Promise<void> {
-    const answer = await this.options.affinity.repin({
-      key: flowRecordKey(pin.key),
-      record: pin.record,
-      ttlS: pin.ttlS,
-      expectedGen,
-    });
-    if (!answer.ok) return; // still unrecorded: the sweep comes back to it
+    const use = gateway.slots.useOf(pin.slot);
+    const answer = await this.options.affinity.repin(
+      { key: flowRecordKey(pin.key), record: pin.record, ttlS: pin.ttlS, expectedGen },
+      PATIENCE,
+    );
+    if (!answer.ok || gateway.slots.useOf(pin.slot) !== use) return; // still unrecorded: the sweep comes back to it
     if (answer.value.written) {
       gateway.slots.setRecorded(pin.slot, true);
       this.counts.repinned++;
@@ -175,6 +198,14 @@ export class PinKeeper implements Disposable {
     gateway.slots.setRecorded(pin.slot, true);
     this.counts.adopted++;
   }
+}
+
+/** The generation that a pin has after a move; the pin is not recorded until Redis has said so. */
+function nextGeneration(pin: PinUse, slots: FlowSlots): number {
+  const gen = pin.record.gen + 1;
+  slots.setPinGen(pin.slot, gen);
+  slots.setRecorded(pin.slot, false);
+  return gen;
 }
 
 /** The pin as the datapath has it now; null when the flow has ended or is not steered. */

@@ -20,12 +20,12 @@ export interface Redecided {
 
 /**
  * Null when the rules say what the record says. `question` is of the packet that met the change, in either direction; `opened`: the flow's
- * SYN was seen here, so that its forward side is beyond doubt.
+ * SYN was seen here, so that its forward side is beyond doubt; `pinGen`: generation of its pin as last known.
  */
 export function redecide(
   tables: LiveTables,
   question: FlowQuestion,
-  { flow, opened }: { readonly flow: abi.Flow; readonly opened: boolean },
+  { flow, opened, pinGen }: { readonly flow: abi.Flow; readonly opened: boolean; readonly pinGen: number },
 ): Redecided | null {
   const word = unpackFlowWord(flow.word);
   const next = decideLocally(tables, {
@@ -34,9 +34,9 @@ export function redecide(
   });
   const moved = next.action !== actionOf(word) || (next.action === 'steer' && flow.chain !== next.chain);
   if (!moved && flow.rule === next.rule) return null;
-  if (moved) return { moved, decision: { ...next, pinGen: flow.pinGen + 1 } };
+  if (moved) return { moved, decision: { ...next, pinGen: pinGen + 1 } };
   const { initiatorIsB, path } = word;
-  return { moved, decision: { ...next, initiatorIsB, path, pinGen: flow.pinGen } };
+  return { moved, decision: { ...next, initiatorIsB, path, pinGen } };
 }
 
 /** The question about the flow's forward side; about the reply, as at first, where the forward side's port is not known yet. */

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sweep over all flow records: idle ones end, slots that no record holds are free again, pins that are in use are refreshed in Redis, and
 // what Redis does not know yet is recorded. Never a command per packet: one look at every record a few times a minute.
+import { setImmediate } from 'node:timers/promises';
 import { abi, type FlowRecord } from '@detour/contracts';
 import { PROTO } from '@detour/core';
-import { scanFlows } from './flow-scan.js';
+import { type FlowHead, readFlowHead } from './flow-head.js';
+import { flowsOf, type ScannedFlow, scanFlowBatches } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
-import { unpackFlowWord } from './flow-word.js';
 import type { ChainModel } from './model.js';
 
 export interface PinUse {
@@ -50,77 +51,120 @@ const IDLE_MS = {
 const REFRESH_FRACTION = 4;
 const BOTH_FIN = abi.FlowSeen.SEEN_FIN_FWD | abi.FlowSeen.SEEN_FIN_REV;
 const BATCH = 512;
+const ENDS_AT_ONCE = 256;
 
-/** One sweep over everything; yields to the event loop between batches. */
+/** One sweep over everything; yields to the event loop every few records. */
 export async function sweepFlows(options: SweeperOptions, signal: AbortSignal): Promise<SweepResult> {
-  const { maps, table, slots } = options;
-  const beganMs = options.monoMs();
-  const nowNs = process.hrtime.bigint();
-  const chains = options.chains();
-  const pathNodes = new Map(
-    [...chains.values()].flatMap((chain) => chain.paths.map((path) => [path.number, path.nodes] as const)),
-  );
-  const seenSlots = new Uint8Array(slots.capacity);
-  const byNode = new Map<number, number>();
-  const counts = { flows: 0, embryos: 0, pinned: 0, unrecorded: 0, ended: 0 };
-  const ending: { key: Uint8Array; established: boolean; slot: number }[] = [];
-  let refresh: PinUse[] = [];
-  let unrecorded: PinUse[] = [];
-  const flush = () => {
-    if (refresh.length > 0) options.onRefresh(refresh);
-    if (unrecorded.length > 0) options.onUnrecorded(unrecorded);
-    refresh = [];
-    unrecorded = [];
-  };
-  for await (const { key, value, established } of scanFlows(maps, signal)) {
-    if (established) counts.flows++;
-    else counts.embryos++;
-    const flow = abi.flow.decode(value);
-    const word = unpackFlowWord(flow.word);
-    const pending = word.action === abi.FlowAction.FLOW_PENDING;
-    if (!pending) seenSlots[flow.slot] = 1;
-    const seen = pending ? null : table.counters(flow.slot);
-    const lastNs = seen === null || seen.lastNs === 0n ? flow.createdNs : seen.lastNs;
-    const idleMs = Number((nowNs - lastNs) / 1_000_000n);
-    const proto = key[PROTO_AT] ?? 0;
-    const chain = chains.get(flow.chain);
-    const limitMs = idleLimitMs({ action: word.action, established, proto, seen: seen?.seen ?? 0 }, chain);
-    if (idleMs >= limitMs) {
-      ending.push({ key: key.slice(), established, slot: pending ? 0 : flow.slot });
-      continue;
-    }
-    if (word.action !== abi.FlowAction.FLOW_STEER || chain === undefined || word.path === 0) continue;
-    counts.pinned++;
-    for (const node of pathNodes.get(word.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
-    const ttlMs = chainIdleMs(chain, proto);
-    const record = {
-      gen: Math.max(1, slots.pinGenOf(flow.slot)),
-      path: word.path,
-      chain: flow.chain,
-      initiatorIsB: word.initiatorIsB,
-    };
-    const recorded = slots.isRecorded(flow.slot);
-    if (!recorded) counts.unrecorded++;
-    const dueMs = slots.refreshedAtMs(flow.slot) + ttlMs / REFRESH_FRACTION;
-    if (recorded && (beganMs < dueMs || idleMs > beganMs - slots.refreshedAtMs(flow.slot))) continue;
-    (recorded ? refresh : unrecorded).push({
-      key: decodeFlowKey(key),
-      slot: flow.slot,
-      record,
-      ttlS: Math.ceil(ttlMs / 1000),
-    });
-    if (refresh.length + unrecorded.length >= BATCH) flush();
+  const sweep = new Sweep(options);
+  for await (const batch of scanFlowBatches(options.maps, signal)) {
+    for (const record of flowsOf(batch)) sweep.look(record);
   }
-  flush();
-  for (const { key, established, slot } of ending) {
-    if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
-    counts.ended++;
-    if (slot !== 0 && (established || !table.isEstablished(key))) slots.release(slot);
-  }
-  slots.releaseUnseen(seenSlots, beganMs);
-  return { ...counts, byNode, tookMs: options.monoMs() - beganMs };
+  sweep.flush();
+  await sweep.end(signal);
+  return sweep.result();
 }
 
+interface Ending {
+  readonly key: Uint8Array;
+  readonly established: boolean;
+  readonly slot: number;
+}
+
+class Sweep {
+  private readonly beganMs: number;
+  private readonly nowNs = Number(process.hrtime.bigint());
+  private readonly chains: ReadonlyMap<number, ChainModel>;
+  private readonly pathNodes: ReadonlyMap<number, readonly number[]>;
+  private readonly seenSlots: Uint8Array;
+  private readonly byNode = new Map<number, number>();
+  private readonly counts = { flows: 0, embryos: 0, pinned: 0, unrecorded: 0, ended: 0 };
+  private readonly ending: Ending[] = [];
+  private refresh: PinUse[] = [];
+  private unrecorded: PinUse[] = [];
+
+  constructor(private readonly options: SweeperOptions) {
+    this.beganMs = options.monoMs();
+    this.chains = options.chains();
+    this.pathNodes = new Map(
+      [...this.chains.values()].flatMap((chain) =>
+        chain.paths.map((path) => [path.number, path.nodes] as const),
+      ),
+    );
+    this.seenSlots = new Uint8Array(options.slots.capacity);
+  }
+
+  look({ key, value, established }: ScannedFlow): void {
+    const { counts } = this;
+    if (established) counts.flows++;
+    else counts.embryos++;
+    const flow = readFlowHead(value);
+    const pending = flow.action === abi.FlowAction.FLOW_PENDING;
+    const slot = pending ? 0 : flow.slot;
+    this.seenSlots[slot] = 1;
+    const { lastNs, seen } = pending ? NEVER : this.options.table.activity(slot);
+    const idleMs = (this.nowNs - (lastNs === 0 ? flow.createdNs : lastNs)) / 1e6;
+    const proto = key[PROTO_AT] ?? 0;
+    const chain = this.chains.get(flow.chain);
+    if (idleMs >= idleLimitMs({ action: flow.action, established, proto, seen }, chain))
+      this.ending.push({ key: key.slice(), established, slot });
+    else if (flow.action === abi.FlowAction.FLOW_STEER && chain !== undefined && flow.path !== 0)
+      this.lookAtPin(flow, { key, idleMs, ttlMs: chainIdleMs(chain, proto) });
+  }
+
+  private lookAtPin(
+    flow: FlowHead,
+    { key, idleMs, ttlMs }: { readonly key: Uint8Array; readonly idleMs: number; readonly ttlMs: number },
+  ): void {
+    const { counts, byNode, beganMs } = this;
+    const { slots } = this.options;
+    counts.pinned++;
+    for (const node of this.pathNodes.get(flow.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
+    const recorded = slots.isRecorded(flow.slot);
+    if (!recorded) counts.unrecorded++;
+    const sinceRefreshMs = beganMs - slots.refreshedAtMs(flow.slot);
+    if (recorded && (sinceRefreshMs < ttlMs / REFRESH_FRACTION || idleMs > sinceRefreshMs)) return;
+    (recorded ? this.refresh : this.unrecorded).push({
+      key: decodeFlowKey(key),
+      slot: flow.slot,
+      record: {
+        gen: Math.max(1, slots.pinGenOf(flow.slot)),
+        path: flow.path,
+        chain: flow.chain,
+        initiatorIsB: flow.initiatorIsB,
+      },
+      ttlS: Math.ceil(ttlMs / 1000),
+    });
+    if (this.refresh.length + this.unrecorded.length >= BATCH) this.flush();
+  }
+
+  flush(): void {
+    if (this.refresh.length > 0) this.options.onRefresh(this.refresh);
+    if (this.unrecorded.length > 0) this.options.onUnrecorded(this.unrecorded);
+    this.refresh = [];
+    this.unrecorded = [];
+  }
+
+  /** Removes what was idle, then frees the slots that no record holds. */
+  async end(signal: AbortSignal): Promise<void> {
+    const { table, slots } = this.options;
+    for (const [i, { key, established, slot }] of this.ending.entries()) {
+      if (i % ENDS_AT_ONCE === ENDS_AT_ONCE - 1) {
+        await setImmediate();
+        signal.throwIfAborted();
+      }
+      if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
+      this.counts.ended++;
+      if (slot !== 0 && (established || !table.isEstablished(key))) slots.release(slot);
+    }
+    slots.releaseUnseen(this.seenSlots, this.beganMs);
+  }
+
+  result(): SweepResult {
+    return { ...this.counts, byNode: this.byNode, tookMs: this.options.monoMs() - this.beganMs };
+  }
+}
+
+const NEVER = { lastNs: 0, seen: 0 };
 const PROTO_AT = abi.flowKey.offsets.proto;
 
 /** How long a record may be idle. A connection that ended stays a while, so that its last packets pass (late FIN, late ACK). */

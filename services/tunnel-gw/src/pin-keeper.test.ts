@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keeper with a real Redis, and with flow records in real maps of the kernel (the program itself is not attached).
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type Affinity, openAffinity } from '@detour/affinity';
+import { type BpfObject, openObject } from '@detour/bpf';
+import { type FlowRecord, flowRecordKey } from '@detour/contracts';
+import { silentLog, systemClock } from '@detour/core';
+import { until as poll, type RedisServer, startRedis } from '@detour/testkit';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ChainModels } from './chain-models.js';
+import type { FlowDecision } from './decision.js';
+import type { Repin } from './event-desk.js';
+import { FlowSlots } from './flow-slots.js';
+import { FlowTable } from './flow-table.js';
+import { unpackFlowWord } from './flow-word.js';
+import { PinKeeper, type PinnedFlows } from './pin-keeper.js';
+import { type PinUse, sweepFlows } from './sweeper.js';
+import { chainRow, flowQuestion } from './testdata.js';
+
+const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
+const FLOWS = 32_768;
+
+/** On a busy machine everything takes longer. */
+const until: typeof poll = (probe, options) => poll(probe, { timeoutMs: 20_000, ...options });
+
+let object: BpfObject;
+let redis: RedisServer;
+let affinity: Affinity;
+let keeper: PinKeeper;
+let gateway: PinnedFlows;
+const down = new Set<number>();
+const alarms = new Map<string, string>();
+
+beforeAll(async () => {
+  execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
+  object = openObject(`${DATAPATH}build/edge.bpf.o`, {
+    maxEntries: { flows: FLOWS, embryos: 1024, flow_counters: FLOWS + 1024 + 1 },
+  });
+  redis = await startRedis();
+});
+afterAll(async () => {
+  object.close();
+  await redis[Symbol.asyncDispose]();
+});
+beforeEach(async () => {
+  down.clear();
+  alarms.clear();
+  affinity = openAffinity({ url: redis.url, log: silentLog });
+  await until(() => affinity.connected);
+  keeper = new PinKeeper({
+    affinity,
+    clock: systemClock(),
+    log: silentLog,
+    alarms: {
+      raise: (code, _subject, text) => void alarms.set(code, text),
+      clear: (code) => void alarms.delete(code),
+    },
+  });
+  const slots = new FlowSlots(FLOWS + 1024 + 1);
+  const models = new ChainModels(new Map());
+  models.commit(models.draft([chainRow()], () => 'up'));
+  const flows = new FlowTable({
+    maps: {
+      flows: object.map('flows'),
+      embryos: object.map('embryos'),
+      counters: object.map('flow_counters'),
+    },
+    slots,
+    nowMs: () => performance.now(),
+    rulesGen: () => 1,
+    chainGen: () => 1,
+  });
+  gateway = {
+    flows,
+    slots,
+    isUsable: (_chain, path) => !down.has(path),
+    chainOf: (number) => models.get(number),
+  };
+});
+afterEach(async () => {
+  keeper[Symbol.dispose]();
+  await affinity[Symbol.asyncDispose]();
+  for (const map of ['flows', 'embryos'])
+    for (const key of [...object.map(map).keys()]) object.map(map).delete(key);
+});
+
+let sport = 1000;
+
+/** A flow in the middle, decided for a path; not recorded unless said. */
+function flow(path: number, change: Partial<FlowDecision> = {}) {
+  const question = flowQuestion({ sport: sport++, syn: false });
+  const decision: FlowDecision = {
+    action: 'steer',
+    rule: 1,
+    chain: 1,
+    path,
+    initiatorIsB: question.norm === 1,
+    pinGen: 0,
+    recorded: false,
+    by: 'last-tables',
+    why: '',
+    ...change,
+  };
+  expect(gateway.flows.install(question, decision, 1)).toBe(true);
+  return { question, decision, key: question.key, slot: gateway.flows.read(question.key)?.flow.slot ?? 0 };
+}
+type Flow = ReturnType<typeof flow>;
+
+const held = async (one: Flow): Promise<FlowRecord | null> => {
+  const answer = await affinity.lookUp([flowRecordKey(one.key)]);
+  return answer.ok ? (answer.value[0] ?? null) : null;
+};
+const pathOf = (one: Flow) => unpackFlowWord(gateway.flows.read(one.key)?.flow.word ?? 0n).path;
+
+/** What the kernel does when it moves a flow: another path in the word, and an event. */
+function moveInKernel(one: Flow, path: number): Repin {
+  gateway.flows.replace(one.key, { ...one.decision, path });
+  return { key: one.key, oldPath: one.decision.path, newPath: path, chain: 1, initiatorIsB: false };
+}
+
+/** One sweep over all records, into the keeper. */
+async function sweep(): Promise<{ refreshed: PinUse[]; unrecorded: number }> {
+  const refreshed: PinUse[] = [];
+  const { unrecorded } = await sweepFlows(
+    {
+      maps: {
+        flows: object.map('flows'),
+        embryos: object.map('embryos'),
+        counters: object.map('flow_counters'),
+      },
+      table: gateway.flows,
+      slots: gateway.slots,
+      chains: () => new Map([[1, gateway.chainOf(1) ?? expect.fail()]]),
+      monoMs: () => performance.now(),
+      onRefresh: (pins) => refreshed.push(...pins),
+      onUnrecorded: (pins) => keeper.record(pins, gateway),
+    },
+    new AbortController().signal,
+  );
+  return { refreshed, unrecorded };
+}
+
+describe('PinKeeper', () => {
+  it('records what was decided while Redis was away, once it is back', async () => {
+    await redis.stop();
+    await until(() => alarms.has('redis_unreachable'));
+    const flows = [1, 2, 1].map((path) => flow(path));
+    expect((await sweep()).unrecorded).toBe(3);
+    expect(flows.map((one) => gateway.slots.isRecorded(one.slot))).toEqual([false, false, false]);
+    await redis.start();
+    await until(() => affinity.connected);
+    expect(alarms.has('redis_unreachable')).toBe(false);
+    await sweep();
+    await until(() => flows.every((one) => gateway.slots.isRecorded(one.slot)));
+    expect(await Promise.all(flows.map(held))).toEqual(
+      flows.map((one) => ({
+        gen: 1,
+        path: one.decision.path,
+        chain: 1,
+        initiatorIsB: one.decision.initiatorIsB,
+      })),
+    );
+    expect((await sweep()).unrecorded).toBe(0);
+  });
+
+  it('goes the way of a gateway that decided first, if that path can be used here', async () => {
+    const one = flow(2);
+    await affinity.lookOrCreate([
+      { key: flowRecordKey(one.key), record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 },
+    ]);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(pathOf(one)).toBe(1); // the same generation: the lower path counts
+    expect(await held(one)).toMatchObject({ gen: 1, path: 1 });
+    expect(keeper.figures()['redis-adopted']).toBe(1n);
+  });
+
+  it('a higher path of the same generation gives way to ours', async () => {
+    const one = flow(1);
+    await affinity.lookOrCreate([
+      { key: flowRecordKey(one.key), record: { gen: 1, path: 2, chain: 1, initiatorIsB: true }, ttlS: 60 },
+    ]);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(pathOf(one)).toBe(1);
+    expect(await held(one)).toMatchObject({ gen: 2, path: 1 });
+  });
+
+  it('a pin whose path is down here is replaced by the next generation', async () => {
+    down.add(1);
+    const one = flow(2);
+    await affinity.lookOrCreate([
+      { key: flowRecordKey(one.key), record: { gen: 5, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 },
+    ]);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(pathOf(one)).toBe(2);
+    expect(await held(one)).toMatchObject({ gen: 6, path: 2 });
+  });
+
+  it('writes a re-pin as the next generation, whatever order events and answers have', async () => {
+    const one = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    keeper.repin(moveInKernel(one, 2), gateway);
+    expect(gateway.slots.isRecorded(one.slot)).toBe(false);
+    keeper.repin(moveInKernel(one, 1), gateway);
+    await until(() => gateway.slots.isRecorded(one.slot));
+    await until(async () => (await held(one))?.path === 1);
+    expect((await held(one))?.gen).toBe(gateway.slots.pinGenOf(one.slot));
+    expect(gateway.slots.pinGenOf(one.slot)).toBeGreaterThan(1);
+  });
+
+  it('a flow that has ended is not written, and an answer about it does not touch who has its slot now', async () => {
+    const one = flow(1);
+    const repin = moveInKernel(one, 2);
+    object.map('flows').delete(object.map('flows').getNextKey() ?? new Uint8Array());
+    gateway.slots.release(one.slot);
+    keeper.repin(repin, gateway);
+    expect(await held(one)).toBeNull();
+    const pins = [
+      { key: one.key, slot: one.slot, record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 },
+    ];
+    expect(gateway.slots.take(0)).toBe(one.slot); // taken before the answer to what follows can come
+    keeper.record(pins, gateway);
+    gateway.slots.release(one.slot);
+    expect(gateway.slots.take(0)).toBe(one.slot);
+    await until(() => held(one));
+    await sweep();
+    expect(gateway.slots.isRecorded(one.slot)).toBe(false);
+  });
+
+  it('notices that Redis has lost a pin, and records it again', async () => {
+    const one = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    await redis.restart('empty');
+    await until(() => affinity.connected);
+    keeper.refresh(
+      [{ key: one.key, slot: one.slot, record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 }],
+      gateway.slots,
+    );
+    await until(() => !gateway.slots.isRecorded(one.slot));
+    await sweep();
+    await until(() => held(one));
+  });
+
+  it('thousands of re-pins at once are all written', async () => {
+    const flows = Array.from({ length: 5_000 }, () => flow(1));
+    await sweep();
+    await until(() => flows.every((one) => gateway.slots.isRecorded(one.slot)));
+    const repins = flows.map((one) => moveInKernel(one, 2));
+    for (const repin of repins) keeper.repin(repin, gateway);
+    await until(() => keeper.figures()['redis-repins-waiting'] === 0n);
+    await sweep(); // comes back to those that Redis had no time for
+    await until(() => flows.every((one) => gateway.slots.isRecorded(one.slot)));
+    for (const one of [flows[0], flows[2_500], flows.at(-1)])
+      expect(await held(one ?? expect.fail())).toMatchObject({ path: 2, gen: 2 });
+  }, 60_000);
+});
