@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Fault } from '@detour/core';
 import type { Lab } from '@detour/lab';
+import { favour } from './favour.js';
 
 export interface Agent<Request, Reply> {
   readonly pid: number;
@@ -36,6 +37,7 @@ export async function startAgent<Request, Reply>(lab: Lab, spec: AgentSpec): Pro
     return JSON.parse(line.value);
   };
   await next();
+  favour(child.pid);
   let last: Promise<unknown> = Promise.resolve();
   return {
     pid: child.pid,

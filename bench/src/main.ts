@@ -6,10 +6,13 @@ import { describeError } from '@detour/core';
 import type { Benchmark, Figure } from './figure.js';
 import { terminalProgress } from './progress.js';
 import { saveFigures, tableText, writeReadme } from './report.js';
+import { applyLatency } from './stack/apply-latency.js';
+import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
+import { healthLatency } from './stack/health-latency.js';
 import { steer } from './steer/steer.js';
 
-const BENCHMARKS: readonly Benchmark[] = [steer, flowsNew];
+const BENCHMARKS: readonly Benchmark[] = [steer, flowsNew, failover, applyLatency, healthLatency];
 const LEAST_ROUNDS = 5;
 
 const { values: options } = parseArgs({

@@ -84,6 +84,8 @@ await serveAgent<ClientRequest, ClientReply>(async (request) => {
   switch (request.op) {
     case 'open':
       return open(request);
+    case 'read':
+      return reply(0, began);
     case 'clear':
       clearEnds(ends, request.answering);
       return reply(0, began);

@@ -29,6 +29,8 @@ export type ClientRequest =
   /** The same in the background, until `stop`. */
   | { readonly op: 'start'; readonly first: number; readonly count: number; readonly pps: number }
   | { readonly op: 'stop' }
+  /** What the server has noted so far. */
+  | { readonly op: 'read' }
   /** Clears what the server has noted. */
   | { readonly op: 'clear'; readonly answering: boolean };
 

@@ -6,7 +6,7 @@ import { mapArray, openPinnedMap } from '@detour/bpf';
 import { connectBus, openState, readIntentHead } from '@detour/bus';
 import { abi, BfdClient, stateKey } from '@detour/contracts';
 import { silentLog } from '@detour/core';
-import { connectClient, readStream } from '@detour/rpc';
+import { callUnary, connectClient, readStream } from '@detour/rpc';
 import { serveAgent } from '../agent.js';
 import type { WatcherReply, WatcherRequest } from './watcher-protocol.js';
 
@@ -59,7 +59,17 @@ async function watchHead(): Promise<void> {
 void watchControl();
 watchHealth().catch((error: unknown) => console.error('bfd:', error));
 watchHead().catch((error: unknown) => console.error('nats:', error));
-await serveAgent<WatcherRequest, WatcherReply>(() => {
+await serveAgent<WatcherRequest, WatcherReply>(async (request) => {
+  if (request.op === 'admin') {
+    using connection = connectClient(BfdClient, socket);
+    const { client } = connection;
+    await callUnary(
+      client.setAdminDown.bind(client),
+      { id: request.node, adminDown: request.adminDown },
+      { deadlineMs: 2_000 },
+    );
+    return { flips: [], health: [], heads: [] };
+  }
   const taken = noted;
   noted = { flips: [], health: [], heads: [] };
   return taken;

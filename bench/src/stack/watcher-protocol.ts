@@ -2,8 +2,11 @@
 // What the watcher beside the gateway has noted; times are CLOCK_MONOTONIC in nanoseconds, as text.
 import type { HealthState } from '@detour/contracts';
 
-/** Asks for what was noted since the last time. */
-export type WatcherRequest = { readonly op: 'take' };
+export type WatcherRequest =
+  /** What was noted since the last time. */
+  | { readonly op: 'take' }
+  /** Tells bfd to take a node's session down by an operator's will, or to let it come up. */
+  | { readonly op: 'admin'; readonly node: string; readonly adminDown: boolean };
 
 export interface WatcherReply {
   /** The gateway's tables were flipped. */

@@ -10,6 +10,7 @@ import type { BfdTiming, Firewall, Lab, Stack } from '@detour/lab';
 import { createLab, openFirewall, standardIntent, standardLab, startStack } from '@detour/lab';
 import { type Agent, startAgent } from '../agent.js';
 import { buildBenchObject } from '../bpf-objects.js';
+import { favour } from '../favour.js';
 import type { ClientReply, ClientRequest } from './client-protocol.js';
 import { ABI_PIN, type StackPlaces, stackPlaces } from './places.js';
 import type { WatcherReply, WatcherRequest } from './watcher-protocol.js';
@@ -55,6 +56,8 @@ export async function openWorld(options: WorldOptions): Promise<World> {
       env: (service) => (service === 'tunnel-gw' ? { ...options.env } : {}),
     });
     open.push(stack);
+    for (const id of stack.ids) favour(stack.process(id).pid);
+    favour(process.pid);
     const client = await startAgent<ClientRequest, ClientReply>(lab, {
       ns: 'client',
       name: 'bench-client',

@@ -42,7 +42,7 @@ export const steer: Benchmark = {
     context.progress.step(`steer: recording ${most} flows`);
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
-    return restoringBpfStats(async () => [
+    return await restoringBpfStats(async () => [
       ...(await measureRates(context, track, sizes)),
       ...(await measurePrograms(context, track)),
     ]);
