@@ -95,6 +95,7 @@ export async function startAcceptanceLab(
       env: (service, id) => ({
         DETOUR_LISTEN: `${service === 'tunnel-gw' || service === 'bfd' ? gatewayAt : controllersAt}:${grpcPorts[id]}`,
         ...(service === 'tunnel-gw' && gatewayLimits),
+        ...(service === 'path-selector' && { DETOUR_REDIS_BUDGET: '1s' }),
       }),
     });
     closers.push(stack);

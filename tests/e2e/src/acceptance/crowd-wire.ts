@@ -81,6 +81,11 @@ export function clientText(flow: number): string {
   return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}:${port}`;
 }
 
+/** The same for a range of flows. */
+export function namesOf({ first, count }: { readonly first: number; readonly count: number }): string[] {
+  return Array.from({ length: count }, (_, i) => clientText(first + i));
+}
+
 /** First sequence number of a side of a flow. */
 function firstSequence(flow: number, role: CrowdRole): number {
   return (Math.imul(flow + 1, 0x9e3779b1) ^ (role === 'client' ? 0x1234567 : 0x7654321)) >>> 0;

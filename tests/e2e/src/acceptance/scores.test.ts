@@ -4,6 +4,7 @@ import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
+import { namesOf } from './crowd-wire.js';
 import { expectAllDelivered, expectNoneRefused, expectShares, nodeOfEachFlow } from './expectations.js';
 import { countCrowdAtNodes, readNodeTallies, sharesSince } from './node-tally.js';
 import { readReplicas } from './replica-tables.js';
@@ -17,7 +18,8 @@ const BUSY = { cpu: 0.9 }; // 10
 const nodes = ['fw1', 'fw2', 'fw3'] as const;
 const first = { first: 0, count: 40_000, proto: 'tcp' } as const;
 const second = { first: 40_000, count: 20_000, proto: 'tcp' } as const;
-const third = { first: 60_000, count: 5_000, proto: 'tcp' } as const;
+const established = { first: 60_000, count: 6_000, proto: 'tcp' } as const;
+const third = { first: 66_000, count: 5_000, proto: 'tcp' } as const;
 
 describe('scores', () => {
   let bench: AcceptanceLab;
@@ -99,6 +101,8 @@ describe('scores', () => {
       }
       return Buffer.from((await bench.status()).pathsDigest);
     };
+    await reports.set('fw2', BUSY);
+    await awaitWeights(bench, { fw1: 1000, fw2: 500, fw3: 1000 });
     const busy = await compare();
     await reports.set('fw2', DOUBLE);
     await awaitWeights(bench, { fw1: 500, fw2: 1000, fw3: 500 });
@@ -108,9 +112,12 @@ describe('scores', () => {
 
   it('LB-5 a node without reports for stale_after scores 0 and gets no new flow; its established flows stay', async () => {
     const balance = await openBalance(bench);
+    await reports.set('fw2', DOUBLE);
+    await awaitWeights(bench, { fw1: 500, fw2: 1000, fw3: 500 });
+    expect(await bench.crowd.client.open(established)).toMatchObject({ answered: 6_000 });
     const nodeOf = await nodeOfEachFlow(bench);
-    const onFirst = [...nodeOf.values()].filter((node) => node === 'fw1').length;
-    expect(onFirst).toBeGreaterThan(10_000);
+    const onFirst = namesOf(established).filter((flow) => nodeOf.get(flow) === 'fw1').length;
+    expect(onFirst).toBeGreaterThan(1_000);
     const lastMs = await reports.silence('fw1');
     await waitFor(async () => (await reports.scores()).get('fw1')?.score === 0, {
       what: 'the score of fw1 to be 0',
@@ -128,7 +135,7 @@ describe('scores', () => {
     expect(percent.fw1).toBe(0);
 
     const atNode = (await readNodeTallies(bench)).fw1?.toServer ?? 0;
-    expect(await bench.crowd.client.ask({ ...first, count: 60_000 })).toMatchObject({ answered: 60_000 });
+    expect(await bench.crowd.client.ask(established)).toMatchObject({ answered: 6_000 });
     expect(((await readNodeTallies(bench)).fw1?.toServer ?? 0) - atNode).toBe(onFirst);
     const { nodes: status } = await bench.status();
     expect(status.find((node) => node.name === 'fw1')?.health).toBe(HealthState.UP);
