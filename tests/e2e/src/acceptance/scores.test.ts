@@ -21,6 +21,9 @@ const second = { first: 40_000, count: 20_000, proto: 'tcp' } as const;
 const established = { first: 60_000, count: 6_000, proto: 'tcp' } as const;
 const third = { first: 66_000, count: 5_000, proto: 'tcp' } as const;
 
+/** A whole crowd takes a minute on a busy machine. */
+const CROWD_MS = 300_000;
+
 describe('scores', () => {
   let bench: AcceptanceLab;
   let reports: Reports;
@@ -50,7 +53,9 @@ describe('scores', () => {
     await bench?.[Symbol.asyncDispose]();
   });
 
-  it('LB-1 reported attributes that score 1:2:1 spread 40,000 distinct TCP flows 25/50/25 within 1.5 points', async () => {
+  it('LB-1 reported attributes that score 1:2:1 spread 40,000 distinct TCP flows 25/50/25 within 1.5 points', {
+    timeout: CROWD_MS,
+  }, async () => {
     const balance = await openBalance(bench);
     const before = await readNodeTallies(bench);
     const scores = await reports.scores();
@@ -65,7 +70,9 @@ describe('scores', () => {
     await expectAllDelivered(balance);
   });
 
-  it('LB-2 when n2 reports 90 % CPU and scores become 1:0.5:1, new flows split 40/20/40 and no established flow changes its node', async () => {
+  it('LB-2 when n2 reports 90 % CPU and scores become 1:0.5:1, new flows split 40/20/40 and no established flow changes its node', {
+    timeout: CROWD_MS,
+  }, async () => {
     const balance = await openBalance(bench);
     const nodeOf = await nodeOfEachFlow(bench);
     expect(nodeOf.size).toBe(40_000);
