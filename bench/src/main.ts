@@ -11,8 +11,24 @@ import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
 import { healthLatency } from './stack/health-latency.js';
 import { steer } from './steer/steer.js';
+import { affinity } from './tables/affinity.js';
+import { classify } from './tables/classify.js';
+import { compile } from './tables/compile.js';
+import { memory } from './tables/memory.js';
+import { spread } from './tables/spread.js';
 
-const BENCHMARKS: readonly Benchmark[] = [steer, flowsNew, failover, applyLatency, healthLatency];
+const BENCHMARKS: readonly Benchmark[] = [
+  steer,
+  flowsNew,
+  failover,
+  applyLatency,
+  healthLatency,
+  classify,
+  compile,
+  spread,
+  affinity,
+  memory,
+];
 const LEAST_ROUNDS = 5;
 
 const { values: options } = parseArgs({

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * memory: bytes that one more flow, rule or path costs, in the kernel (as it accounts the maps) and in user space (V8's heap).
+ *
+ * Kernel maps are made at full size: a flow's cost is the difference between two sizes of table, divided by the flows between them.
+ */
+import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { type BpfMap, openObject } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { buildSelection, CompiledRules } from '@detour/tables';
+import { EDGE_OBJECT } from '../bpf-objects.js';
+import type { Benchmark, Figure } from '../figure.js';
+import { makeRules } from './rule-set.js';
+
+const SMALL = 1 << 17;
+const LARGE = 1 << 18;
+const EMBRYOS = 1 << 16;
+const RULES = 100_000;
+const PATHS = 500;
+const MANY_FLOWS = 10_000_000;
+
+export const memory: Benchmark = {
+  name: 'memory',
+  what: 'bytes per flow, rule and path, in the kernel and in user space',
+  run: (context) => {
+    context.progress.step('memory: maps of two sizes');
+    const [small, large] = [measureMaps(SMALL), measureMaps(LARGE)];
+    const perFlow = (large.flows - small.flows) / (LARGE - SMALL);
+    const perRule = large.rules / abi.DetourLimit.DT_MAX_RULES;
+    const perPath = large.paths / abi.DetourLimit.DT_MAX_PATHS;
+    context.progress.step('memory: rules in user space');
+    const rules = heapOf(() => makeRules(RULES));
+    const compiled = heapOf(() => new CompiledRules(rules.made));
+    const selection = buildSelection(
+      Array.from({ length: PATHS }, (_, i) => ({ path: i + 1, weight: 1 })),
+      1,
+    );
+    return Promise.resolve([
+      bytes('memory.flow[kernel]', perFlow, {
+        'at 10 M flows, GB': Number(((perFlow * MANY_FLOWS) / 1e9).toFixed(2)),
+      }),
+      bytes('memory.rule[kernel]', perRule, { what: 'counters; rules are looked up in user space' }),
+      bytes('memory.path[kernel]', perPath, { what: 'both banks, without hops' }),
+      bytes('memory.rule[user]', (rules.bytes + compiled.bytes) / RULES, {
+        ofThemCompiled: Math.round(compiled.bytes / RULES),
+      }),
+      bytes('memory.path[user]', selection.byteLength / PATHS, { what: 'slots of a chain with 500 paths' }),
+      bytes('memory.fixed[kernel]', large.all - large.flows, {
+        what: 'everything but flows and their counters',
+      }),
+    ]);
+  },
+};
+
+function bytes(name: string, value: number, detail: Readonly<Record<string, number | string>>): Figure {
+  return { name, value: Math.round(value), unit: 'B', runs: 1, spread: 0, detail };
+}
+
+/** Bytes of maps of a gateway with a table of so many flows. */
+function measureMaps(flows: number): { flows: number; rules: number; paths: number; all: number } {
+  using edge = openObject(EDGE_OBJECT, {
+    maxEntries: { flows, embryos: EMBRYOS, flow_counters: flows + EMBRYOS },
+  });
+  const of = (name: string): number => mapBytes(edge.map(name));
+  return {
+    flows: of('flows') + of('flow_counters'),
+    rules: of('rule_counters'),
+    paths: of('paths'),
+    all: [...edge.maps.values()].reduce((sum, map) => sum + mapBytes(map), 0),
+  };
+}
+
+function mapBytes(map: BpfMap): number {
+  return Number(/^memlock:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${map.fd}`, 'utf8'))?.[1]);
+}
+
+function heapOf<T>(make: () => T): { made: T; bytes: number } {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  collect();
+  const before = used();
+  const made = make();
+  collect();
+  return { made, bytes: used() - before };
+}
+
+function used(): number {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
