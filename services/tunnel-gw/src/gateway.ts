@@ -177,6 +177,7 @@ export class Gateway implements AsyncDisposable {
       deadlineMs: options.resolveWithinMs,
       maxPacketsPerNextHop: 64,
       maxNextHops: 4096,
+      maxBytes: MAX_HELD_BYTES,
       monoMs: () => clock.monoMs(),
       resolve: (device, address) => {
         neighbours
