@@ -3,6 +3,7 @@
  * A firewall as data: a namespace with the kernel's VXLAN device, nftables with connection tracking, a BFD daemon on
  * the tunnel's inner address and a Prometheus node exporter. It routes what comes out of the tunnel back into it.
  */
+import { promptly } from './process.js';
 import type { NamespaceSpec, ProcessSpec } from './spec.js';
 
 export type BfdDaemon = 'bird' | 'frr';
@@ -126,9 +127,6 @@ ${counters.map((name) => `  counter ${name} { }`).join('\n')}
   }
 }`;
 }
-
-/** A firewall's daemon has a machine of its own in reality: here it goes before what else wants this one's processor. */
-const promptly = ['nice', '-n', '-15'];
 
 function bfdProcess({ index, daemon, bfd }: FirewallOptions): ProcessSpec {
   const { gatewayInner, inner } = firewallAddresses(index);

@@ -6,6 +6,12 @@ import { Fault } from '@detour/core';
 import { endProcesses, signalGroup } from './reap.js';
 import { readStart } from './state.js';
 
+/**
+ * Start of a command line that goes before what else wants this machine's processors: for what has a machine of its own in reality,
+ * and for what measures, so that its own lateness is not taken for the path's.
+ */
+export const promptly = ['nice', '-n', '-15'] as const;
+
 export interface SpawnOptions {
   /** Names the process in messages and its log; default: the command. */
   readonly name?: string;

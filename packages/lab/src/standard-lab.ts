@@ -12,6 +12,7 @@ import {
   firewallDevices,
   firewallNamespace,
 } from './firewall-spec.js';
+import { promptly } from './process.js';
 import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec, ProcessSpec } from './spec.js';
 
 export interface StandardLabOptions {
@@ -182,6 +183,6 @@ function serverProcess(workers: number): ProcessSpec {
   const main = fileURLToPath(new URL('../dist/agents/server.js', import.meta.url));
   const http = [...standardPorts.http, standardPorts.httpUnruled];
   const echo = [standardPorts.echo, standardPorts.echoUnruled];
-  const argv = [process.execPath, main, JSON.stringify({ http, echo, workers })];
+  const argv = [...promptly, process.execPath, main, JSON.stringify({ http, echo, workers })];
   return { name: 'server', argv, readyLog: 'ready' };
 }

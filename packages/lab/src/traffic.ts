@@ -17,6 +17,7 @@ import type {
   UdpStarted,
 } from './agents/protocol.js';
 import type { Lab } from './lab.js';
+import { promptly } from './process.js';
 
 export interface TcpConnections extends Omit<TcpOpened, 'group'> {
   report(): Promise<TcpReport>;
@@ -45,7 +46,7 @@ export interface TrafficAgent extends AsyncDisposable {
 /** @throws Fault when the agent cannot be started. */
 export function startTraffic(lab: Lab, ns: string): TrafficAgent {
   const main = fileURLToPath(new URL('../dist/agents/traffic.js', import.meta.url));
-  const agent = lab.spawn(ns, [process.execPath, main], { name: 'traffic', stdio: 'pipe' });
+  const agent = lab.spawn(ns, [...promptly, process.execPath, main], { name: 'traffic', stdio: 'pipe' });
   const { stdin, stdout } = agent.child;
   if (stdin === null || stdout === null) throw new Fault('internal', 'the traffic agent has no pipes');
   const waiting = new Map<number, (response: AgentResponse) => void>();

@@ -5,7 +5,7 @@ import type { TrafficAgent } from '../traffic.js';
 
 const everyMs = 25;
 /** Shorter than TCP's first retransmission (1 s), so that an answer means that nothing was lost. */
-const timeoutMs = 400;
+const timeoutMs = 900;
 
 export interface Probe {
   /** As `performance.now()`. */

@@ -25,7 +25,12 @@ export interface Streams {
   /** Where each flow is now. */
   places(): Promise<Places>;
   /** Ends all; tells how those fared that were at `node` by `places`, and the others. */
-  stop(node: string, places: Places): Promise<{ readonly there: Fate; readonly elsewhere: Fate }>;
+  stop(node: string, places: Places): Promise<Fates>;
+}
+
+export interface Fates {
+  readonly there: Fate;
+  readonly elsewhere: Fate;
 }
 
 /** Resolves once the gateway knows all of them. */
