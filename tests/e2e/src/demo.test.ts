@@ -114,7 +114,8 @@ describe('make demo', () => {
   }, async () => {
     const name = `kept-${process.pid}`;
     const demo = startDemo('--name', name, '--act', '2', '--keep');
-    expect(await demo.end()).toBe(0);
+    const code = await demo.end();
+    expect({ code, output: demo.output() }).toMatchObject({ code: 0 });
     const lines = demo
       .output()
       .split('\n')
