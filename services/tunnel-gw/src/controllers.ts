@@ -26,6 +26,8 @@ export interface ControllerOptions {
   readonly tracer: Tracer;
   /** Whether a path may be used now at this gateway. */
   readonly isUsable: (chain: number, path: number) => boolean;
+  /** What unresolvedPolicy says of a rule whose chain does not exist; the answer does not say it. */
+  readonly dropsUnresolved: (rule: number) => boolean;
   /** This gateway's own choice, for an answer that cannot be used. */
   readonly choose: (chain: number, question: FlowQuestion, reversed: boolean) => number;
 }
@@ -70,7 +72,7 @@ async function decide(options: ControllerOptions, question: FlowQuestion, span: 
     rule: answer.rule,
     chain: answer.chain,
     reversed: answer.reversed,
-    dropUnresolved: answer.action === RuleAction.UNRESOLVED,
+    dropUnresolved: answer.action === RuleAction.UNRESOLVED && options.dropsUnresolved(answer.rule),
     why: answer.why,
   };
   const plain = decisionWithoutPath(question, found, 'controller');

@@ -164,6 +164,7 @@ function nodeModel(
 ): NodeModel[] {
   const { attach } = node;
   const what = `node ${node.name}`;
+  if ('gateway' in attach && attach.gateway !== gateway.name) return []; // at another gateway's devices
   if (attach.kind !== 'tunnel')
     throw new Fault(
       'refused',

@@ -18,7 +18,8 @@ import type { GatewayCore } from './gateway-core.js';
 import type { HealthBook } from './health.js';
 import type { TableSet } from './table-book.js';
 import { tablesResponse } from './table-rows.js';
-import { type TraceView, tracePacket } from './trace.js';
+import { tracePacket } from './trace.js';
+import type { TraceView } from './trace-answer.js';
 
 export interface GatewayServiceOptions {
   readonly core: GatewayCore;

@@ -248,6 +248,11 @@ export class Gateway implements AsyncDisposable {
     return row?.up === true;
   }
 
+  /** True also for a rule that is not known here: nothing passes by mistake. */
+  dropsUnresolved(rule: number): boolean {
+    return this.core.running?.ruleRows.find((row) => row.number === rule)?.dropUnresolved ?? true;
+  }
+
   chainOf(number: number): ChainModel | undefined {
     return this.core.liveTables?.chains.get(number);
   }

@@ -152,6 +152,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
             select,
             tracer: telemetry.tracer,
             isUsable: (chain, path) => gateway.isUsable(chain, path),
+            dropsUnresolved: (rule) => gateway.dropsUnresolved(rule),
             choose: (chain, asked, reversed) => gateway.choose(chain, asked, reversed),
           },
           question,

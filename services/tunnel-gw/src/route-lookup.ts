@@ -2,7 +2,7 @@
 // The way out of a VRF as `detour trace` tells it: the longest matching route of the VRF's Linux routing table.
 import { formatAddress, isMappedV4, parsePrefix, prefixContains } from '@detour/core';
 import { readIp } from './system.js';
-import type { RouteAnswer } from './trace.js';
+import type { RouteAnswer } from './trace-answer.js';
 
 interface RouteRow {
   readonly dst?: string;

@@ -6,7 +6,7 @@ import type { Gateway } from './gateway.js';
 import { lookUpRoute } from './route-lookup.js';
 import { addressBytes } from './row-bytes.js';
 import type { TableSet } from './table-book.js';
-import type { TraceView } from './trace.js';
+import type { TraceView } from './trace-answer.js';
 
 /** @throws Fault `unavailable` before the first version is live. */
 export function traceView(gateway: Gateway, set: TableSet): TraceView {

@@ -2,63 +2,22 @@
 // The way that a packet would take, read from the tables and records that are live now, in the datapath's own order (datapath/edge.bpf.c).
 // It changes nothing: no record, no counter. A test compares its answer with what the datapath then does to that very packet.
 import { abi } from '@detour/contracts';
-import { type FlowKey, formatAddress, isMappedV4, normaliseTuple, type Tuple } from '@detour/core';
-import {
-  classifyLocally,
-  decideLocally,
-  type FlowQuestion,
-  forwardTuple,
-  type LiveTables,
-} from './decision.js';
+import { formatAddress, isMappedV4, normaliseTuple, type Tuple } from '@detour/core';
+import { classifyLocally, decideLocally, type FlowQuestion, forwardTuple } from './decision.js';
 import { unpackFlowWord } from './flow-word.js';
-import type { ChainModel, GatewayModel, NodeModel, PathModel, PortModel } from './model.js';
-
-export interface TracePacket {
-  readonly port: string; // a port's name, or a node's for a packet that it returns
-  readonly tuple: Omit<Tuple, 'vrf'>;
-  readonly syn: boolean;
-  readonly lengthBytes: number; // L3
-  readonly ttl: number;
-}
-
-export interface TraceStep {
-  readonly step: string;
-  readonly found: string;
-  readonly why: string;
-}
-
-export interface TraceAnswer {
-  readonly steps: readonly TraceStep[];
-  readonly verdict: 'forward' | 'pass' | 'drop' | 'punt';
-  readonly reason: string;
-  readonly egress: string;
-  readonly node: string;
-}
-
-export interface RouteAnswer {
-  readonly device: string;
-  readonly via: string;
-  readonly mtu: number;
-  readonly text: string;
-}
-
-/** What the trace reads; all of it live. */
-export interface TraceView {
-  readonly model: GatewayModel;
-  readonly tables: LiveTables;
-  readonly live: boolean;
-  readonly record: (key: FlowKey) => { flow: abi.Flow; established: boolean } | null;
-  readonly isOwn: (vrf: number, address: Uint8Array) => boolean;
-  /** The way out by a VRF's Linux routing table; null: no route. */
-  readonly route: (table: number, dst: Uint8Array) => Promise<RouteAnswer | null>;
-  readonly neighbour: (device: string, address: string) => string | null;
-  readonly hop: (node: NodeModel) => { ready: boolean; why: string; mtu: number; device: string };
-}
-
-type End = Omit<TraceAnswer, 'steps'>;
-const drop = (reason: string): End => ({ verdict: 'drop', reason, egress: '', node: '' });
-const pass: End = { verdict: 'pass', reason: '', egress: '', node: '' };
-const punt = (reason: string): End => ({ verdict: 'punt', reason, egress: '', node: '' });
+import type { ChainModel, NodeModel, PortModel } from './model.js';
+import {
+  type Add,
+  drop,
+  type End,
+  pass,
+  punt,
+  type TraceAnswer,
+  type TracePacket,
+  type TraceStep,
+  type TraceView,
+} from './trace-answer.js';
+import { leave, pathOf, toNode, toPath } from './trace-way.js';
 
 /** Never throws for a packet; an unknown port or node is an answer too. */
 export async function tracePacket(view: TraceView, packet: TracePacket): Promise<TraceAnswer> {
@@ -72,8 +31,6 @@ export async function tracePacket(view: TraceView, packet: TracePacket): Promise
   );
   return { steps, ...end };
 }
-
-type Add = (step: string, found: string, why?: string) => void;
 
 async function walk(view: TraceView, packet: TracePacket, add: Add): Promise<End> {
   const { model } = view;
@@ -231,7 +188,7 @@ async function known(
       direction,
       table: port.table,
       tuple: question.tuple,
-      forward: question.tuple,
+      forward: forwardTuple(question, direction === 1),
       keptDown: isKeptDown(chain, word.path),
     },
     add,
@@ -266,62 +223,6 @@ function renewedPath(
   return next;
 }
 
-interface OnPath {
-  readonly chain: ChainModel;
-  readonly path: number;
-  readonly direction: 0 | 1;
-  readonly table: number;
-  readonly tuple: Tuple;
-  readonly forward: Tuple;
-  readonly keptDown?: boolean;
-}
-
-async function toPath(view: TraceView, packet: TracePacket, on: OnPath, add: Add): Promise<End> {
-  if (on.path === 0 || on.keptDown === true) {
-    add('path', 'none is up', `onFailure ${on.chain.onFailure}`);
-    return on.chain.onFailure === 'bypass' && on.keptDown !== true
-      ? leave(view, packet, on.table, on.tuple, add)
-      : drop('node_down');
-  }
-  const path = pathOf(view, on.path);
-  if (path === undefined) return drop('no_table');
-  const names = path.nodes.map(
-    (number) => view.model.nodes.find((row) => row.number === number)?.name ?? `${number}`,
-  );
-  add(
-    'path',
-    `${on.path} = ${names.join(' → ')}`,
-    on.direction === 0 ? 'forward' : 'reverse, nodes in reverse order',
-  );
-  const first = on.direction === 0 ? path.nodes[0] : path.nodes.at(-1);
-  return toNode(view, packet, first, add);
-}
-
-function pathOf(view: TraceView, number: number): PathModel | undefined {
-  for (const chain of view.tables.chains.values()) {
-    const path = chain.paths.find((row) => row.number === number);
-    if (path !== undefined) return path;
-  }
-  return undefined;
-}
-
-function toNode(view: TraceView, packet: TracePacket, number: number | undefined, add: Add): End {
-  const node = view.model.nodes.find((row) => row.number === number);
-  if (node === undefined) return drop('no_table');
-  const hop = view.hop(node);
-  add(
-    'hop',
-    `${node.name} through ${node.device}`,
-    hop.ready ? `VXLAN to ${node.remote}, VNI ${node.vni}` : hop.why,
-  );
-  if (!hop.ready) return drop('hop_not_ready');
-  if (packet.lengthBytes > hop.mtu) {
-    add('mtu', `${packet.lengthBytes} bytes`, `more than the hop's ${hop.mtu}`);
-    return drop('too_big');
-  }
-  return { verdict: 'forward', reason: '', egress: hop.device, node: node.name };
-}
-
 /** A packet that a node returns: its flow must have been sent to that node. */
 async function returned(view: TraceView, packet: TracePacket, node: NodeModel, add: Add): Promise<End> {
   add('port', `${node.name} (service, ${node.device})`, 'a service port never classifies');
@@ -329,6 +230,10 @@ async function returned(view: TraceView, packet: TracePacket, node: NodeModel, a
   if (isLocalAlways(tuple) !== null || view.isOwn(node.vrf, tuple.dst)) return pass;
   const { key, norm } = normaliseTuple(tuple);
   const record = view.record(key);
+  if (record === null && view.isOwn(node.vrf, tuple.src)) {
+    add('local', `source ${formatAddress(tuple.src)} is this gateway's own`, 'nobody else may send from it');
+    return drop('spoof');
+  }
   const word = record === null ? null : unpackFlowWord(record.flow.word);
   const path =
     word === null || word.action !== abi.FlowAction.FLOW_STEER ? undefined : pathOf(view, word.path);
@@ -351,37 +256,4 @@ async function returned(view: TraceView, packet: TracePacket, node: NodeModel, a
   if (next !== undefined) return toNode(view, packet, next, add);
   add('path', 'done', 'all nodes of the path have seen it');
   return leave(view, packet, node.table, tuple, add);
-}
-
-async function leave(
-  view: TraceView,
-  packet: TracePacket,
-  table: number,
-  tuple: Tuple,
-  add: Add,
-): Promise<End> {
-  const route = await view.route(table, tuple.dst);
-  if (route === null) {
-    add('route', 'none', `table ${table} has no route to ${formatAddress(tuple.dst)}`);
-    return drop('no_route');
-  }
-  add(
-    'route',
-    `${route.device}${route.via === '' ? '' : ` via ${route.via}`}`,
-    `table ${table}: ${route.text}`,
-  );
-  if (packet.lengthBytes > route.mtu) {
-    add('mtu', `${packet.lengthBytes} bytes`, `more than ${route.device}'s ${route.mtu}`);
-    return drop('too_big');
-  }
-  const nextHop = route.via === '' ? formatAddress(tuple.dst) : route.via;
-  const mac = view.neighbour(route.device, nextHop);
-  add(
-    'neighbour',
-    mac ?? 'not resolved',
-    mac === null ? 'the packet is held until the kernel has resolved it' : nextHop,
-  );
-  return mac === null
-    ? punt('neighbour')
-    : { verdict: 'forward', reason: '', egress: route.device, node: '' };
 }

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Fault } from '@detour/core';
+import { revisionOf } from '@detour/testkit';
+import { describe, expect, it } from 'vitest';
+import { gatewayModel } from './desired.js';
+import { type ExampleText, exampleText } from './testdata.js';
+
+const full = readFileSync(
+  fileURLToPath(new URL('../../../packages/intent/samples/full.yaml', import.meta.url)),
+  'utf8',
+);
+const model = (text: string, name = 'edge1') => gatewayModel(revisionOf(text), name);
+
+function refusal(text: string, name = 'edge1'): string {
+  try {
+    model(text, name);
+  } catch (error) {
+    if (error instanceof Fault) return `${error.code}: ${error.detail}`;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+describe('gatewayModel', () => {
+  it('has the ports and nodes of one gateway, with the names and numbers that everybody derives', () => {
+    const { ports, nodes, vrfs, underlay, chainNames, ruleNames, pathNodes } = model(exampleText());
+    expect(vrfs).toEqual([{ name: 'red', number: 1, table: 100 }]);
+    expect(underlay).toEqual({ device: 'eth0', address: '192.0.2.1', attachMode: 'auto' });
+    expect(ports.map((port) => [port.name, port.kind, port.device, port.table, port.classify])).toEqual([
+      ['inside', 'internal', 'eth1', 100, true],
+      ['outside', 'uplink', 'eth2', 100, true],
+    ]);
+    expect(nodes[0]).toMatchObject({
+      name: 'fw1',
+      device: 'vti-fw1',
+      remote: '192.0.2.11',
+      vni: 4001,
+      local: '169.254.1.1/30',
+      peer: '169.254.1.2',
+      strictReturn: true,
+      liveness: true,
+      adminDownAction: 'keep',
+    });
+    expect([...chainNames.values(), ...ruleNames.values()]).toEqual(['inspect', 'web']);
+    expect([...pathNodes.values()]).toEqual(nodes.map((node) => [node.number]));
+  });
+
+  it('a branch VTI is a port with its tunnel', () => {
+    const branch =
+      '{ name: branch, kind: vti, vrf: red, classify: true, addresses: [169.254.7.1/30], tunnel: { protocol: vxlan, remote: 203.0.113.7, vni: 7 } }';
+    const [port] = model(exampleText({ ports: [branch], rules: [] })).ports;
+    expect(port).toMatchObject({
+      kind: 'vti',
+      device: 'vti-branch',
+      tunnel: { remote: '203.0.113.7', vni: 7 },
+    });
+  });
+
+  it('says which gateway it did not find, and what to do', () => {
+    expect(refusal(exampleText(), 'edge9')).toBe(
+      'not_found: revision 1 names no gateway edge9: add it to gateways, or correct DETOUR_GATEWAY',
+    );
+  });
+
+  const INSIDE = '{ name: inside, kind: internal, device: eth1, vrf: red, classify: true';
+  it.each([
+    [
+      'snat',
+      { ports: ['{ name: out, kind: uplink, device: eth2, vrf: red, classify: true, snat: 198.51.100.1 }'] },
+      /port edge1\/out: snat is not supported/,
+    ],
+    ['a VLAN', { ports: [`${INSIDE}, vlan: 100 }`] }, /port edge1\/inside: VLAN ports are not supported/],
+    ['tc', { ports: [`${INSIDE}, attachMode: tc }`] }, /port edge1\/inside: attachMode tc is for hosts/],
+    [
+      'GRE',
+      {
+        ports: [
+          '{ name: branch, kind: vti, vrf: red, classify: true, addresses: [169.254.7.1/30], tunnel: { protocol: gre, remote: 203.0.113.7, key: 7 } }',
+        ],
+      },
+      /port edge1\/branch: tunnel protocol gre is not supported .* use vxlan on UDP port 4789/,
+    ],
+  ] as const)('refuses by name what this datapath cannot do: %s', (_what, change: ExampleText, want) => {
+    expect(refusal(exampleText({ ...change, rules: [] }))).toMatch(want);
+    expect(refusal(exampleText({ ...change, rules: [] }))).toMatch(/^refused: /);
+  });
+
+  it('refuses the sample of everything at the gateway that would have to do it, and not at another', () => {
+    expect(refusal(full, 'edge1')).toMatch(
+      /^refused: port edge1\/branch: tunnel protocol gre is not supported/,
+    );
+    // edge2 has plain ports; nodes at edge1's devices are not its matter, those that any gateway may reach are.
+    expect(refusal(full, 'edge2')).toMatch(/^refused: node ids2: attach kind gwlb is not supported/);
+  });
+
+  it('a node that is attached elsewhere is no node here', () => {
+    const text = exampleText({ nodes: ['fw1'] })
+      .replace('gateways: { edge1:', 'gateways: { edge2:')
+      .replace(
+        'healthProfiles:',
+        '  - name: edge2\n    underlay: { device: eth0, address: 192.0.2.2 }\n    ports: [{ name: in, kind: internal, device: eth1, vrf: red, classify: true }]\nhealthProfiles:',
+      );
+    expect(model(text, 'edge1').nodes).toEqual([]);
+    expect(model(text, 'edge2').nodes.map((node) => node.name)).toEqual(['fw1']);
+  });
+});
