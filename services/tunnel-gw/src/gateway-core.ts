@@ -54,7 +54,7 @@ export class GatewayCore {
   private links: ReadonlyMap<string, LinkState> = new Map();
   private readonly chains: ChainModels;
   private queue: Promise<void> = Promise.resolve();
-  private queued = 0;
+  private activating = 0;
   private wanted: TableSet | null = null;
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
@@ -100,14 +100,15 @@ export class GatewayCore {
   offer(set: TableSet): string | null {
     const { active } = this;
     const known =
-      active?.model === set.model || (this.queued === 0 && machineShape(set.model) === this.shape);
+      active?.model === set.model || (this.activating === 0 && machineShape(set.model) === this.shape);
     if (active !== null && known) {
       const why = this.adopt(set);
       if (why === null) this.wanted = set;
       return why;
     }
     this.wanted = set;
-    void this.inTurn(() => this.activate(set.model));
+    this.activating++;
+    void this.inTurn(() => this.activate(set.model)).finally(() => this.activating--);
     return null;
   }
 
@@ -150,8 +151,7 @@ export class GatewayCore {
   }
 
   private inTurn(work: () => Promise<void>): Promise<void> {
-    this.queued++;
-    const done = this.queue.then(work).finally(() => this.queued--);
+    const done = this.queue.then(work);
     this.queue = done.catch(() => {}); // whoever asked has the error
     return done;
   }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gateway on a real kernel: in a namespace of its own, with a service node's machine beside it.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { linkProgramId, openXdpLink } from '@detour/bpf';
+import { linkProgramId, openXdpLink, requireFeatures } from '@detour/bpf';
 import { abi, type ChainRow, HealthState, type RuleRow } from '@detour/contracts';
 import { silentLog, systemClock } from '@detour/core';
-import { createLab, type Lab, type LabSpec } from '@detour/lab';
+import { createLab, type Lab, type LabSpec, startCapture, startRawSender } from '@detour/lab';
 import { until as poll, revisionOf } from '@detour/testkit';
+import { buildFrame } from '@detour/wire';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { gatewayModel } from './desired.js';
+import { enableForwarding, ensureDevices, removeDevices } from './devices.js';
 import { unpackFlowWord } from './flow-word.js';
 import { Gateway, type GatewayOptions } from './gateway.js';
+import { installGuard, removeGuard } from './guard.js';
 import {
   chainRow,
   EXAMPLE_PORTS,
@@ -70,8 +73,29 @@ afterAll(async () => {
 const until: typeof poll = (probe, options) => poll(probe, { timeoutMs: 20_000, ...options });
 
 const ip = (...args: string[]) => execFileSync('ip', args).toString();
-const guardedNow = () => execFileSync('nft', ['list', 'set', 'inet', 'detour_guard', 'guarded']).toString();
+const guardedNow = () =>
+  execFileSync('nft', ['list', 'set', 'inet', 'detour_guard', 'guarded'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).toString();
 const isUp = (device: string) => / state UP /.test(ip('link', 'show', device));
+
+/** What the kernel tells of links, addresses and routes until the answer is called for. */
+function spawnMonitor(): () => Promise<string[]> {
+  const child = spawn('ip', ['-o', 'monitor', 'link', 'address', 'route'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  return async () => {
+    ip('link', 'add', 'mark0', 'type', 'veth', 'peer', 'name', 'mark1'); // what came before this has been told
+    await until(() => text.includes('mark0'));
+    child.kill();
+    ip('link', 'del', 'mark0');
+    return text.split('\n').filter((line) => line !== '' && !line.includes('mark'));
+  };
+}
 
 interface Seen {
   readonly published: number[];
@@ -182,6 +206,92 @@ const livePort = ({ datapath }: Gateway, device: string) => {
   return row === undefined ? null : abi.port.decode(row);
 };
 
+describe('the machine', () => {
+  it('makes devices once, touches nothing that is right, and no device that is not its own', async () => {
+    const vti = {
+      device: 'vti-x',
+      inner: 'dtn99',
+      mac: '02:44:54:00:00:63',
+      addresses: ['169.254.9.1/30'],
+      mtu: 1450,
+    };
+    const made = await ensureDevices([vti]);
+    expect(made.get('vti-x')).toMatchObject({
+      ours: true,
+      mac: vti.mac,
+      mtu: 1450,
+      addresses: expect.arrayContaining(vti.addresses),
+    });
+    expect(ip('-d', 'link', 'show', 'vti-x')).toContain('alias detour');
+    const index = made.get('vti-x')?.ifindex;
+    const changes = spawnMonitor();
+    expect((await ensureDevices([vti])).get('vti-x')?.ifindex).toBe(index);
+    const other = await ensureDevices([{ ...vti, addresses: ['169.254.9.5/30'], mtu: 1400 }]);
+    expect(other.get('vti-x')).toMatchObject({ ifindex: index, mtu: 1400 });
+    expect(ip('-4', 'address', 'show', 'vti-x')).not.toContain('169.254.9.1/');
+    const lines = await changes();
+    expect(lines.filter((line) => line.includes('169.254.9.1/30')).length).toBe(1); // only its removal
+
+    ip('link', 'add', 'mine', 'type', 'veth', 'peer', 'name', 'mine2');
+    await expect(ensureDevices([{ ...vti, device: 'mine' }])).rejects.toThrow(
+      /device mine exists and is not Detour's: rename it, or the node or port that needs this name/,
+    );
+    expect(await removeDevices(new Set())).toEqual(['vti-x']);
+    expect(ip('-o', 'link', 'show')).toContain('mine@');
+    expect(ip('-o', 'link', 'show')).toContain('dt-inject');
+    ip('link', 'del', 'mine');
+  });
+
+  it('the guard drops what the kernel would forward across its devices, and nothing else', async () => {
+    await installGuard(['eth1']);
+    const dropped = () =>
+      [
+        ...execFileSync('nft', ['list', 'table', 'inet', 'detour_guard'])
+          .toString()
+          .matchAll(/packets (\d+)/g),
+      ].reduce((sum, [, packets]) => sum + Number(packets), 0);
+    ip('route', 'replace', '203.0.113.0/24', 'dev', 'eth2');
+    ip('neigh', 'replace', '203.0.113.9', 'dev', 'eth2', 'lladdr', '02:00:00:00:09:09');
+    const mac = JSON.parse(ip('-j', 'link', 'show', 'eth1'))[0].address;
+    enableForwarding(['eth1', 'eth2']);
+    await using sender = await startRawSender(lab, 'wire', 'e1');
+    const frame = buildFrame({
+      dstMac: mac,
+      src: '10.1.0.77',
+      dst: '203.0.113.9',
+      transport: { kind: 'udp', srcPort: 1, dstPort: 2 },
+    });
+    await until(async () => {
+      await sender.send([frame]);
+      return dropped() > 0;
+    });
+    await installGuard(['eth5'], { keep: true }); // what a predecessor guarded stays guarded
+    expect(guardedNow()).toMatch(/"eth1"[\s\S]*"eth5"/);
+    await installGuard(['eth5']);
+    expect(guardedNow()).not.toContain('"eth1"');
+    const before = dropped();
+    await using capture = await startCapture(lab, 'wire', 'e2', { filter: 'udp' });
+    await sender.send([frame]);
+    await until(() => capture.packets().length > 0);
+    expect(dropped()).toBe(before);
+    ip('route', 'del', '203.0.113.0/24');
+    await removeGuard();
+    expect(() => guardedNow()).toThrow();
+  });
+
+  it('names what a kernel lacks, and the remedy', () => {
+    const lacking = {
+      feature: 'XDP links',
+      present: false,
+      detail: 'no struct bpf_xdp_link in BTF',
+      remedy: 'boot Linux 5.9 or newer',
+    };
+    expect(() => requireFeatures([lacking])).toThrow(
+      'this machine lacks XDP links (no struct bpf_xdp_link in BTF): boot Linux 5.9 or newer',
+    );
+  });
+});
+
 describe('a gateway on a kernel', () => {
   it('makes devices, guards, attaches and publishes a first revision', async () => {
     const gateway = await start('first', { guardDevices: ['eth9'] });
@@ -205,6 +315,19 @@ describe('a gateway on a kernel', () => {
     for (const device of ['eth1', 'eth2', 'eth9', 'vti-fw1', 'vti-fw2'])
       expect(guardedNow()).toContain(`"${device}"`);
     expect(liveChain(gateway, 1)).toMatchObject({ valid: 1, nslots: 0 }); // nobody has said that a node is up
+  });
+
+  it('a revision that changes rules alone is in force at once, and leaves the machine alone', async () => {
+    const gateway = await start('rules');
+    await run(gateway);
+    const changes = spawnMonitor();
+    const { rulesGen } = gateway.datapath;
+    const revision = offer(gateway, { ruleRows: [ruleRow({ name: 'other' })] });
+    expect(gateway.core.running?.model.revision).toBe(revision); // in the same turn
+    expect(gateway.datapath.rulesGen).toBe(rulesGen + 1); // records look at the rules again
+    offer(gateway, { chains: [chainRow({ paths: [pathRow(1, [1], 5), pathRow(2, [2])] })] });
+    expect(livePath(gateway, 1).state).toBe(abi.PathState.PATH_UP);
+    expect((await changes()).filter((line) => !line.includes('neigh'))).toEqual([]);
   });
 
   it('resolves the ways to its nodes, and asks again after a link was down', async () => {
