@@ -62,9 +62,12 @@ async function tellFailure(stage: Stage | undefined, error: unknown): Promise<vo
   tell.line(`\nIt ends here: ${describeError(error)}`);
   if (stage === undefined) return;
   stage.saveLogs(logsOfFailure);
-  tell.line(`The logs of all processes are in ${logsOfFailure}. What detour status says:`);
-  const { stdout, stderr } = await stage.stack.cli(['status']);
-  tell.show(`${stdout}${stderr}`);
+  tell.line(`The logs of all processes are in ${logsOfFailure}.`);
+  for (const args of [['status'], ['get', 'drops'], ['get', 'sessions']]) {
+    tell.line(`detour ${args.join(' ')}:`);
+    const { stdout, stderr } = await stage.stack.cli(args);
+    tell.show(`${stdout}${stderr}`);
+  }
 }
 
 async function leave(stage: Stage, keep: boolean): Promise<void> {
