@@ -49,8 +49,8 @@ export const FAULTS = [
     file: 'datapath/lib/route.h',
     find: 'if (ip->ttl <= 1)',
     put: 'if (0)',
-    test: 'tests/datapath/src/local.test.ts',
-    pattern: 'a TTL that ends here passes',
+    test: 'tests/datapath/src/tunnels.test.ts',
+    pattern: 'a returned packet whose TTL',
   },
   {
     name: 'banks-mixed',
