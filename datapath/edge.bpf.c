@@ -199,6 +199,8 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	if (end || (end = packet_parse(ctx, p, entered)))
 		return end;
 	f = c->live && !p->odd ? flow_find(ctx, p) : NULL;
+	if (f && tcp_opens(p) && flow_ended(p))
+		f = NULL;
 	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
 		f = NULL;
 		end = flow_missed(ctx, p, c);

@@ -113,6 +113,15 @@ export const FAULTS = [
     put: 'w[8] = initiator_is_b ? key->bport_be | (__u32)key->aport_be << 16 : key->aport_be | (__u32)key->bport_be << 16;',
     test: 'tests/datapath/src/selection-hash.test.ts',
   },
+  {
+    name: 'ports-used-again-unseen',
+    what: 'a new connection on the ports of an ended one goes where that one went',
+    file: 'datapath/edge.bpf.c',
+    find: 'if (f && tcp_opens(p) && flow_ended(p))',
+    put: 'if (0 && flow_ended(p))',
+    test: 'tests/datapath/src/flows.test.ts',
+    pattern: 'ports that are used again',
+  },
   // ---- selection
   {
     name: 'weights-ignored',
@@ -147,6 +156,15 @@ export const FAULTS = [
     put: '',
     test: `${ACCEPTANCE}/pins.test.ts`,
     pattern: 'LB-10',
+  },
+  {
+    name: 'drained-path-by-pin',
+    what: 'a new connection follows the pin of an ended one to a drained path',
+    file: 'services/path-selector/src/select-path.ts',
+    find: 'if (!midflow) return chain.takesNewFlows(record.path);',
+    put: '',
+    test: 'services/path-selector/src/path-selector.test.ts',
+    pattern: 'a new connection on the ports',
   },
   {
     name: 'table-unchecked',

@@ -15,7 +15,7 @@
 #include "packet.h"
 
 enum count_limit { EXAMPLE_EVERY_NS = 100000000 };
-enum tcp_bit { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4 };
+enum tcp_bit { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
 static __always_inline void count_stat(enum stat which)
 {

@@ -127,4 +127,31 @@ static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet 
 	return f;
 }
 
+/* A SYN as it enters, by which a connection begins (RFC 9293 3.5). */
+static __always_inline int tcp_opens(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && !p->quoted && !p->node;
+}
+
+/*
+ * 1: the connection of p->key had ended, by RST or by FIN from both sides, and its record is gone: the ports are used again, and what
+ * was decided about the last connection says nothing of this one. Its counter row is free with the next sweep.
+ */
+RARE int flow_ended(const struct packet *p)
+{
+	const __u32 both = SEEN_FIN_FWD | SEEN_FIN_REV;
+	struct flow_counters *n;
+	struct flow_key key;
+
+	if (!p)
+		return 0;
+	n = bpf_map_lookup_elem(&flow_counters, &p->slot);
+	if (!n || !(n->seen & SEEN_RST || (n->seen & both) == both))
+		return 0;
+	key = p->key;
+	bpf_map_delete_elem(&flows, &key);
+	bpf_map_delete_elem(&embryos, &key);
+	return 1;
+}
+
 #endif

@@ -122,6 +122,15 @@ describe('lookUp, refresh', () => {
     expect(await plain.get('a')).toBe('3|8|2|1');
   });
 
+  it('ends pins, and says how many there were', async () => {
+    const affinity = await open();
+    const keys = ['ended-a', 'ended-b', 'ended-c'];
+    await affinity.lookOrCreate(keys.slice(0, 2).map((key) => ({ key, record: pin(1), ttlS: 60 })));
+    expect(value(await affinity.end(keys))).toBe(2);
+    expect(value(await affinity.lookUp(keys))).toEqual([null, null, null]);
+    expect(value(await affinity.end([]))).toBe(0);
+  });
+
   it('refreshes many in chunks', async () => {
     const affinity = await open({ refreshBudgetMs: 2_000 });
     const keys = Array.from({ length: 2_500 }, (_, i) => `f${i}`);

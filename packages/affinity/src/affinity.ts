@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flow affinity: look-or-create, look-up, re-pin and refresh of one-key records.
+// Flow affinity: look-or-create, look-up, re-pin, refresh and end of one-key records.
 import { decodeFlowRecord, encodeFlowRecord, type FlowRecord } from '@detour/contracts';
 import type { Log } from '@detour/core';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
@@ -57,6 +57,8 @@ export interface Affinity extends AsyncDisposable {
   refresh(
     entries: readonly { key: string; ttlS: number }[],
   ): Promise<Answer<{ refreshed: number; missing: string[] }>>;
+  /** Removes the pins of flows that have ended; how many there were. A gateway that still uses one records it anew. */
+  end(keys: readonly string[]): Promise<Answer<number>>;
 }
 
 const REFRESH_CHUNK = 1_000;
@@ -139,6 +141,19 @@ export function openAffinity(spec: AffinitySpec): Affinity {
         missing.push(...answer.value);
       }
       return { ok: true, value: { refreshed: entries.length - missing.length, missing } };
+    },
+    end: async (keys) => {
+      let ended = 0;
+      for (let i = 0; i < keys.length; i += REFRESH_CHUNK) {
+        const chunk = keys.slice(i, i + REFRESH_CHUNK);
+        const answer = await link.run(chunk.length, refreshBudgetMs, async (redis) => {
+          const removed = await Promise.all(chunk.map((key) => redis.unlink(key)));
+          return removed.reduce((sum, one) => sum + one, 0);
+        });
+        if (!answer.ok) return answer;
+        ended += answer.value;
+      }
+      return { ok: true, value: ended };
     },
     [Symbol.asyncDispose]: () => link[Symbol.asyncDispose](),
   };

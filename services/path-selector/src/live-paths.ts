@@ -15,6 +15,8 @@ export interface LiveChain {
   readonly secret: HashKey;
   /** State of a path by number; undefined for a path that the chain does not have. */
   readonly stateOf: (path: number) => NodeState | undefined;
+  /** Whether a path is up and has weight: a drained one has none. */
+  readonly takesNewFlows: (path: number) => boolean;
   /** Names of a path's nodes that are not up, for people. */
   readonly notUp: (path: number) => string;
 }
@@ -93,6 +95,9 @@ export class LivePaths {
     const stateOfNode = (node: number) => this.nodeState(gateway, nameOf(node));
     const expanded = expandChain(row, stateOfNode);
     const states = new Map(expanded.paths.map(({ path, state }) => [path, state]));
+    const open = new Set(
+      expanded.paths.filter(({ state, weight }) => state === 'up' && weight > 0).map(({ path }) => path),
+    );
     const members = new Map(row.paths.map(({ number, nodes }) => [number, nodes]));
     return {
       version,
@@ -101,6 +106,7 @@ export class LivePaths {
       keepsFlowsOfDownNodes: row.onNodeDown === OnNodeDown.KEEP,
       secret,
       stateOf: (path) => states.get(path),
+      takesNewFlows: (path) => open.has(path),
       notUp: (path) =>
         (members.get(path) ?? [])
           .filter((node) => stateOfNode(node) !== 'up')

@@ -163,9 +163,38 @@ describe('path-selector', () => {
 
     const keeping = await rig.apply(['health: fast', 'health: fast'], 'onNodeDown: keep');
     await one.live(keeping.revision);
-    const kept = await one.ask(flows[0] ?? rig.newFlow());
+    const [flow = rig.newFlow()] = flows;
+    expect(await one.ask(flow)).toMatchObject({ path: 0 }); // a new connection on its ports is not kept anywhere
+    const kept = await one.ask(flow, { midflow: true });
     expect(kept).toMatchObject({ path: fw2, source: PathSource.PINNED });
     expect(kept.why).toContain('kept though fw2 is down');
+  });
+
+  it('a new connection on the ports of an ended one does not go where no new flows go', async () => {
+    const made = await rig.apply(['', '']);
+    const [fw1, fw2] = [made.numbers.paths['inspect:fw1'], made.numbers.paths['inspect:fw2']];
+    await using one = await rig.startSelector('p11');
+    await one.live(made.revision);
+    const flows = Array.from({ length: 40 }, rig.newFlow);
+    const before = await Promise.all(flows.map((flow) => one.ask(flow)));
+    await rig.drain('fw2', true);
+    await until(() => weights(one.table.rows)?.includes(0));
+    const midway = await Promise.all(flows.map((flow) => one.ask(flow, { midflow: true })));
+    expect(midway.map(({ path }) => path)).toEqual(before.map(({ path }) => path));
+    const after = await Promise.all(flows.map((flow) => one.ask(flow)));
+    for (const [i, answer] of after.entries()) {
+      if (before[i]?.path === fw1)
+        expect(answer).toMatchObject({ path: fw1, source: PathSource.PINNED, pinGen: 1 });
+      else {
+        expect(answer).toMatchObject({ path: fw1, source: PathSource.REPINNED, pinGen: 2 });
+        expect(answer.why).toContain(
+          `an ended connection was pinned to path ${fw2}, which takes no new ones`,
+        );
+      }
+    }
+    expect(after.filter(({ source }) => source === PathSource.REPINNED).length).toBeGreaterThan(5);
+    await rig.drain('fw2', false);
+    await until(() => weights(one.table.rows)?.every((weight) => weight > 0));
   });
 
   it('a drained path keeps its pinned flows and gets no new one', async () => {
@@ -182,6 +211,8 @@ describe('path-selector', () => {
       before.map(({ path }) => [path, PathSource.PINNED]),
     );
     expect((await one.ask(rig.newFlow())).path).toBe(0);
+    const reused = await one.ask(flows[0] ?? rig.newFlow());
+    expect(reused).toMatchObject({ path: 0, source: PathSource.SELECTED }); // a SYN on the ports of a pinned flow
     await drain(false);
     await until(() => weights(one.table.rows)?.every((weight) => weight > 0));
   });

@@ -3,7 +3,8 @@
  * One per-flow question: the path that Redis has for the flow, or a new one, recorded.
  *
  * The choice is made first (it costs nothing and is the same on every gateway) and offered to Redis in one operation (SET NX GET EX): what is
- * recorded there already counts. A pin to a path that is down, or of another chain, is replaced by a pin of the next generation. Without
+ * recorded there already counts. A pin to a path that is down, or of another chain, is replaced by a pin of the next generation; so is one to
+ * any path that takes no new flows, when the packet is a SYN: then the pin is of an earlier connection between the same ports. Without
  * an answer from Redis in its budget the choice stands, unrecorded.
  */
 import type { Affinity } from '@detour/affinity';
@@ -27,6 +28,8 @@ interface Flow {
   readonly key: string;
   readonly chain: LiveChain;
   readonly initiatorIsB: boolean;
+  /** It may have begun before this packet, and its pin is its own. */
+  readonly midflow: boolean;
   readonly ttlS: number;
   /** null: no path can be chosen now. */
   readonly choice: number | null;
@@ -44,7 +47,7 @@ export async function selectPath(
 
 /** The question as a flow of a chain, or the sentence that refuses it. */
 function readFlow(question: SelectQuestion, paths: LivePaths): Flow | string {
-  const { id, tuple, gateway } = question;
+  const { id, tuple, gateway, midflow } = question;
   if (tuple === undefined) return `question ${id} has no tuple`;
   if (tuple.src.length !== 16 || tuple.dst.length !== 16)
     return `question ${id} has addresses of ${tuple.src.length} and ${tuple.dst.length} bytes; 16 are needed`;
@@ -56,7 +59,8 @@ function readFlow(question: SelectQuestion, paths: LivePaths): Flow | string {
   const { key, norm } = normaliseTuple(tuple);
   const initiatorIsB = norm === 1;
   const choice = choosePath(chain.expanded, key, { initiatorIsB, secret: chain.secret });
-  return { id, key: flowRecordKey(key), chain, initiatorIsB, ttlS: idleSeconds(chain.row, key), choice };
+  const ttlS = idleSeconds(chain.row, key);
+  return { id, key: flowRecordKey(key), chain, initiatorIsB, midflow, ttlS, choice };
 }
 
 /** The chain's idle timeout for the flow's protocol: how long a pin outlives the flow's last packet. */
@@ -114,18 +118,25 @@ async function offerPin(flow: Flow, choice: number, pins: Pins): Promise<SelectA
   });
 }
 
-/** Whether a recorded pin holds: its path is of this chain and not down, or the chain keeps flows of nodes that are down. */
-function isKept({ chain }: Flow, record: FlowRecord): boolean {
+/**
+ * Whether a recorded pin holds: its path is of this chain and not down, or the chain keeps flows of nodes that are down. For a
+ * connection that begins now only a path that takes new flows will do.
+ */
+function isKept({ chain, midflow }: Flow, record: FlowRecord): boolean {
   if (record.chain !== chain.row.number) return false;
   const state = chain.stateOf(record.path);
   if (state === undefined) return false;
+  if (!midflow) return chain.takesNewFlows(record.path);
   return state !== 'down' || chain.keepsFlowsOfDownNodes;
 }
 
 function whyLeft({ chain }: Flow, record: FlowRecord): string {
   if (record.chain !== chain.row.number) return `was pinned to path ${record.path} of chain ${record.chain}`;
   if (chain.stateOf(record.path) === undefined) return `was pinned to path ${record.path}, which is no more`;
-  return `was pinned to path ${record.path}, which is down (${chain.notUp(record.path)})`;
+  const notUp = chain.notUp(record.path);
+  if (chain.stateOf(record.path) === 'down')
+    return `was pinned to path ${record.path}, which is down (${notUp})`;
+  return `an ended connection was pinned to path ${record.path}, which takes no new ones (${notUp === '' ? 'weight 0' : notUp})`;
 }
 
 function pinned(flow: Flow, record: FlowRecord): SelectAnswer {

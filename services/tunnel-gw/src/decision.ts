@@ -123,6 +123,12 @@ export function decisionWithoutPath(
   }
 }
 
+/**
+ * Generation of the pin of a connection that began here and was decided alone: above that of any first choice. Its packets go this way
+ * already, so that a controller's answer that came too late, and was recorded with other weights, must not move it.
+ */
+const OWN_PIN_GEN = 2;
+
 /** A whole decision from the tables in force, with nobody asked. */
 export function decideLocally(
   tables: LiveTables,
@@ -143,7 +149,7 @@ export function decideLocally(
     chain: found.chain,
     path,
     initiatorIsB: initiatorIsB(question, found.reversed),
-    pinGen: 0,
+    pinGen: question.syn ? OWN_PIN_GEN : 0,
     recorded: false,
     by: 'last-tables',
     why: found.why,

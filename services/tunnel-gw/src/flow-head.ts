@@ -40,3 +40,11 @@ export function readActivity(rows: DataView, at: number): { lastNs: number; seen
 function readU64(view: DataView, at: number): number {
   return view.getUint32(at + WORD_BYTES.high, LITTLE) * 2 ** 32 + view.getUint32(at + WORD_BYTES.low, LITTLE);
 }
+
+/** Both sides have closed the connection. */
+export const BOTH_FIN = abi.FlowSeen.SEEN_FIN_FWD | abi.FlowSeen.SEEN_FIN_REV;
+
+/** A TCP connection that was reset, or closed by both sides; a SYN on its ports begins another (datapath/lib/flow.h). */
+export function hasEnded(seen: number): boolean {
+  return (seen & abi.FlowSeen.SEEN_RST) !== 0 || (seen & BOTH_FIN) === BOTH_FIN;
+}

@@ -18,6 +18,8 @@ export interface FlowTableOptions {
   readonly maps: FlowMaps;
   readonly slots: FlowSlots;
   readonly nowMs: () => number;
+  /** CLOCK_MONOTONIC, as the datapath writes it into records and counters. */
+  readonly nowNs: () => bigint;
   readonly rulesGen: () => number;
   /** Generation of a chain in the live tables; 0 when it is not there. */
   readonly chainGen: (chain: number) => number;
@@ -159,7 +161,7 @@ export class FlowTable implements Disposable {
         chainGen: this.options.chainGen(decision.chain),
         fpGen: 0,
       }),
-      createdNs: process.hrtime.bigint(),
+      createdNs: this.options.nowNs(),
       rule: decision.rule,
       slot,
       rulesGen,

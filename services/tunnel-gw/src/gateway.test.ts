@@ -127,6 +127,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     onTrouble: (code, text) => (text === null ? seen.troubles.delete(code) : seen.troubles.set(code, text)),
     onRepin: () => {},
     onRefresh: () => {},
+    onEnded: () => {},
     onUnrecorded: () => {},
     ...change,
   });

@@ -4,7 +4,7 @@
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
 import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
-import { type Clock, describeError, type Log } from '@detour/core';
+import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
 import { Banks } from './bank.js';
 import type { CounterMaps } from './counters.js';
 import { Datapath, type DatapathOptions } from './datapath.js';
@@ -52,6 +52,7 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onRepin: (repin: Repin) => void;
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
+  readonly onEnded: (keys: readonly FlowKey[]) => void;
 }
 
 const DESK_TICK_MS = 5;
@@ -154,6 +155,7 @@ export class Gateway implements AsyncDisposable {
       maps: flowMaps,
       slots,
       nowMs: () => clock.monoMs(),
+      nowNs: () => process.hrtime.bigint(),
       rulesGen: () => datapath.rulesGen,
       chainGen: (chain) => core.chainGen(chain),
     });
@@ -342,8 +344,10 @@ export class Gateway implements AsyncDisposable {
             slots: this.slots,
             chains: () => this.core.liveTables?.chains ?? new Map(),
             monoMs: () => clock.monoMs(),
+            nowNs: () => process.hrtime.bigint(),
             onRefresh: this.options.onRefresh,
             onUnrecorded: this.options.onUnrecorded,
+            onEnded: this.options.onEnded,
           },
           signal,
         );

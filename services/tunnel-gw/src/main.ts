@@ -166,6 +166,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onRepin: (repin) => keeper.repin(repin, gateway),
       onRefresh: (pins) => keeper.refresh(pins, gateway.slots),
       onUnrecorded: (pins) => keeper.record(pins, gateway),
+      onEnded: (keys) => keeper.end(keys),
     }),
     'gateway',
   );

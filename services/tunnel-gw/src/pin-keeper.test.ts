@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type Affinity, openAffinity } from '@detour/affinity';
 import { type BpfObject, openObject } from '@detour/bpf';
-import { type FlowRecord, flowRecordKey } from '@detour/contracts';
+import { abi, type FlowRecord, flowRecordKey } from '@detour/contracts';
 import { silentLog, systemClock } from '@detour/core';
 import { until as poll, type RedisServer, startRedis } from '@detour/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -67,6 +67,7 @@ beforeEach(async () => {
       counters: object.map('flow_counters'),
     },
     slots,
+    nowNs: () => process.hrtime.bigint(),
     nowMs: () => performance.now(),
     rulesGen: () => 1,
     chainGen: () => 1,
@@ -133,8 +134,10 @@ async function sweep(): Promise<{ refreshed: PinUse[]; unrecorded: number }> {
       slots: gateway.slots,
       chains: () => new Map([[1, gateway.chainOf(1) ?? expect.fail()]]),
       monoMs: () => performance.now(),
+      nowNs: () => process.hrtime.bigint(),
       onRefresh: (pins) => refreshed.push(...pins),
       onUnrecorded: (pins) => keeper.record(pins, gateway),
+      onEnded: (keys) => keeper.end(keys),
     },
     new AbortController().signal,
   );
@@ -244,6 +247,36 @@ describe('PinKeeper', () => {
     await until(() => !gateway.slots.isRecorded(one.slot));
     await sweep();
     await until(() => held(one));
+  });
+
+  it('a connection that began here and was decided alone stays, whatever a late answer has recorded', async () => {
+    const one = flow(2, { pinGen: 2 }); // as decideLocally says for a SYN
+    await affinity.lookOrCreate([
+      { key: flowRecordKey(one.key), record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 },
+    ]);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(pathOf(one)).toBe(2);
+    expect(await held(one)).toMatchObject({ gen: 2, path: 2 });
+  });
+
+  it('removes the pin of a connection that was reset, when its record goes', async () => {
+    const [ended, other] = [flow(1), flow(1)];
+    await sweep();
+    await until(() => [ended, other].every((one) => gateway.slots.isRecorded(one.slot)));
+    const lastNs = process.hrtime.bigint() - 11_000_000_000n;
+    const counters = { packets: new BigUint64Array(2), bytes: new BigUint64Array(2), lastNs };
+    object
+      .map('flow_counters')
+      .update(
+        new Uint8Array(Uint32Array.of(ended.slot).buffer),
+        abi.flowCounters.encode({ ...counters, seen: abi.FlowSeen.SEEN_RST }),
+      );
+    await sweep();
+    await until(async () => (await held(ended)) === null);
+    expect(gateway.flows.read(ended.key)).toBeNull();
+    expect(await held(other)).not.toBeNull();
+    await until(() => keeper.figures()['redis-ended'] === 1n);
   });
 
   it('thousands of re-pins at once are all written', async () => {

@@ -39,7 +39,7 @@ const MAX_BATCHES_WAITING = 128;
 const PATIENCE = { budgetMs: 500 } as const;
 
 export class PinKeeper implements Disposable {
-  private readonly counts = { recorded: 0, repinned: 0, adopted: 0, left_to_sweep: 0 };
+  private readonly counts = { recorded: 0, repinned: 0, adopted: 0, ended: 0, left_to_sweep: 0 };
   private readonly repins: WorkQueue<{ repin: Repin; gateway: PinnedFlows }>;
   private readonly batches: WorkQueue<{ pins: readonly PinUse[]; gateway: PinnedFlows }>;
   private readonly off: () => void;
@@ -101,6 +101,13 @@ export class PinKeeper implements Disposable {
           if (slots.useOf(slot) === use) slots.setRecorded(slot, false);
         }
       });
+  }
+
+  /** Removes the pins of connections that have ended; one that is missed expires by itself. */
+  end(keys: readonly FlowKey[]): void {
+    void this.options.affinity.end(keys.map(flowRecordKey)).then((answer) => {
+      if (answer.ok) this.counts.ended += answer.value;
+    });
   }
 
   /** Records pins that Redis does not know, or learns what it knows better. */

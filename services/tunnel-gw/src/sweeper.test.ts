@@ -4,9 +4,11 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type BpfMap, type BpfObject, openObject, updateBatch } from '@detour/bpf';
 import { abi } from '@detour/contracts';
+import type { FlowKey } from '@detour/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ChainModels } from './chain-models.js';
 import type { FlowDecision } from './decision.js';
+import { BOTH_FIN } from './flow-head.js';
 import { FlowSlots } from './flow-slots.js';
 import { encodeFlowKey, FlowTable } from './flow-table.js';
 import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
@@ -20,6 +22,8 @@ let object: BpfObject;
 let slots: FlowSlots;
 let table: FlowTable;
 let nowMs = 0;
+/** Two hours on, so that flows are old also on a machine that has just started. */
+const nowNs = () => process.hrtime.bigint() + 7_200_000_000_000n;
 const models = new ChainModels(new Map());
 
 beforeAll(() => {
@@ -32,7 +36,14 @@ beforeEach(() => {
   for (const name of ['flows', 'embryos']) for (const key of [...map(name).keys()]) map(name).delete(key);
   nowMs = 1_000_000;
   slots = new FlowSlots(SIZES.flow_counters);
-  table = new FlowTable({ maps: maps(), slots, nowMs: () => nowMs, rulesGen: () => 1, chainGen: () => 1 });
+  table = new FlowTable({
+    maps: maps(),
+    slots,
+    nowMs: () => nowMs,
+    nowNs,
+    rulesGen: () => 1,
+    chainGen: () => 1,
+  });
 });
 
 const map = (name: string): BpfMap => object.map(name);
@@ -65,7 +76,7 @@ function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
   expect(table.install(question, whole, 1)).toBe(true);
   const slot = table.read(question.key)?.flow.slot ?? 0;
   if (idleMs !== undefined) {
-    const lastNs = process.hrtime.bigint() - BigInt(idleMs) * 1_000_000n;
+    const lastNs = nowNs() - BigInt(idleMs) * 1_000_000n;
     const counters = { packets: new BigUint64Array(2), bytes: new BigUint64Array(2), lastNs, seen };
     map('flow_counters').update(
       new Uint8Array(Uint32Array.of(slot).buffer),
@@ -75,9 +86,12 @@ function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
   return { key: question.key, slot, isThere: () => table.read(question.key) !== null };
 }
 
-async function sweep(): Promise<SweepResult & { refreshed: PinUse[]; recorded: PinUse[] }> {
+async function sweep(): Promise<
+  SweepResult & { refreshed: PinUse[]; recorded: PinUse[]; unpinned: FlowKey[] }
+> {
   const refreshed: PinUse[] = [];
   const recorded: PinUse[] = [];
+  const unpinned: FlowKey[] = [];
   const result = await sweepFlows(
     {
       maps: maps(),
@@ -85,12 +99,14 @@ async function sweep(): Promise<SweepResult & { refreshed: PinUse[]; recorded: P
       slots,
       chains: () => models.all(),
       monoMs: () => nowMs,
+      nowNs,
       onRefresh: (pins) => refreshed.push(...pins),
       onUnrecorded: (pins) => recorded.push(...pins),
+      onEnded: (keys) => unpinned.push(...keys),
     },
     new AbortController().signal,
   );
-  return { ...result, refreshed, recorded };
+  return { ...result, refreshed, recorded, unpinned };
 }
 
 const S = 1_000;
@@ -180,6 +196,26 @@ describe('sweepFlows', () => {
     expect(idle.isThere()).toBe(true);
   });
 
+  it('says whose pins nobody needs any more: of connections that were closed or reset, and recorded', async () => {
+    const closed = { seen: BOTH_FIN, idleMs: 40 * S };
+    const keys = [
+      flow(closed),
+      flow({ seen: SEEN.SEEN_RST | SEEN.SEEN_REPLY, idleMs: 40 * S }),
+      flow({ ...closed, decision: { recorded: false } }),
+      flow({ ...closed, decision: { action: 'allow', chain: 0, path: 0 } }),
+      flow({ seen: SEEN.SEEN_FIN_FWD, idleMs: 3_601 * S }), // its pin has expired with it
+      flow({ seen: SEEN.SEEN_RST, idleMs: 0 }), // its last packets may be on their way
+    ].map(({ key }) => key);
+    const { ended, unpinned } = await sweep();
+    expect(ended).toBe(5);
+    expect(unpinned.map(({ aport, bport }) => `${aport}-${bport}`).sort()).toEqual(
+      keys
+        .slice(0, 2)
+        .map(({ aport, bport }) => `${aport}-${bport}`)
+        .sort(),
+    );
+  });
+
   it('frees the slot of a record that the kernel pushed out', async () => {
     const before = slots.available;
     const gone = flow({ syn: true, idleMs: 0 });
@@ -209,7 +245,7 @@ describe('sweepFlows', () => {
       };
       map('embryos').update(encodeFlowKey(flowQuestion({ sport: port }).key), abi.flow.encode(record));
     };
-    const now = process.hrtime.bigint();
+    const now = nowNs();
     pending(now - 2_100_000_000n, 60_001);
     pending(now - 500_000_000n, 60_002);
     const { ended, embryos } = await sweep();

@@ -3,8 +3,8 @@
 // what Redis does not know yet is recorded. Never a command per packet: one look at every record a few times a minute.
 import { setImmediate } from 'node:timers/promises';
 import { abi, type FlowRecord } from '@detour/contracts';
-import { PROTO } from '@detour/core';
-import { type FlowHead, readFlowHead } from './flow-head.js';
+import { type FlowKey, PROTO } from '@detour/core';
+import { BOTH_FIN, type FlowHead, hasEnded, readFlowHead } from './flow-head.js';
 import { flowsOf, type ScannedFlow, scanFlowBatches } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
@@ -33,10 +33,14 @@ export interface SweeperOptions {
   readonly slots: FlowSlots;
   readonly chains: () => ReadonlyMap<number, ChainModel>;
   readonly monoMs: () => number;
+  /** CLOCK_MONOTONIC, as the datapath writes it into records and counters. */
+  readonly nowNs: () => bigint;
   /** Pins in use whose expiry in Redis should move. */
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   /** Pins that Redis does not know yet. */
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
+  /** Flows with a pin in Redis whose connection was closed or reset: the pin is of no use to anybody. */
+  readonly onEnded: (keys: readonly FlowKey[]) => void;
 }
 
 /** Idle times in ms where no chain says one. */
@@ -49,7 +53,6 @@ const IDLE_MS = {
   pending: 2_000,
 } as const;
 const REFRESH_FRACTION = 4;
-const BOTH_FIN = abi.FlowSeen.SEEN_FIN_FWD | abi.FlowSeen.SEEN_FIN_REV;
 const BATCH = 512;
 const ENDS_AT_ONCE = 256;
 
@@ -68,11 +71,13 @@ interface Ending {
   readonly key: Uint8Array;
   readonly established: boolean;
   readonly slot: number;
+  /** Its pin in Redis is known to be there, and nobody needs it any more. */
+  readonly unpin: boolean;
 }
 
 class Sweep {
   private readonly beganMs: number;
-  private readonly nowNs = Number(process.hrtime.bigint());
+  private readonly nowNs: number;
   private readonly chains: ReadonlyMap<number, ChainModel>;
   private readonly pathNodes: ReadonlyMap<number, readonly number[]>;
   private readonly seenSlots: Uint8Array;
@@ -84,6 +89,7 @@ class Sweep {
 
   constructor(private readonly options: SweeperOptions) {
     this.beganMs = options.monoMs();
+    this.nowNs = Number(options.nowNs());
     this.chains = options.chains();
     this.pathNodes = new Map(
       [...this.chains.values()].flatMap((chain) =>
@@ -106,7 +112,13 @@ class Sweep {
     const proto = key[PROTO_AT] ?? 0;
     const chain = this.chains.get(flow.chain);
     if (idleMs >= idleLimitMs({ action: flow.action, established, proto, seen }, chain))
-      this.ending.push({ key: key.slice(), established, slot });
+      this.ending.push({
+        key: key.slice(),
+        established,
+        slot,
+        unpin:
+          hasEnded(seen) && flow.action === abi.FlowAction.FLOW_STEER && this.options.slots.isRecorded(slot),
+      });
     else if (flow.action === abi.FlowAction.FLOW_STEER && chain !== undefined && flow.path !== 0)
       this.lookAtPin(flow, { key, idleMs, ttlMs: chainIdleMs(chain, proto) });
   }
@@ -146,16 +158,19 @@ class Sweep {
 
   /** Removes what was idle, then frees the slots that no record holds. */
   async end(signal: AbortSignal): Promise<void> {
-    const { table, slots } = this.options;
-    for (const [i, { key, established, slot }] of this.ending.entries()) {
+    const { table, slots, onEnded } = this.options;
+    const unpinned: FlowKey[] = [];
+    for (const [i, { key, established, slot, unpin }] of this.ending.entries()) {
       if (i % ENDS_AT_ONCE === ENDS_AT_ONCE - 1) {
         await setImmediate();
         signal.throwIfAborted();
       }
       if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
       this.counts.ended++;
+      if (unpin) unpinned.push(decodeFlowKey(key));
       if (slot !== 0 && (established || !table.isEstablished(key))) slots.release(slot);
     }
+    if (unpinned.length > 0) onEnded(unpinned);
     slots.releaseUnseen(this.seenSlots, this.beganMs);
   }
 

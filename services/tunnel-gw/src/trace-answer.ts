@@ -40,6 +40,8 @@ export interface TraceView {
   readonly tables: LiveTables;
   readonly live: boolean;
   readonly record: (key: FlowKey) => { flow: abi.Flow; established: boolean } | null;
+  /** Whether the connection that has this row of the counters was closed or reset. */
+  readonly hasEnded: (slot: number) => boolean;
   readonly isOwn: (vrf: number, address: Uint8Array) => boolean;
   /** The way out by a VRF's Linux routing table; null: no route. */
   readonly route: (table: number, dst: Uint8Array) => Promise<RouteAnswer | null>;

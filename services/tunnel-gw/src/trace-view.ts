@@ -2,6 +2,7 @@
 // What a trace reads, gathered from the running gateway.
 
 import { compareAddresses, Fault } from '@detour/core';
+import { hasEnded } from './flow-head.js';
 import type { Gateway } from './gateway.js';
 import { lookUpRoute } from './route-lookup.js';
 import { addressBytes } from './row-bytes.js';
@@ -20,6 +21,7 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     tables,
     live: gateway.datapath.live,
     record: (key) => gateway.flows.read(key),
+    hasEnded: (slot) => hasEnded(gateway.flows.activity(slot).seen),
     isOwn: (vrf, address) => {
       const devices = [...model.ports, ...model.nodes]
         .filter((row) => row.vrf === vrf)

@@ -84,6 +84,7 @@ function view(world: World = {}): TraceView {
       const flow = records.get(flowKeyText(key));
       return flow === undefined ? null : { flow, established: true };
     },
+    hasEnded: () => false,
     isOwn: (_vrf, address) => own.includes(address.join()),
     route: async () =>
       world.route === undefined

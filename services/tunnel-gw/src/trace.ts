@@ -72,6 +72,10 @@ async function walk(view: TraceView, packet: TracePacket, add: Add): Promise<End
       record = view.record(key);
     }
   }
+  if (record !== null && packet.syn && view.hasEnded(record.flow.slot)) {
+    add('flow', 'ended', 'its connection was closed or reset; a SYN on the same ports begins another');
+    record = null;
+  }
   const question: FlowQuestion = { tuple, key, norm: asked.norm, port: port.number, syn: packet.syn };
   return record === null
     ? unknown(view, packet, port, question, add)

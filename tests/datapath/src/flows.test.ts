@@ -118,6 +118,63 @@ describe('the port by which a flow entered', () => {
   });
 });
 
+describe('ports that are used again', () => {
+  const { SEEN_FIN_FWD, SEEN_FIN_REV, SEEN_RST, SEEN_REPLY, SEEN_SYN } = abi.FlowSeen;
+  const syn = clientFrame({ transport: { ...transport, flags: 2 } });
+  const seen = (slot: number, bits: number) =>
+    rig.put(
+      'flow_counters',
+      new Uint8Array(Uint32Array.of(slot).buffer),
+      abi.flowCounters.encode({
+        packets: new BigUint64Array(2),
+        bytes: new BigUint64Array(2),
+        lastNs: 1n,
+        seen: bits,
+      }),
+    );
+
+  it.each([
+    ['reset', SEEN_SYN | SEEN_REPLY | SEEN_RST],
+    ['closed by both sides', SEEN_SYN | SEEN_REPLY | SEEN_FIN_FWD | SEEN_FIN_REV],
+  ])(
+    'a SYN begins another connection where the last was %s: its record goes, and it is decided anew',
+    (_how, bits) => {
+      for (const map of ['flows', 'embryos'] as const) {
+        const key = putFlow(rig, { map, slot: 7 });
+        seen(7, bits);
+        expect(end('inside', request), 'late packets of the last connection still pass').toBe('forwarded');
+        expect(end('inside', syn)).toBe('punted');
+        expect(rig.events()[0]?.event).toMatchObject({ type: abi.EventType.EVENT_PUNT_MISS, first: 1 });
+        expect(rig.map('flows').lookup(key)).toBeUndefined();
+        expect(readFlow(rig, key, 'embryos').word >> BigInt(abi.FlowWord.WORD_ACTION_SHIFT)).toBe(
+          BigInt(abi.FlowAction.FLOW_PENDING),
+        );
+        clearFlows(rig);
+      }
+    },
+  );
+
+  it.each([
+    ['one side has closed', SEEN_SYN | SEEN_REPLY | SEEN_FIN_FWD, 2],
+    ['it lives', SEEN_SYN | SEEN_REPLY, 2],
+    ['it was reset, but this is a SYN-ACK', SEEN_RST, 18],
+  ])('a connection stays where it is while %s', (_how, bits, flags) => {
+    const key = putFlow(rig, { slot: 7 });
+    seen(7, bits);
+    expect(end('inside', clientFrame({ transport: { ...transport, flags } }))).toBe('forwarded');
+    expect(rig.map('flows').lookup(key)).toBeDefined();
+  });
+
+  it('what a node returns begins nothing', () => {
+    const key = putFlow(rig, { slot: 7 });
+    seen(7, SEEN_RST);
+    const packet = buildPacket({ src: CLIENT.ip4, dst: SERVER.ip4, transport: { ...transport, flags: 2 } });
+    const ethernet = { dst: NODES[1].innerSrc, src: NODES[1].innerDst, etherType: 0x0800 };
+    expect(end('underlay', fromRemote(NODES[1], buildEthernet(ethernet, packet)))).toBe('forwarded');
+    expect(rig.map('flows').lookup(key)).toBeDefined();
+  });
+});
+
 describe('VRFs', () => {
   it('the same tuple in another VRF is another flow', () => {
     putFlow(rig);
