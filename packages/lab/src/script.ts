@@ -59,6 +59,11 @@ export function namespaceScript(
   ];
   return lines([
     'set -e',
+    // A new namespace takes its IPv4 settings from the host's, and a host with a container engine on it routes: a client that did
+    // would send every packet that is not its own back where it came from. So does br_netfilter show bridged frames to nftables.
+    'echo 0 >/proc/sys/net/ipv4/ip_forward',
+    'for f in /proc/sys/net/ipv4/conf/*; do echo 0 >$f/rp_filter; echo 0 >$f/accept_local; done',
+    'for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done',
     // Duplicate address detection would keep IPv6 addresses unusable for a second; router solicitations are noise.
     'for f in /proc/sys/net/ipv6/conf/*; do echo 0 >$f/accept_dad; echo 0 >$f/router_solicitations; done',
     ...heredoc('ip -batch -', batch),
