@@ -122,6 +122,7 @@ function failureOf(fault) {
     'vitest',
     'run',
     fault.test,
+    '--retry=0', // a fault that a second try would forgive is a fault
     '--reporter=json',
     `--outputFile.json=${output}`,
     ...pattern,
