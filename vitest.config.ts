@@ -14,6 +14,7 @@ const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,
 const limits = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
+  expect: { poll: { timeout: 15_000 } }, // on a busy machine a process that is started takes a second
   exclude: ['**/node_modules/**', '**/dist/**', 'build/**'],
 };
 
