@@ -5,7 +5,7 @@
  * In: the intent in force (NATS), rules (classifier) and paths (path-selector) as table streams, health (bfd, unix socket), neighbours, routes and
  * links (kernel), punted packets (ring buffer).
  * Out: maps, programs and devices; questions about single flows; KV gateway.<name>; the gRPC service Gateway; alarms; metrics; traces.
- * State: none but the pinned maps, which outlive it; a successor takes them over.
+ * State: the pinned maps, which outlive it, and the tables last in force, kept in the run directory; a successor takes both over.
  */
 
 import { openAffinity } from '@detour/affinity';
@@ -22,21 +22,13 @@ import {
   bfdSocketAddress,
   type ChainRow,
   ClassifierClient,
-  type ClassifyAnswer,
-  type ClassifyAnswers,
-  type ClassifyBatch,
-  type ClassifyQuestion,
   PathSelectorClient,
   type RuleRow,
-  type SelectAnswer,
-  type SelectAnswers,
-  type SelectBatch,
-  type SelectQuestion,
   stateKey,
 } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
-import { openStream, QuestionStream, serve, TableStream } from '@detour/rpc';
+import { openStream, serve, TableStream } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
 import { digestChains, digestRules, validateChains, validateRules } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
@@ -46,12 +38,19 @@ import { gatewayModel } from './desired.js';
 import { Gateway } from './gateway.js';
 import { gatewayService } from './gateway-service.js';
 import { followHealth } from './health-link.js';
+import { KeptTables } from './kept-tables.js';
 import { gatewayMetrics } from './metrics.js';
+import type { GatewayModel } from './model.js';
 import { claimDatapath } from './only-writer.js';
 import { PinKeeper } from './pin-keeper.js';
 import { requireMachine } from './probe.js';
+import { openClassify, openSelect } from './questions.js';
+import { restoreKept } from './restore-kept.js';
 import { StatusBoard } from './status-board.js';
 import { traceView } from './trace-view.js';
+
+/** Controllers that are there answer sooner than this. */
+const KEPT_AFTER_MS = 2_000;
 
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
@@ -98,25 +97,11 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   const toSelector = { key: name, log, instances: () => selectors.addresses() };
 
   const classify = resources.use(
-    new QuestionStream<ClassifyQuestion, ClassifyAnswer, ClassifyBatch, ClassifyAnswers>({
-      ...toClassifier,
-      name: 'classify',
-      timeoutMs: config.decideWithinMs,
-      open: (address) => openStream(ClassifierClient, address, (client) => client.classify()),
-      pack: (questions) => ({ questions }),
-      unpack: (batch) => batch.answers,
-    }),
+    openClassify(toClassifier, config.decideWithinMs),
     'questions to the classifier',
   );
   const select = resources.use(
-    new QuestionStream<SelectQuestion, SelectAnswer, SelectBatch, SelectAnswers>({
-      ...toSelector,
-      name: 'select-path',
-      timeoutMs: config.decideWithinMs,
-      open: (address) => openStream(PathSelectorClient, address, (client) => client.selectPath()),
-      pack: (questions) => ({ questions }),
-      unpack: (batch) => batch.answers,
-    }),
+    openSelect(toSelector, config.decideWithinMs),
     'questions to the path-selector',
   );
 
@@ -129,6 +114,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'affinity',
   );
+  const kept = resources.use(new KeptTables({ dir: config.runDir, gateway: name, log }), 'kept tables');
+  let keptModel: GatewayModel | null = null;
   const gateway: Gateway = resources.use(
     await Gateway.start({
       objectPath: config.object,
@@ -160,6 +147,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onPublished: (set) => {
         readiness.set('intent', true);
         board.published(set);
+        kept.published(set);
+        if (set.model !== keptModel) alarms.clear('tables_kept', '');
       },
       onRefused: (revision, why) => board.refused(revision, why),
       onTrouble: (code, text) => (text === null ? alarms.clear(code, '') : alarms.raise(code, '', text)),
@@ -233,6 +222,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       decode: decodeRevision,
       onRevision: ({ revision, epoch }) => {
         try {
+          kept.follow(revision, epoch);
           gateway.book.offerModel(gatewayModel(revision, name), epoch);
           const why = gateway.tablesChanged();
           if (why !== null) board.refused(revision.revision, why);
@@ -258,6 +248,16 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       alarms.raise('bfd_gone', '', `${why}; health is stale, the last known state stays in force`);
     },
   });
+
+  const forgetKept = clock.after(KEPT_AFTER_MS, () => {
+    restoreKept({ kept, gateway, name, alarms, log }).then(
+      (model) => {
+        keptModel = model;
+      },
+      (error: unknown) => log.warn({}, `the kept tables are not used: ${describeError(error)}`),
+    );
+  });
+  resources.defer(forgetKept, 'the wait for controllers');
 
   const { host, port } = config.listen;
   const server = resources.use(

@@ -4,6 +4,7 @@
 // one that comes when the datapath is written.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
 import { CompiledRules, type KnownPath, validateChains, validateRules } from '@detour/tables';
+import type { KeptSet } from './kept-tables.js';
 import type { GatewayModel } from './model.js';
 
 export type Taken =
@@ -73,6 +74,23 @@ export class TableBook {
     this.rules = this.before.rules;
     this.paths = this.before.paths;
     return { ok: false, row: '', why };
+  }
+
+  /**
+   * Tables that a predecessor kept, for what has not come since start. False when there is nothing for them to do here: controllers have
+   * said otherwise meanwhile. `model`: of the kept revision.
+   */
+  offerKept(model: GatewayModel, { epoch, rules, paths }: Omit<KeptSet, 'revision'>): boolean {
+    if (this.complete() !== null) return false;
+    if (this.model !== null && (this.model.revision !== model.revision || this.epoch !== epoch)) return false;
+    const held = { model: this.model, epoch: this.epoch, rules: this.rules, paths: this.paths };
+    if (this.model === null) this.offerModel(model, epoch);
+    const taken =
+      (this.rules !== null || this.offerRules(rules.rows, rules.version).ok) &&
+      (this.paths !== null || this.offerPaths(paths.rows, paths.version).ok);
+    if (taken && this.complete() !== null) return true;
+    Object.assign(this, held);
+    return false;
   }
 
   /** Everything of one revision, or null while parts of it are still on their way. */

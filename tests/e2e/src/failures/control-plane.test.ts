@@ -53,6 +53,23 @@ describe('NATS and all controllers are killed', () => {
     await rig.until('both firewalls up', bothUp);
   });
 
+  it('tunnel-gw, started anew while all of them are away, decides from the tables that it kept', async () => {
+    const stream = await rig.stream();
+    await rig.stack.kill('tunnel-gw');
+    await rig.stack.start('tunnel-gw');
+    const status = await rig.until(
+      'the kept tables in force',
+      (now) => now.runningRevision === 1 && bothUp(now),
+    );
+    expect(status.connected).toMatchObject({ nats: false, classifier: false, 'path-selector': false });
+    for (let i = 0; i < 10; i += 1) expect(await rig.get()).toMatchObject({ ok: true, status: 200 });
+    const nodes = new Set((await rig.flows()).map(({ nodes }) => nodes.join()));
+    expect(nodes).toEqual(new Set(['fw1', 'fw2']));
+    expect(Number((await rig.status()).decided['last-tables'] ?? 0n)).toBeGreaterThanOrEqual(10);
+    expect((await rig.status()).alarms.some(({ code }) => code === 'tables_kept')).toBe(true);
+    expect(lostPackets(await stream.stop())).toBe(0);
+  });
+
   it('all heals without a restart of anything else', async () => {
     const pids = ['tunnel-gw', 'bfd', 'redis'].map((id) => rig.stack.process(id).pid);
     const stream = await rig.stream();
@@ -61,6 +78,10 @@ describe('NATS and all controllers are killed', () => {
       Object.values(connected).every(Boolean),
     );
     expect(healed.runningRevision).toBe(1);
+    await rig.until(
+      'no alarm of kept tables',
+      ({ alarms }) => !alarms.some(({ code }) => code === 'tables_kept'),
+    );
     await decidedByController(rig);
     expect(lostPackets(await stream.stop())).toBe(0);
     expect(['tunnel-gw', 'bfd', 'redis'].map((id) => rig.stack.process(id).pid)).toEqual(pids);
