@@ -196,7 +196,7 @@ export class GatewayCore {
       const why = this.adopt(this.wanted); // its tables may be newer than when this began
       if (why !== null) throw new Fault('refused', why);
     } catch (error) {
-      if (active !== null) options.ways.retain(active.model);
+      if (active !== null) await this.restore(active.model);
       options.onRefused(model.revision, describeError(error));
       this.refusedLinks = await readLinks().then(namesOf, () => '');
       return;
@@ -207,7 +207,22 @@ export class GatewayCore {
     await this.cleanUp(model, vtis);
   }
 
-  /** What only the version before needed goes. */
+  /** A revision was refused after devices had been touched for it: they are again as the one in force wants them. */
+  private async restore(model: GatewayModel): Promise<void> {
+    const { ways, onTrouble } = this.options;
+    try {
+      const links = await readLinks();
+      const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+      this.links = await ensureDevices(vtis);
+      ways.retain(model);
+      await this.cleanUp(model, vtis);
+      this.waysChanged();
+    } catch (error) {
+      onTrouble('cleanup_failed', `back to revision ${model.revision}: ${describeError(error)}`);
+    }
+  }
+
+  /** What only another version needed goes. */
   private async cleanUp(model: GatewayModel, vtis: readonly VtiDevice[]): Promise<void> {
     const { guardDevices, datapath, onTrouble } = this.options;
     try {
@@ -216,7 +231,7 @@ export class GatewayCore {
       await installGuard([...guardDevices, ...guardedDevices(model)]);
       onTrouble('cleanup_failed', null);
     } catch (error) {
-      onTrouble('cleanup_failed', `after revision ${model.revision}: ${describeError(error)}`);
+      onTrouble('cleanup_failed', `with revision ${model.revision} in force: ${describeError(error)}`);
     }
   }
 

@@ -441,6 +441,44 @@ describe('a gateway on a kernel', () => {
     ip('link', 'del', 'eth7');
   });
 
+  it('a revision that is refused half-way leaves devices, addresses, programs and guard as they were', async () => {
+    const gateway = await start('half');
+    await run(gateway);
+    health(gateway, UP);
+    ip('link', 'add', 'eth8', 'mtu', '9000', 'type', 'veth', 'peer', 'name', 'e8', 'mtu', '9000');
+    ip('link', 'set', 'eth8', 'up');
+    const seen = () => ({
+      links: JSON.parse(ip('-j', 'address', 'show'))
+        .filter(({ ifname }: { ifname: string }) => ifname.startsWith('vti-'))
+        .map(({ ifname, addr_info }: { ifname: string; addr_info: { local: string }[] }) => [
+          ifname,
+          addr_info.map(({ local }) => local).filter((local) => !local.startsWith('fe80')),
+        ]),
+      guarded: guardedNow(),
+      attached: gateway.datapath
+        .attachments()
+        .map(({ device }) => device)
+        .sort(),
+    });
+    const before = seen();
+    const live = gateway.core.running;
+    const refused = offer(gateway, {
+      nodes: ['fw2', 'fw1', 'fw3'], // their inner addresses change places
+      ports: [
+        ...EXAMPLE_PORTS,
+        '{ name: jumbo, kind: internal, device: eth8, vrf: red, classify: true, attachMode: native }',
+      ],
+    });
+    await until(() => gateway.seen.refused.length > 0);
+    expect(gateway.seen.refused[0]).toMatch(new RegExp(`^${refused}: .*eth8`));
+    expect(gateway.core.running).toBe(live);
+    expect(seen()).toEqual(before);
+    expect(gateway.seen.troubles.has('cleanup_failed')).toBe(false);
+    health(gateway, { ...UP, fw2: HealthState.DOWN }); // the revision in force lives on
+    expect(livePath(gateway, 2).state).toBe(abi.PathState.PATH_DOWN);
+    ip('link', 'del', 'eth8');
+  });
+
   it('a successor takes over flows, links and generations; packets never meet a device without its program', async () => {
     const first = await start('successor');
     await run(first);
