@@ -73,7 +73,10 @@ RARE int header_store(struct xdp_md *ctx, struct hop *hop, __u32 len, __u16 entr
 	if (!hop)
 		return DROP_NO_TABLE;
 	l3 = hop->outer_l3;
-	if (len < 1 || len > DT_MAX_HEADER || l3 > OUTER_L3_MAX)
+	if (len > DT_MAX_HEADER || l3 > OUTER_L3_MAX)
+		return DROP_NO_TABLE;
+	asm volatile("" : "+r"(len)); /* two comparisons, not one of a difference: kernel 6.1 follows these */
+	if (len < ETH_HLEN)
 		return DROP_NO_TABLE;
 	if (bpf_xdp_store_bytes(ctx, 0, hop->header, len))
 		return DROP_ADJUST;

@@ -142,10 +142,12 @@ RARE int flow_ended(const struct packet *p)
 	const __u32 both = SEEN_FIN_FWD | SEEN_FIN_REV;
 	struct flow_counters *n;
 	struct flow_key key;
+	__u32 slot;
 
 	if (!p)
 		return 0;
-	n = bpf_map_lookup_elem(&flow_counters, &p->slot);
+	slot = p->slot; /* from the stack, as the key is */
+	n = bpf_map_lookup_elem(&flow_counters, &slot);
 	if (!n || !(n->seen & SEEN_RST || (n->seen & both) == both))
 		return 0;
 	key = p->key;
