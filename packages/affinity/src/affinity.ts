@@ -115,9 +115,7 @@ export function openAffinity(spec: AffinitySpec): Affinity {
     onConnectionChange: (listener) => link.onConnectionChange(listener),
     lookOrCreate: async (requests, options = {}) => {
       const answer = await traced('redis look-or-create', () =>
-        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) =>
-          setAll(redis, requests),
-        ),
+        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) => setAll(redis, requests)),
       );
       if (!answer.ok) unrecorded += requests.length;
       return answer;
