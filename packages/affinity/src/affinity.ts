@@ -4,6 +4,7 @@ import { decodeFlowRecord, encodeFlowRecord, type FlowRecord } from '@detour/con
 import type { Log } from '@detour/core';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { type Answer, Link, type RedisLink } from './link.js';
+import { inOneGo } from './one-go.js';
 
 export interface AffinitySpec {
   /** `unix:/path` or `redis://host:port`. */
@@ -71,15 +72,25 @@ export function openAffinity(spec: AffinitySpec): Affinity {
   let unrecorded = 0;
   let corrupt = 0;
 
-  const setOne = async (redis: RedisLink, { key, record, ttlS }: PinRequest): Promise<Pin> => {
-    const text = encodeFlowRecord(record);
-    const held = await redis.set(key, text, 'EX', ttlS, 'NX', 'GET');
+  const take = async (redis: RedisLink, request: PinRequest, held: string | null): Promise<Pin> => {
+    const { key, record, ttlS } = request;
     if (held === null) return { record, created: true };
     const before = decodeFlowRecord(held);
     if (before !== null) return { record: before, created: false };
     corrupt += 1;
-    await redis.set(key, text, 'EX', ttlS);
+    await redis.set(key, encodeFlowRecord(record), 'EX', ttlS);
     return { record, created: true };
+  };
+  const setAll = async (redis: RedisLink, requests: readonly PinRequest[]): Promise<Pin[]> => {
+    const held = await inOneGo(redis, requests, (to, { key, record, ttlS }) =>
+      to.set(key, encodeFlowRecord(record), 'EX', ttlS, 'NX', 'GET'),
+    );
+    const pins: Pin[] = [];
+    for (const [i, request] of requests.entries()) {
+      const text = held[i] ?? null;
+      pins.push(text === null ? { record: request.record, created: true } : await take(redis, request, text));
+    }
+    return pins;
   };
   const readOne = (held: string | null): FlowRecord | null => {
     if (held === null) return null;
@@ -104,9 +115,7 @@ export function openAffinity(spec: AffinitySpec): Affinity {
     onConnectionChange: (listener) => link.onConnectionChange(listener),
     lookOrCreate: async (requests, options = {}) => {
       const answer = await traced('redis look-or-create', () =>
-        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) =>
-          Promise.all(requests.map((one) => setOne(redis, one))),
-        ),
+        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) => setAll(redis, requests)),
       );
       if (!answer.ok) unrecorded += requests.length;
       return answer;
@@ -114,7 +123,7 @@ export function openAffinity(spec: AffinitySpec): Affinity {
     lookUp: (keys) =>
       traced('redis look-up', () =>
         link.run(keys.length, budgetMs, async (redis) =>
-          (await Promise.all(keys.map((key) => redis.get(key)))).map(readOne),
+          (await inOneGo(redis, keys, (to, key) => to.get(key))).map(readOne),
         ),
       ),
     repin: async ({ key, record, ttlS, expectedGen }, options = {}) => {

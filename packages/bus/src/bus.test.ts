@@ -92,6 +92,30 @@ describe('openIntentStore', () => {
   });
 });
 
+describe('IntentStore.get', () => {
+  it('reads a document of one chunk without a consumer, and only a longer one with it', async () => {
+    const bus = test.connect();
+    await bus.whenConnected();
+    const store = openIntentStore(bus);
+    const short = new TextEncoder().encode(JSON.stringify({ small: 'document' }));
+    const long = new Uint8Array(300_000).map((_, i) => i % 249);
+    const names = [await store.put(short), await store.put(long)];
+    const asked: string[] = [];
+    const connection = bus.connection();
+    connection.subscribe('$JS.API.>', { callback: (_error, { subject }) => void asked.push(subject) });
+    await connection.flush();
+    const consumers = () => asked.filter((subject) => subject.includes('.CONSUMER.')).length;
+    expect(Buffer.compare(await store.get(names[0] ?? ''), short)).toBe(0);
+    await connection.flush();
+    expect(asked.map((subject) => subject.split('.').slice(0, 5).join('.'))).toEqual(
+      Array(2).fill('$JS.API.DIRECT.GET.OBJ_detour-intent'),
+    );
+    expect(Buffer.compare(await store.get(names[1] ?? ''), long)).toBe(0);
+    await connection.flush();
+    expect(consumers()).toBeGreaterThan(0);
+  });
+});
+
 describe('AlarmBook', () => {
   const book = (state: ReturnType<typeof openState>) =>
     new AlarmBook({ bus: state.bus, state, source: 'edge1-bfd', clock: systemClock(), log: silentLog });

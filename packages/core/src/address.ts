@@ -48,7 +48,7 @@ export function parseAddress(text: string): AddressBytes | null {
 
 /** 16 bytes to the shortest text (RFC 5952); mapped IPv4 as dotted quad. */
 export function formatAddress(address: AddressBytes): string {
-  if (isMappedV4(address)) return Array.from(address.subarray(12, 16)).join('.');
+  if (isMappedV4(address)) return `${address[12]}.${address[13]}.${address[14]}.${address[15]}`;
   const groups: number[] = [];
   for (let i = 0; i < 16; i += 2) groups.push(((address[i] ?? 0) << 8) | (address[i + 1] ?? 0));
   let bestStart = -1;

@@ -8,6 +8,8 @@ export interface AnswerSpec<QB, AB, Q, A> {
   readonly unpack: (batch: QB) => readonly Q[];
   readonly pack: (answers: A[]) => AB;
   readonly answer: (question: Q) => A | Promise<A>;
+  /** Questions that came together, answered in their order: for all of them in place of `answer`, where that is cheaper. */
+  readonly answerMany?: (questions: readonly Q[]) => Promise<readonly (A | Promise<A>)[]>;
   /** What is answered when `answer` threw or too many questions are open. */
   readonly failed: (question: Q, fault: Fault) => A;
   readonly log: Log;
@@ -51,22 +53,53 @@ export function answerQuestions<QB, AB, Q, A>(
       if (fault.code === 'internal') log.error({ error: fault.detail }, 'a question could not be answered');
       give(spec.failed(question, fault));
     };
+    const room = (question: Q): boolean => {
+      if (open < maxInFlight) return true;
+      fail(question, new Fault('exhausted', `${maxInFlight} questions are open`));
+      return false;
+    };
+    const settled = () => {
+      open -= 1;
+      finishIfDone();
+    };
+    const settle = (question: Q, answer: A | Promise<A>) => {
+      if (answer instanceof Promise)
+        void answer.then(give, (error: unknown) => fail(question, error)).finally(settled);
+      else {
+        give(answer);
+        settled();
+      }
+    };
     const takeOne = (question: Q) => {
-      if (open >= maxInFlight)
-        return fail(question, new Fault('exhausted', `${maxInFlight} questions are open`));
+      if (!room(question)) return;
+      open += 1;
       try {
-        const answer = spec.answer(question);
-        if (!(answer instanceof Promise)) return give(answer);
-        open += 1;
-        answer
-          .then(give, (error: unknown) => fail(question, error))
-          .finally(() => {
-            open -= 1;
-            finishIfDone();
-          });
+        settle(question, spec.answer(question));
       } catch (error) {
         fail(question, error);
+        settled();
       }
+    };
+    const takeMany = (questions: readonly Q[], answerMany: NonNullable<typeof spec.answerMany>) => {
+      const taken = questions.filter((question) => {
+        if (!room(question)) return false;
+        open += 1;
+        return true;
+      });
+      const failAll = (error: unknown) => {
+        for (const question of taken) {
+          fail(question, error);
+          settled();
+        }
+      };
+      answerMany(taken).then((answers) => {
+        if (answers.length !== taken.length)
+          return failAll(new Fault('internal', `${answers.length} answers to ${taken.length} questions`));
+        for (const [i, answer] of answers.entries()) {
+          const question = taken[i];
+          if (question !== undefined) settle(question, answer);
+        }
+      }, failAll);
     };
     const end = () => {
       ending = true;
@@ -80,7 +113,9 @@ export function answerQuestions<QB, AB, Q, A>(
     life.unref();
     call.sendMetadata(new Metadata());
     call.on('data', (batch: QB) => {
-      for (const question of spec.unpack(batch)) takeOne(question);
+      const questions = spec.unpack(batch);
+      if (spec.answerMany !== undefined) takeMany(questions, spec.answerMany);
+      else for (const question of questions) takeOne(question);
     });
     call.on('end', () => {
       clearTimeout(life);

@@ -88,6 +88,34 @@ export async function* readStream<Response>(
   }
 }
 
+/**
+ * Calls `onMessage` in the very turn in which a message of a server stream came; reading it as an iterable takes some turns more.
+ * Resolves when the server ends the stream. What `onMessage` throws ends it too. @throws Fault as callUnary
+ */
+export function followStream<Response>(
+  call: ClientReadableStream<Response>,
+  onMessage: (message: Response) => void,
+  spec: { readonly signal: AbortSignal },
+): Promise<void> {
+  const cancel = () => call.cancel();
+  spec.signal.addEventListener('abort', cancel);
+  if (spec.signal.aborted) cancel();
+  return new Promise<void>((resolve, reject) => {
+    call.on('data', (message: Response) => {
+      try {
+        onMessage(message);
+      } catch (error) {
+        reject(error);
+      }
+    });
+    call.on('end', resolve);
+    call.on('error', (error) => reject(faultOfError('the stream failed', error)));
+  }).finally(() => {
+    spec.signal.removeEventListener('abort', cancel);
+    call.cancel();
+  });
+}
+
 /** A bidirectional stream with the channel that it runs on. */
 export interface OpenStream<Out, In> {
   readonly call: ClientDuplexStream<Out, In>;

@@ -8,6 +8,7 @@ export {
   type ConnectedClient,
   callUnary,
   connectClient,
+  followStream,
   type OpenStream,
   openStream,
   readStream,

@@ -74,7 +74,8 @@ export class QuestionStream<Q extends { id: bigint }, A extends { id: bigint }, 
 
   /** @throws Fault `timeout` | `unavailable` (at once when nobody can be asked) | `exhausted` */
   ask(question: Omit<Q, 'id'>, options: { readonly timeoutMs?: number } = {}): Promise<A> {
-    const { name, timeoutMs = 20, maxInFlight = 4_096 } = { ...this.#spec, ...options };
+    const { name, maxInFlight = 4_096 } = this.#spec;
+    const timeoutMs = options.timeoutMs ?? this.#spec.timeoutMs ?? 20;
     if (this.#open.size >= maxInFlight) {
       this.counters.exhausted += 1;
       return Promise.reject(new Fault('exhausted', `${name}: ${maxInFlight} questions are open already`));

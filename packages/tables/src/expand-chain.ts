@@ -31,8 +31,15 @@ export interface ExpandedChain {
   readonly fingerprint: string;
 }
 
-/** Expands a row that validateChains has accepted. */
-export function expandChain(row: ChainRow, stateOf: (node: number) => NodeState): ExpandedChain {
+/** What a chain's paths are worth now: all of its expansion but the slots, and quickly made. */
+export interface WeighedChain {
+  readonly members: readonly Member[];
+  readonly paths: readonly PathState[];
+  readonly allStale: boolean;
+}
+
+/** Weighs a row that validateChains has accepted. */
+export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState): WeighedChain {
   const sorted = [...row.paths].sort((x, y) => x.number - y.number);
   const states = sorted.map((path) => pathState(path, stateOf));
   const up = (weightOf: (path: PathRow) => number) =>
@@ -42,14 +49,24 @@ export function expandChain(row: ChainRow, stateOf: (node: number) => NodeState)
   const allStale = !fresh.some((weight) => weight > 0) && fallback.some((weight) => weight > 0);
   const weights = byPolicy(row.select, allStale ? fallback : fresh);
   const members: Member[] = sorted.map((path, i) => ({ path: path.number, weight: weights[i] ?? 0 }));
-  const slots = buildSelection(members, row.number);
   const paths = sorted.map((path, i) => ({
     path: path.number,
     nodes: path.nodes,
     state: states[i] ?? 'unknown',
     weight: weights[i] ?? 0,
   }));
-  const affinity = AFFINITY_OF[row.affinity];
+  return { members, paths, allStale };
+}
+
+/** Expands a row that validateChains has accepted. `slotsOf`: where the slots come from, for who has them made elsewhere. */
+export function expandChain(
+  row: ChainRow,
+  stateOf: (node: number) => NodeState,
+  slotsOf: (members: readonly Member[], chain: number) => Uint16Array = buildSelection,
+): ExpandedChain {
+  const { members, paths, allStale } = weighChain(row, stateOf);
+  const slots = slotsOf(members, row.number);
+  const affinity = affinityOf(row);
   return { chain: row.number, affinity, slots, paths, allStale, fingerprint: fingerprint(slots, paths) };
 }
 
@@ -94,6 +111,10 @@ const AFFINITY_OF: Readonly<Record<AffinityKind, Affinity>> = {
   [AffinityKind.TWO_TUPLE]: '2-tuple',
   [AffinityKind.SOURCE]: 'source',
 };
+
+export function affinityOf({ affinity }: ChainRow): Affinity {
+  return AFFINITY_OF[affinity];
+}
 
 function fingerprint(slots: Uint16Array, paths: readonly PathState[]): string {
   const bytes = new DataView(new ArrayBuffer(2 * slots.length));

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
 export { CompiledRules } from './compiled-rules.js';
-export { choosePath, type ExpandedChain, expandChain, type PathState } from './expand-chain.js';
+export {
+  affinityOf,
+  choosePath,
+  type ExpandedChain,
+  expandChain,
+  type PathState,
+  type WeighedChain,
+  weighChain,
+} from './expand-chain.js';
 export { type NodeState, nextNodeState } from './node-state.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';

@@ -11,7 +11,7 @@ const retryMs = 500;
 export interface HealthCopySpec {
   readonly state: State;
   readonly gateway: string;
-  readonly board: HealthBoard;
+  readonly board: Pick<HealthBoard, 'listen' | 'settled'>;
   readonly clock: Clock;
   readonly log: Log;
 }

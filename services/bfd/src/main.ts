@@ -26,6 +26,7 @@ import { deriveSessions } from './derive-sessions.js';
 import { BfdEngine } from './engine.js';
 import { HealthBoard } from './health-board.js';
 import { HealthCopy } from './health-copy.js';
+import { LateNews } from './late-news.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
 
@@ -44,12 +45,15 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   ctx.mixTraceIds(currentTraceIds);
 
   const board = new HealthBoard();
+  const later = new LateNews(board, clock);
   const engine: BfdEngine = await BfdEngine.start(new URL('./worker.js', import.meta.url), {
     onHealth: (rows, complete) => board.take(rows, complete),
-    onEvent: (event) => {
-      instruments.transition(event);
-      log.info({ session: event.id, probe: event.probe, diag: event.diag }, `${event.from} -> ${event.to}`);
-    },
+    // After the turn in which health is told: the event of a failure comes just before its news
+    onEvent: (event) =>
+      void setImmediate(() => {
+        instruments.transition(event);
+        log.info({ session: event.id, probe: event.probe, diag: event.diag }, `${event.from} -> ${event.to}`);
+      }),
     onFailure: (error) => ctx.stop('the BFD timing thread failed', error),
   });
   resources.use(engine, 'sessions');
@@ -67,9 +71,9 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   );
   const state = openState(bus);
   const mirror = resources.use(state.watch(), 'mirror');
-  resources.use(new HealthCopy({ state, gateway, board, clock, log }), 'health copy');
+  resources.use(new HealthCopy({ state, gateway, board: later, clock, log }), 'health copy');
   const alarms = resources.use(new AlarmBook({ bus, state, source: `bfd-${gateway}`, clock, log }), 'alarms');
-  resources.use(new NodeAlarms(board, alarms), 'node alarms');
+  resources.use(new NodeAlarms(later, alarms), 'node alarms');
   resources.use(
     followIntent({
       mirror,

@@ -13,7 +13,7 @@ export class NodeAlarms implements Disposable {
   readonly #off: () => void;
   #raised = new Set<string>();
 
-  constructor(board: HealthBoard, book: Pick<AlarmBook, 'raise' | 'clear'>) {
+  constructor(board: Pick<HealthBoard, 'listen'>, book: Pick<AlarmBook, 'raise' | 'clear'>) {
     this.#book = book;
     this.#off = board.listen((news) => this.#take(news));
   }

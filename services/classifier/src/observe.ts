@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the classifier tells about itself: counters, gauges, and a span for each sampled question. */
 import { type ClassifyAnswer, type ClassifyQuestion, RuleAction } from '@detour/contracts';
-import { withSpan } from '@detour/telemetry';
+import { tally, withSpan } from '@detour/telemetry';
 import { type Meter, SpanKind } from '@opentelemetry/api';
 import type { LiveTables } from './live-tables.js';
 
@@ -20,8 +20,9 @@ const OUTCOMES: Readonly<Record<RuleAction, string>> = {
 };
 
 export function observeClassifier(meter: Meter, tables: LiveTables): Observed {
-  const questions = meter.createCounter('detour_classifier_questions', {
+  const questions = tally(meter, 'detour_classifier_questions', {
     description: 'Questions answered, by outcome: chain, allow, drop, unresolved, no-rule, error.',
+    label: 'outcome',
   });
   const revisions = meter.createCounter('detour_classifier_revisions', {
     description: 'Intent revisions that came, by outcome: live, refused.',
@@ -38,7 +39,7 @@ export function observeClassifier(meter: Meter, tables: LiveTables): Observed {
 
   const count = (answer: ClassifyAnswer): string => {
     const outcome = answer.error !== '' ? 'error' : answer.rule === 0 ? 'no-rule' : OUTCOMES[answer.action];
-    questions.add(1, { outcome });
+    questions(outcome);
     return outcome;
   };
   return {

@@ -11,15 +11,16 @@ import {
 import type { Log } from '@detour/core';
 import { answerQuestions, implement, type ServiceImplementation, type TablePublisher } from '@detour/rpc';
 import type { LivePaths } from './live-paths.js';
-import { type Pins, selectPath } from './select-path.js';
+import type { Observed } from './observe.js';
+import { type Pins, selectPath, selectPaths } from './select-path.js';
 
 export interface GrpcSpec {
   readonly paths: LivePaths;
   readonly pins: Pins;
   readonly publisher: TablePublisher<ChainRow>;
   readonly log: Log;
-  /** Runs one question within its span and counts it. */
-  readonly observe: (question: SelectQuestion, answer: () => Promise<SelectAnswer>) => Promise<SelectAnswer>;
+  /** Runs questions within their spans and counts them. */
+  readonly observe: Pick<Observed, 'question' | 'questions'>;
 }
 
 export function pathSelectorService({
@@ -33,7 +34,8 @@ export function pathSelectorService({
     selectPath: answerQuestions<SelectBatch, SelectAnswers, SelectQuestion, SelectAnswer>({
       unpack: ({ questions }) => questions,
       pack: (answers) => ({ answers }),
-      answer: (question) => observe(question, () => selectPath(question, paths, pins)),
+      answer: (question) => observe.question(question, () => selectPath(question, paths, pins)),
+      answerMany: (questions) => observe.questions(questions, (some) => selectPaths(some, paths, pins)),
       failed: ({ id }, { detail }) => SelectAnswer.fromPartial({ id, error: detail }),
       log,
     }),

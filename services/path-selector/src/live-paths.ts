@@ -17,6 +17,8 @@ export interface LiveChain {
   readonly stateOf: (path: number) => NodeState | undefined;
   /** Whether a path is up and has weight: a drained one has none. */
   readonly takesNewFlows: (path: number) => boolean;
+  /** What a path that was chosen is worth in its chain, for people. */
+  readonly whyChosen: (path: number) => string;
   /** Names of a path's nodes that are not up, for people. */
   readonly notUp: (path: number) => string;
 }
@@ -98,6 +100,7 @@ export class LivePaths {
     const open = new Set(
       expanded.paths.filter(({ state, weight }) => state === 'up' && weight > 0).map(({ path }) => path),
     );
+    const chosen = new Map(whyChosen(row, expanded));
     const members = new Map(row.paths.map(({ number, nodes }) => [number, nodes]));
     return {
       version,
@@ -107,6 +110,7 @@ export class LivePaths {
       secret,
       stateOf: (path) => states.get(path),
       takesNewFlows: (path) => open.has(path),
+      whyChosen: (path) => chosen.get(path) ?? `path ${path} of chain ${row.name}`,
       notUp: (path) =>
         (members.get(path) ?? [])
           .filter((node) => stateOfNode(node) !== 'up')
@@ -114,4 +118,13 @@ export class LivePaths {
           .join(', '),
     };
   }
+}
+
+function whyChosen({ name }: ChainRow, { paths, allStale }: ExpandedChain): [number, string][] {
+  const total = paths.reduce((sum, one) => sum + one.weight, 0);
+  const how = allStale ? ' by declared capacity: no score is fresh' : '';
+  return paths.map(({ path, weight }) => [
+    path,
+    `path ${path} of chain ${name}, weight ${weight} of ${total}${how}`,
+  ]);
 }

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the path-selector tells about itself: counters, gauges, and a span for each sampled question. */
 import type { Affinity } from '@detour/affinity';
-import { PathSource, type SelectAnswer, type SelectQuestion } from '@detour/contracts';
-import { withSpan } from '@detour/telemetry';
+import { PathSource, SelectAnswer, type SelectQuestion } from '@detour/contracts';
+import { tally, withSpan } from '@detour/telemetry';
 import { type Meter, SpanKind } from '@opentelemetry/api';
 import type { LivePaths } from './live-paths.js';
 import { describeFlow } from './select-path.js';
 
+type AnswerMany = (
+  questions: readonly SelectQuestion[],
+) => Promise<readonly (SelectAnswer | Promise<SelectAnswer>)[]>;
+
 export interface Observed {
   readonly question: (question: SelectQuestion, answer: () => Promise<SelectAnswer>) => Promise<SelectAnswer>;
+  /** Several at once: those whose trace is sampled each within its span, the others together. */
+  readonly questions: (questions: readonly SelectQuestion[], answer: AnswerMany) => ReturnType<AnswerMany>;
   readonly table: (outcome: 'live' | 'refused', tookMs: number) => void;
   readonly tableAnswer: (outcome: 'ack' | 'nack', gateway: string) => void;
 }
@@ -26,14 +32,28 @@ function outcomeOf({ error, path, source }: SelectAnswer): string {
   return path === 0 ? 'no-path' : SOURCES[source];
 }
 
+async function answerOne(question: SelectQuestion, answer: AnswerMany): Promise<SelectAnswer> {
+  const [given] = await answer([question]);
+  return given ?? unanswered(question);
+}
+
+function unanswered({ id }: SelectQuestion): SelectAnswer {
+  return SelectAnswer.fromPartial({ id, error: 'no answer was made' });
+}
+
 export function observeSelector(
   meter: Meter,
   paths: LivePaths,
   affinity: Pick<Affinity, 'counters' | 'connected'>,
 ): Observed {
-  const questions = meter.createCounter('detour_paths_questions', {
+  const count = tally(meter, 'detour_paths_questions', {
     description: 'Questions answered, by outcome: selected, pinned, repinned, unrecorded, no-path, error.',
+    label: 'outcome',
   });
+  const counted = (given: SelectAnswer): SelectAnswer => {
+    count(outcomeOf(given));
+    return given;
+  };
   const tables = meter.createCounter('detour_paths_tables', {
     description: 'Path tables made, by outcome: live, refused.',
   });
@@ -62,27 +82,36 @@ export function observeSelector(
     .addCallback((result) => {
       for (const [kind, count] of Object.entries(affinity.counters)) result.observe(count, { kind });
     });
+  const inSpan: Observed['question'] = async (question, answer) => {
+    if (question.traceparent === '') return counted(await answer());
+    const options = { parent: question.traceparent, kind: SpanKind.SERVER };
+    return withSpan('path-selector.select-path', options, async (span) => {
+      const given = counted(await answer());
+      span.setAttributes({
+        'detour.gateway': question.gateway,
+        'detour.flow': describeFlow(question),
+        'detour.chain': question.chain,
+        'detour.outcome': outcomeOf(given),
+        'detour.path': given.path,
+        'detour.why': given.error === '' ? given.why : given.error,
+      });
+      return given;
+    });
+  };
   return {
-    question: async (question, answer) => {
-      if (question.traceparent === '') {
-        const given = await answer();
-        questions.add(1, { outcome: outcomeOf(given) });
-        return given;
-      }
-      const options = { parent: question.traceparent, kind: SpanKind.SERVER };
-      return withSpan('path-selector.select-path', options, async (span) => {
-        const given = await answer();
-        const outcome = outcomeOf(given);
-        questions.add(1, { outcome });
-        span.setAttributes({
-          'detour.gateway': question.gateway,
-          'detour.flow': describeFlow(question),
-          'detour.chain': question.chain,
-          'detour.outcome': outcome,
-          'detour.path': given.path,
-          'detour.why': given.error === '' ? given.why : given.error,
-        });
-        return given;
+    question: inSpan,
+    questions: async (all, answer) => {
+      const sampled = all.filter(({ traceparent }) => traceparent !== '');
+      const alone = new Map(
+        sampled.map((question) => [question, inSpan(question, () => answerOne(question, answer))]),
+      );
+      const given = await answer(alone.size === 0 ? all : all.filter((question) => !alone.has(question)));
+      let at = 0;
+      return all.map((question) => {
+        const traced = alone.get(question);
+        if (traced !== undefined) return traced;
+        const one = given[at++] ?? unanswered(question);
+        return one instanceof Promise ? one.then(counted) : counted(one);
       });
     },
     table: (outcome, tookMs) => {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * One per-flow question: the path that Redis has for the flow, or a new one, recorded.
+ * Per-flow questions: the path that Redis has for the flow, or a new one, recorded.
  *
  * The choice is made first (it costs nothing and is the same on every gateway) and offered to Redis in one operation (SET NX GET EX): what is
  * recorded there already counts. A pin to a path that is down, or of another chain, is replaced by a pin of the next generation; so is one to
  * any path that takes no new flows, when the packet is a SYN: then the pin is of an earlier connection between the same ports. Without
  * an answer from Redis in its budget the choice stands, unrecorded.
  */
-import type { Affinity } from '@detour/affinity';
+import type { Affinity, Answer, Pin, PinRequest } from '@detour/affinity';
 import {
   type ChainRow,
   type FlowRecord,
@@ -35,15 +35,44 @@ interface Flow {
   readonly choice: number | null;
 }
 
+interface ChosenFlow extends Flow {
+  readonly choice: number;
+}
+
+/** Answers in the order of the questions. What they choose is offered to Redis together; what needs more of Redis is a promise of its own. */
+export async function selectPaths(
+  questions: readonly SelectQuestion[],
+  paths: LivePaths,
+  pins: Pins,
+): Promise<(SelectAnswer | Promise<SelectAnswer>)[]> {
+  const offers: PinRequest[] = [];
+  const flows = questions.map((question) => {
+    const flow = readFlow(question, paths);
+    if (typeof flow !== 'string' && flow.choice !== null) offers.push(offerOf(flow, flow.choice));
+    return flow;
+  });
+  const given = offers.length === 0 ? NOTHING_OFFERED : await pins.lookOrCreate(offers);
+  let at = 0;
+  return flows.map((flow, i) => {
+    if (typeof flow === 'string')
+      return SelectAnswer.fromPartial({ id: questions[i]?.id ?? 0n, error: flow });
+    if (flow.choice === null) return findPin(flow, pins);
+    const held = given.ok ? { ok: true as const, value: given.value[at++] } : given;
+    return settleOffer({ ...flow, choice: flow.choice }, held, pins);
+  });
+}
+
+/** One question by itself. */
 export async function selectPath(
   question: SelectQuestion,
   paths: LivePaths,
   pins: Pins,
 ): Promise<SelectAnswer> {
-  const flow = readFlow(question, paths);
-  if (typeof flow === 'string') return SelectAnswer.fromPartial({ id: question.id, error: flow });
-  return flow.choice === null ? findPin(flow, pins) : offerPin(flow, flow.choice, pins);
+  const [given] = await selectPaths([question], paths, pins);
+  return given ?? SelectAnswer.fromPartial({ id: question.id, error: 'no answer was made' });
 }
+
+const NOTHING_OFFERED: Answer<Pin[]> = { ok: true, value: [] };
 
 /** The question as a flow of a chain, or the sentence that refuses it. */
 function readFlow(question: SelectQuestion, paths: LivePaths): Flow | string {
@@ -80,25 +109,35 @@ async function findPin(flow: Flow, pins: Pins): Promise<SelectAnswer> {
   return answer(flow, 0, { source: PathSource.SELECTED, why: nothing });
 }
 
-/** Offers the choice to Redis; what is recorded already counts, unless its path is gone. */
-async function offerPin(flow: Flow, choice: number, pins: Pins): Promise<SelectAnswer> {
-  const offered: FlowRecord = {
-    gen: 1,
-    path: choice,
-    chain: flow.chain.row.number,
-    initiatorIsB: flow.initiatorIsB,
-  };
-  const { key, ttlS } = flow;
-  const given = await pins.lookOrCreate([{ key, record: offered, ttlS }]);
+function offerOf({ key, chain, initiatorIsB, ttlS }: Flow, choice: number): PinRequest {
+  return { key, record: { gen: 1, path: choice, chain: chain.row.number, initiatorIsB }, ttlS };
+}
+
+/** What is recorded already counts, unless its path is gone. */
+function settleOffer(
+  flow: ChosenFlow,
+  given: Answer<Pin | undefined>,
+  pins: Pins,
+): SelectAnswer | Promise<SelectAnswer> {
+  const { choice } = flow;
   if (!given.ok)
     return answer(flow, choice, { source: PathSource.UNRECORDED, why: `chosen; not recorded: ${given.why}` });
-  const pin = given.value[0];
+  const pin = given.value;
   if (pin === undefined || pin.created)
-    return answer(flow, choice, { source: PathSource.SELECTED, pinGen: 1, why: chosen(flow, choice) });
-  if (isKept(flow, pin.record)) return pinned(flow, pin.record);
-  const left = whyLeft(flow, pin.record);
-  const record: FlowRecord = { ...offered, gen: pin.record.gen + 1 };
-  const moved = await pins.repin({ key, record, ttlS, expectedGen: pin.record.gen });
+    return answer(flow, choice, {
+      source: PathSource.SELECTED,
+      pinGen: 1,
+      why: flow.chain.whyChosen(choice),
+    });
+  return isKept(flow, pin.record) ? pinned(flow, pin.record) : replacePin(flow, pin.record, pins);
+}
+
+async function replacePin(flow: ChosenFlow, held: FlowRecord, pins: Pins): Promise<SelectAnswer> {
+  const { choice } = flow;
+  const left = whyLeft(flow, held);
+  const { key, record: offered, ttlS } = offerOf(flow, choice);
+  const record: FlowRecord = { ...offered, gen: held.gen + 1 };
+  const moved = await pins.repin({ key, record, ttlS, expectedGen: held.gen });
   if (!moved.ok)
     return answer(flow, choice, {
       source: PathSource.UNRECORDED,
@@ -114,7 +153,7 @@ async function offerPin(flow: Flow, choice: number, pins: Pins): Promise<SelectA
   return answer(flow, choice, {
     source: PathSource.REPINNED,
     pinGen: now.gen,
-    why: `${left}; ${chosen(flow, choice)}`,
+    why: `${left}; ${flow.chain.whyChosen(choice)}`,
   });
 }
 
@@ -143,13 +182,6 @@ function pinned(flow: Flow, record: FlowRecord): SelectAnswer {
   const notUp = flow.chain.notUp(record.path);
   const why = `pinned to path ${record.path}${notUp === '' ? '' : `, kept though ${notUp}`}`;
   return answer(flow, record.path, { source: PathSource.PINNED, pinGen: record.gen, why });
-}
-
-function chosen({ chain }: Flow, path: number): string {
-  const { expanded } = chain;
-  const weight = expanded.paths.find((one) => one.path === path)?.weight ?? 0;
-  const total = expanded.paths.reduce((sum, one) => sum + one.weight, 0);
-  return `path ${path} of chain ${chain.row.name}, weight ${weight} of ${total}${expanded.allStale ? ' by declared capacity: no score is fresh' : ''}`;
 }
 
 function reasons(chain: LiveChain): string {

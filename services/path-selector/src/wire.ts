@@ -79,7 +79,7 @@ export async function wirePathSelector(
   const server = resources.use(
     await serve({
       address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
-      services: [pathSelectorService({ paths, pins: affinity, publisher, log, observe: observed.question })],
+      services: [pathSelectorService({ paths, pins: affinity, publisher, log, observe: observed })],
       log,
     }),
     'gRPC server',

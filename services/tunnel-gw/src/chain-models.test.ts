@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { abi, type ChainRow, OnFailure, OnNodeDown, SelectPolicy } from '@detour/contracts';
-import type { NodeState } from '@detour/tables';
+import { buildSelection, expandChain, type NodeState } from '@detour/tables';
 import { describe, expect, it } from 'vitest';
 import { ChainModels } from './chain-models.js';
+import { SlotBook } from './slot-book.js';
 import { chainRow, pathRow } from './testdata.js';
 
 /** Puts rows into force, with each node's state. */
@@ -70,30 +71,59 @@ describe('ChainModels', () => {
     expect(next.find((row) => row.table === 'paths' && row.id === 2)).not.toBe(first.rows[5]);
   });
 
-  it('in a chain of many paths, states come first and slots soon after', () => {
-    const models = new ChainModels(new Map());
+  it('in a chain of many paths, states come first and slots when they are built', async () => {
+    let letBuild = () => {};
+    const allowed = new Promise<void>((resolve) => {
+      letBuild = resolve;
+    });
+    const book = new SlotBook({
+      build: async (members, chain) => {
+        await allowed;
+        return buildSelection(members, chain);
+      },
+      onError: (text) => expect.unreachable(text),
+    });
+    const models = new ChainModels(new Map(), book);
     const row = chainRow({ paths: Array.from({ length: 20 }, (_, i) => pathRow(i + 1, [i + 1])) });
+    const up = (): NodeState => 'up';
+    const lacking = models.lacking([row], up);
+    expect(lacking.map(({ chain, members }) => [chain, members.length])).toEqual([[1, 20]]);
+    expect(() => models.draft([row], up)).toThrow('not built yet');
+    const first = book.build(lacking);
+    letBuild();
+    await first;
+    expect(models.lacking([row], up)).toEqual([]);
     take(models, [row]);
     const { slots } = models.get(1) ?? { slots: new Uint16Array() };
+
     const down = (node: number): NodeState => (node === 3 ? 'down' : 'up');
-    const quick = models.draft([row], down, { quick: true });
+    const quick = models.draft([row], down);
     models.commit(quick);
-    expect(quick.quick).toBe(true);
+    expect(quick.due).toHaveLength(1);
     expect(models.get(1)).toMatchObject({ gen: 2, slots });
-    expect(
-      models
-        .get(1)
-        ?.paths.filter((path) => !path.up)
-        .map((path) => path.number),
-    ).toEqual([3]);
-    expect(models.draft([row], down, { quick: true }).entries.get(1)).toBe(quick.entries.get(1));
+    expect(quick.rows.find(({ table }) => table === 'selections')?.value).toBe(
+      models.draft([row], down).rows.find(({ table }) => table === 'selections')?.value,
+    );
+    const paths = models.get(1)?.paths ?? [];
+    expect(paths.filter((path) => !path.up).map((path) => path.number)).toEqual([3]);
+    expect(models.draft([row], down).entries.get(1)).toBe(quick.entries.get(1));
+
+    await book.build(quick.due);
     const whole = models.draft([row], down);
     models.commit(whole);
-    expect(whole.quick).toBe(false);
+    expect(whole.due).toEqual([]);
     expect(models.get(1)?.gen).toBe(3);
     expect(new Set(models.get(1)?.slots).has(3)).toBe(false);
-    const few = models.draft([chainRow()], () => 'up', { quick: true });
-    expect(few.quick).toBe(false);
+    const whatItIs = expandChain(row, down);
+    expect(models.get(1)).toMatchObject({ slots: whatItIs.slots, fingerprint: whatItIs.fingerprint });
+
+    take(models, [row]); // it comes back: the table of before is remembered
+    expect(models.get(1)).toMatchObject({ gen: 4, slots });
+    const reweighed = { ...row, paths: row.paths.map((path, i) => ({ ...path, weight: 10 + i })) };
+    expect(models.lacking([reweighed], up)).toEqual([]); // older slots over the same paths do until then
+    const fewer = { ...row, paths: row.paths.slice(1) };
+    expect(models.lacking([fewer], up)).toHaveLength(1);
+    expect(models.draft([chainRow()], up).due).toEqual([]); // few paths: at once
   });
 
   it('a draft counts only when it is committed', () => {

@@ -2,16 +2,18 @@
 // Chains as they are published: a controller's row, this gateway's health applied by packages/tables, and a generation that moves whenever
 // what flows depend on has moved. A version is drafted first and counts only when its rows are live.
 import { type ChainRow, OnFailure, OnNodeDown, OnRuleChange } from '@detour/contracts';
-import { expandChain, type NodeState } from '@detour/tables';
+import { Fault } from '@detour/core';
+import { affinityOf, expandChain, type NodeState, type WeighedChain, weighChain } from '@detour/tables';
 import type { Row } from './bank.js';
 import { chainRows } from './chain-rows.js';
 import type { ChainModel } from './model.js';
+import { SlotBook, type WantedSlots } from './slot-book.js';
 
 interface Entry {
   readonly row: ChainRow;
   readonly states: string;
   /** Path states are new, slots are not yet: the table may name paths that are down, which the datapath steps over. */
-  readonly quick: boolean;
+  readonly due: WantedSlots | null;
   readonly model: ChainModel;
   readonly rows: readonly Row[];
 }
@@ -20,12 +22,11 @@ interface Entry {
 export interface ChainDraft {
   readonly entries: ReadonlyMap<number, Entry>;
   readonly rows: readonly Row[];
-  /** Some chain has its path states and still the slots of before: a whole draft should follow soon. */
-  readonly quick: boolean;
+  /** Chains that have their path states and still the slots of before: once these are built, another draft should follow. */
+  readonly due: readonly WantedSlots[];
 }
 
-/** With more paths than this, making the slots anew takes longer than a failover may (16 paths: about 1 ms; 128: 30; 600: 600). */
-const QUICK_ABOVE_PATHS = 16;
+type StateOf = (node: number) => NodeState;
 
 export class ChainModels {
   private entries: ReadonlyMap<number, Entry> = new Map();
@@ -34,31 +35,39 @@ export class ChainModels {
   private readonly gens: Map<number, number>;
 
   /** `firstGens`: generations that a predecessor left in the live bank; counting goes on from there. */
-  constructor(firstGens: ReadonlyMap<number, number>) {
+  constructor(
+    firstGens: ReadonlyMap<number, number>,
+    private readonly slots = new SlotBook(),
+  ) {
     this.gens = new Map(firstGens);
   }
 
+  /** Slots without which no draft can be made: of chains that are new, or have other paths than before. */
+  lacking(chains: readonly ChainRow[], stateOf: StateOf): WantedSlots[] {
+    return chains.flatMap((row) => {
+      if (this.entries.get(row.number)?.row === row) return [];
+      const wanted = { chain: row.number, members: weighChain(row, stateOf).members };
+      return this.slots.now(wanted) === null && this.slots.older(wanted) === null ? [wanted] : [];
+    });
+  }
+
   /**
-   * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it. `quick`: where only health
-   * changed in a chain of many paths, its slots stay as they are for now.
+   * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it.
+   * @throws Fault `unavailable` when slots are lacking.
    */
-  draft(
-    chains: readonly ChainRow[],
-    stateOf: (node: number) => NodeState,
-    { quick }: { readonly quick: boolean } = { quick: false },
-  ): ChainDraft {
+  draft(chains: readonly ChainRow[], stateOf: StateOf): ChainDraft {
     const entries = new Map<number, Entry>();
     for (const row of chains) {
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
-      const unchanged = held !== undefined && held.row === row && held.states === states;
-      if (unchanged && (quick || !held.quick)) entries.set(row.number, held);
-      else if (quick && held?.row === row && row.paths.length > QUICK_ABOVE_PATHS)
-        entries.set(row.number, this.restate(held, states, stateOf));
-      else entries.set(row.number, this.expand(row, states, stateOf));
+      const unchanged = held?.row === row && held.states === states;
+      if (unchanged && (held.due === null || this.slots.now(held.due) === null))
+        entries.set(row.number, held);
+      else entries.set(row.number, this.make(row, states, stateOf));
     }
     const all = [...entries.values()];
-    return { entries, rows: all.flatMap((entry) => entry.rows), quick: all.some((entry) => entry.quick) };
+    const due = all.flatMap((entry) => (entry.due === null ? [] : [entry.due]));
+    return { entries, rows: all.flatMap((entry) => entry.rows), due };
   }
 
   /** The draft's rows are live. */
@@ -76,47 +85,61 @@ export class ChainModels {
     return this.entries.get(number)?.model;
   }
 
-  private expand(row: ChainRow, states: string, stateOf: (node: number) => NodeState): Entry {
-    const expanded = expandChain(row, stateOf);
-    const held = this.entries.get(row.number)?.model;
-    const unchanged = held?.fingerprint === expanded.fingerprint;
-    const model: ChainModel = {
-      number: row.number,
-      name: row.name,
-      onFailure: ON_FAILURE[row.onFailure],
-      backup: row.backup,
-      onNodeDown: row.onNodeDown === OnNodeDown.KEEP ? 'keep' : 'rebalance',
-      onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
-      affinity: expanded.affinity,
-      slots: unchanged ? held.slots : expanded.slots,
-      paths: expanded.paths.map((path) => ({
-        number: path.path,
-        nodes: path.nodes,
-        up: path.state !== 'down',
-        weight: path.weight,
-      })),
-      gen: unchanged ? held.gen : nextGen(this.gens.get(row.number) ?? 0),
-      idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },
-      allStale: expanded.allStale,
-      fingerprint: expanded.fingerprint,
-    };
-    return { row, states, quick: false, model, rows: chainRows(model) };
+  private make(row: ChainRow, states: string, stateOf: StateOf): Entry {
+    const weighed = weighChain(row, stateOf);
+    const wanted = { chain: row.number, members: weighed.members };
+    const exact = this.slots.now(wanted);
+    const held = this.entries.get(row.number);
+    if (exact !== null) {
+      const { slots, fingerprint } = expandChain(row, stateOf, () => exact);
+      const same = held?.model.fingerprint === fingerprint;
+      const gen = same ? held.model.gen : this.nextGen(row);
+      const model = { ...modelOf(row, weighed), slots: same ? held.model.slots : slots, gen, fingerprint };
+      return { row, states, due: null, model, rows: rowsOf(model, held) };
+    }
+    const older = (held?.row === row ? held.model.slots : null) ?? this.slots.older(wanted);
+    if (older === null) throw new Fault('unavailable', `the slots of chain ${row.name} are not built yet`);
+    // The fingerprint is of no whole expansion, so whatever follows has a generation of its own
+    const model = { ...modelOf(row, weighed), slots: older, gen: this.nextGen(row), fingerprint: '' };
+    return { row, states, due: wanted, model, rows: rowsOf(model, held) };
   }
 
-  private restate(held: Entry, states: string, stateOf: (node: number) => NodeState): Entry {
-    const model: ChainModel = {
-      ...held.model,
-      paths: held.model.paths.map((path) => ({
-        ...path,
-        up: path.nodes.every((node) => stateOf(node) !== 'down'),
-      })),
-      gen: nextGen(this.gens.get(held.row.number) ?? 0),
-      fingerprint: '', // of no whole expansion
-    };
-    const selection = held.rows.filter((row) => row.table === 'selections');
-    const rest = chainRows(model).filter((row) => row.table !== 'selections');
-    return { row: held.row, states, quick: true, model, rows: [...rest, ...selection] };
+  /** 16 bits; 0 is a record's that was never validated. */
+  private nextGen({ number }: ChainRow): number {
+    const gen = this.gens.get(number) ?? 0;
+    return gen >= 0xffff ? 1 : gen + 1;
   }
+}
+
+function modelOf(
+  row: ChainRow,
+  { paths, allStale }: WeighedChain,
+): Omit<ChainModel, 'slots' | 'gen' | 'fingerprint'> {
+  return {
+    number: row.number,
+    name: row.name,
+    onFailure: ON_FAILURE[row.onFailure],
+    backup: row.backup,
+    onNodeDown: row.onNodeDown === OnNodeDown.KEEP ? 'keep' : 'rebalance',
+    onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
+    affinity: affinityOf(row),
+    paths: paths.map(({ path, nodes, state, weight }) => ({
+      number: path,
+      nodes,
+      up: state !== 'down',
+      weight,
+    })),
+    idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },
+    allStale,
+  };
+}
+
+/** The same slots are the same row: staging need not compare them. */
+function rowsOf(model: ChainModel, held: Entry | undefined): Row[] {
+  const rows = chainRows(model);
+  if (held?.model.slots !== model.slots) return rows;
+  const selection = held.rows.find((row) => row.table === 'selections');
+  return rows.map((row) => (row.table === 'selections' ? (selection ?? row) : row));
 }
 
 const ON_FAILURE: Readonly<Record<OnFailure, ChainModel['onFailure']>> = {
@@ -125,8 +148,3 @@ const ON_FAILURE: Readonly<Record<OnFailure, ChainModel['onFailure']>> = {
   [OnFailure.BYPASS]: 'bypass',
   [OnFailure.BACKUP]: 'backup',
 };
-
-/** 16 bits; 0 is a record's that was never validated. */
-function nextGen(gen: number): number {
-  return gen >= 0xffff ? 1 : gen + 1;
-}

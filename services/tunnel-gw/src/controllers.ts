@@ -33,12 +33,17 @@ export interface ControllerOptions {
 }
 
 /** Rejects with a Fault when either controller does not answer; the caller then decides alone. */
-export async function askControllers(
+export function askControllers(options: ControllerOptions, question: FlowQuestion): Promise<FlowDecision> {
+  const span = options.tracer.startSpan('flow.setup');
+  return span.isRecording() ? decideInSpan(options, question, span) : decide(options, question, null);
+}
+
+async function decideInSpan(
   options: ControllerOptions,
   question: FlowQuestion,
+  span: Span,
 ): Promise<FlowDecision> {
-  const span = options.tracer.startSpan('flow.setup');
-  if (span.isRecording()) span.setAttributes(flowAttributes(options.gateway, question));
+  span.setAttributes(flowAttributes(options.gateway, question));
   try {
     const decision = await decide(options, question, span);
     span.setAttributes({
@@ -55,7 +60,12 @@ export async function askControllers(
   }
 }
 
-async function decide(options: ControllerOptions, question: FlowQuestion, span: Span): Promise<FlowDecision> {
+/** `span`: null when this flow's trace is not sampled. */
+async function decide(
+  options: ControllerOptions,
+  question: FlowQuestion,
+  span: Span | null,
+): Promise<FlowDecision> {
   const { gateway } = options;
   const answer = await inSpan(options, span, 'classify', (traceparent) =>
     options.classify.ask({
@@ -104,19 +114,15 @@ async function decide(options: ControllerOptions, question: FlowQuestion, span: 
   };
 }
 
-async function inSpan<T>(
+function inSpan<T>(
   options: ControllerOptions,
-  parent: Span,
+  parent: Span | null,
   name: string,
   work: (traceparent: string) => Promise<T>,
 ): Promise<T> {
-  if (!parent.isRecording()) return work('');
+  if (parent === null) return work('');
   const span = options.tracer.startSpan(name, {}, trace.setSpan(context.active(), parent));
-  try {
-    return await work(traceparentOf(span));
-  } finally {
-    span.end();
-  }
+  return work(traceparentOf(span)).finally(() => span.end());
 }
 
 /** W3C trace context, version 00. */

@@ -60,7 +60,7 @@ describe('handleEvent', () => {
     const [seen] = handled({ type: EventType.EVENT_PUNT_MISS }, Uint8Array.of(1, 2, 3), question);
     expect(seen).toMatchObject({
       asked: { tuple: question.tuple, norm: question.norm, port: 1, syn: true },
-      held: { frame: Uint8Array.of(1, 2, 3), op: abi.InjectOp.INJECT_PORT, port: 1, node: 0 },
+      held: { frame: Buffer.of(1, 2, 3), op: abi.InjectOp.INJECT_PORT, port: 1, node: 0 },
       first: true,
     });
   });
@@ -96,7 +96,7 @@ describe('handleEvent', () => {
     expect(seen).toMatchObject({
       device: 'eth1',
       address: '198.51.100.2',
-      held: { frame: Uint8Array.of(9) },
+      held: { frame: Buffer.of(9) },
     });
     expect(handled({ type: EventType.EVENT_PUNT_NEIGH, outIfindex: 4, nextHop }, Uint8Array.of(9))).toEqual([
       { dropped: 1, reason: abi.DropReason.DROP_ARP_FAIL },

@@ -87,8 +87,11 @@ function questionOf(event: abi.Event): FlowQuestion {
 
 function heldPacket(record: Uint8Array, event: abi.Event): HeldPacket {
   const from = abi.event.size;
+  // Out of Node's pool: memory of its own for each packet costs more than all else that is done here
+  const frame = Buffer.allocUnsafe(event.packetLen);
+  frame.set(record.subarray(from, from + event.packetLen));
   return {
-    frame: record.slice(from, from + event.packetLen),
+    frame,
     op: event.op,
     port: event.port,
     node: event.node,

@@ -29,6 +29,7 @@ import { installGuard } from './guard.js';
 import type { HealthBook } from './health.js';
 import type { GatewayModel, NodeModel } from './model.js';
 import { baseRows } from './rows.js';
+import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
 import type { Ways } from './ways.js';
 
@@ -37,6 +38,7 @@ export interface CoreOptions {
   readonly banks: Banks;
   readonly health: HealthBook;
   readonly ways: Ways;
+  readonly slots: SlotBook;
   readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
   readonly onRefused: (revision: number, why: string) => void;
@@ -58,11 +60,11 @@ export class GatewayCore {
   private wanted: TableSet | null = null;
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
-  private slotsDue = false;
+  private closed = false;
   private followTimer: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: CoreOptions) {
-    this.chains = new ChainModels(options.datapath.chainGenerations());
+    this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots);
   }
 
   get running(): TableSet | null {
@@ -101,12 +103,17 @@ export class GatewayCore {
     const { active } = this;
     const known =
       active?.model === set.model || (this.activating === 0 && machineShape(set.model) === this.shape);
-    if (active !== null && known) {
+    const built = this.chains.lacking(set.chains, this.statesOf(set.model)).length === 0;
+    if (active !== null && known && built) {
       const why = this.adopt(set);
       if (why === null) this.wanted = set;
       return why;
     }
     this.wanted = set;
+    if (active !== null && known) {
+      void this.adoptWhenBuilt(set);
+      return null;
+    }
     this.activating++;
     void this.inTurn(() => this.activate(set.model)).finally(() => this.activating--);
     return null;
@@ -115,12 +122,13 @@ export class GatewayCore {
   /** Resolves when nothing is on its way any more; nothing may be offered after that. */
   async close(): Promise<void> {
     await this.queue;
+    this.closed = true;
     if (this.followTimer !== null) clearTimeout(this.followTimer);
   }
 
   /** The state in force of some nodes changed. Synchronous: the map is changed when this returns. */
   healthChanged(): void {
-    this.republish({ quick: true });
+    this.republish();
   }
 
   /** A way to a node (its neighbours, its route) changed. */
@@ -192,6 +200,7 @@ export class GatewayCore {
       await options.ways.follow(active === null ? [model] : [active.model, model]);
       for (const device of attachedDevices(model)) this.attach(model, device);
       if (active === null && options.datapath.live) await this.healthOrDeadline();
+      await this.slotsBuilt();
       if (this.wanted.model !== model) return;
       const why = this.adopt(this.wanted); // its tables may be newer than when this began
       if (why !== null) throw new Fault('refused', why);
@@ -235,6 +244,27 @@ export class GatewayCore {
     }
   }
 
+  /** A version that needs no other devices, and slots that take their time. */
+  private async adoptWhenBuilt(set: TableSet): Promise<void> {
+    const failed = await this.slotsBuilt().then(() => null, describeError);
+    if (this.closed || this.wanted !== set || this.active === set) return; // a newer one came meanwhile
+    const why = failed ?? this.adopt(set);
+    if (why === null) return;
+    this.wanted = this.active;
+    this.options.onRefused(set.model.revision, why);
+  }
+
+  /** Resolves when no slots are lacking of the version that is wanted, whichever that is by then. */
+  private async slotsBuilt(): Promise<void> {
+    for (;;) {
+      const { wanted } = this;
+      if (wanted === null) return;
+      const lacking = this.chains.lacking(wanted.chains, this.statesOf(wanted.model));
+      if (lacking.length === 0) return;
+      await this.options.slots.build(lacking);
+    }
+  }
+
   /** Brings a version into force whose devices are there; null, or why it was refused. */
   private adopt(set: TableSet): string | null {
     const base = this.base;
@@ -249,11 +279,20 @@ export class GatewayCore {
   }
 
   /** What is in force, with health, ways and links as they are now. */
-  private republish(how: { readonly quick: boolean } = { quick: false }): void {
-    if (this.active === null) return;
+  private republish(): void {
+    if (this.active === null || this.closed) return;
     try {
-      this.publish(this.active, how);
+      this.publish(this.active);
       this.options.onTrouble('publish_failed', null);
+    } catch (error) {
+      this.options.onTrouble('publish_failed', describeError(error));
+    }
+  }
+
+  private async republishWhenBuilt(due: readonly WantedSlots[]): Promise<void> {
+    try {
+      await this.options.slots.build(due);
+      this.republish();
     } catch (error) {
       this.options.onTrouble('publish_failed', describeError(error));
     }
@@ -270,15 +309,13 @@ export class GatewayCore {
     }
   }
 
-  private publish(set: TableSet, how: { readonly quick: boolean } = { quick: false }): void {
+  private publish(set: TableSet): void {
     const { options } = this;
     const { model } = set;
     const fresh = this.active !== set;
     const newModel = this.active?.model !== model;
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
-    const states = new Map(model.nodes.map((node) => [node.number, this.stateOf(node)]));
-    // A node that is not attached here is never up.
-    const draft = this.chains.draft(set.chains, (number) => states.get(number) ?? 'down', how);
+    const draft = this.chains.draft(set.chains, this.statesOf(model));
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
     this.base ??= this.makeBase(model, { lenient: !newModel });
     const counts = options.banks.publish([...this.base, ...draft.rows]);
@@ -288,7 +325,8 @@ export class GatewayCore {
     options.datapath.bumpRoutes();
     if (rulesChanged) options.datapath.bumpRules();
     options.datapath.setLive();
-    this.followUp(draft.quick);
+    this.followUp();
+    if (draft.due.length > 0) void this.republishWhenBuilt(draft.due);
     if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);
   }
 
@@ -307,20 +345,22 @@ export class GatewayCore {
     return rows;
   }
 
+  /** States of nodes by number, as they are now. A node that is not attached here is never up. */
+  private statesOf(model: GatewayModel): (number: number) => NodeState {
+    const states = new Map(model.nodes.map((node) => [node.number, this.stateOf(node)]));
+    return (number) => states.get(number) ?? 'down';
+  }
+
   private stateOf(node: NodeModel): NodeState {
     return node.liveness ? this.options.health.viewOf(node.name).inForce : 'up';
   }
 
-  /** What nothing waits for: the slots of a chain of many paths, then the idle bank brought up to what is live. */
-  private followUp(quick: boolean): void {
-    this.slotsDue ||= quick;
+  /** What nothing waits for: the idle bank is brought up to what is live. */
+  private followUp(): void {
     this.followTimer ??= setTimeout(() => {
       this.followTimer = null;
       try {
-        if (this.slotsDue) {
-          this.slotsDue = false;
-          this.republish();
-        } else if (!this.options.banks.mirror()) this.followUp(false);
+        if (!this.options.banks.mirror()) this.followUp();
       } catch (error) {
         this.options.onTrouble('publish_failed', describeError(error));
       }

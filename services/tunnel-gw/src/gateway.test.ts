@@ -116,6 +116,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     decideWithinMs: 20,
     resolveWithinMs: 500,
     sweepEveryMs: 60_000,
+    slotWorker: new URL('../dist/slot-worker.js', import.meta.url),
     puntRate: 1000,
     puntBurst: 1000,
     clock: systemClock(),

@@ -30,6 +30,8 @@ import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
+import { SlotBook } from './slot-book.js';
+import { SlotBuilder } from './slot-builder.js';
 import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
 import { TableBook, type TableSet } from './table-book.js';
 import { warmUp } from './warm-up.js';
@@ -40,6 +42,8 @@ export interface GatewayOptions extends DatapathOptions {
   readonly decideWithinMs: number;
   readonly resolveWithinMs: number;
   readonly sweepEveryMs: number;
+  /** The built slot-worker.js. */
+  readonly slotWorker: URL;
   readonly puntRate: number;
   readonly puntBurst: number;
   readonly clock: Clock;
@@ -92,6 +96,7 @@ export class Gateway implements AsyncDisposable {
     readonly injector: Injector,
     private readonly arps: NeighbourDesk,
     parts: { flows: FlowTable; flowMaps: FlowMaps; counterMaps: CounterMaps },
+    private readonly builder: SlotBuilder,
   ) {
     this.flows = parts.flows;
     this.flowMaps = parts.flowMaps;
@@ -141,11 +146,16 @@ export class Gateway implements AsyncDisposable {
     );
     const ways = new Ways(neighbours, (text) => log.warn({}, text));
     const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
+    const builder = new SlotBuilder(options.slotWorker);
     const core = new GatewayCore({
       datapath,
       banks,
       health,
       ways,
+      slots: new SlotBook({
+        build: (members, chain) => builder.build(members, chain),
+        onError: (text) => log.warn({}, text),
+      }),
       guardDevices: options.guardDevices,
       onPublished: (set) => options.onPublished(set),
       onRefused: options.onRefused,
@@ -202,6 +212,7 @@ export class Gateway implements AsyncDisposable {
       injector,
       arps,
       { flows, flowMaps, counterMaps },
+      builder,
     );
     self.gateway = made;
     await made.begin();
@@ -365,6 +376,7 @@ export class Gateway implements AsyncDisposable {
       clearTimeout(timer ?? undefined);
     this.ring?.close();
     await this.core.close();
+    await this.builder[Symbol.asyncDispose]();
     await this.sweeping;
     this.flows[Symbol.dispose]();
     this.datapath[Symbol.dispose]();

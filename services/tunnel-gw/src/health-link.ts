@@ -2,7 +2,7 @@
 // The stream from this machine's bfd: every change of a node's health goes straight into the tables; when it breaks, health is stale.
 import { BfdClient, type HealthReport } from '@detour/contracts';
 import { describeError, type Log } from '@detour/core';
-import { connectClient, readStream } from '@detour/rpc';
+import { connectClient, followStream } from '@detour/rpc';
 
 export interface HealthLinkOptions {
   readonly address: string; // unix:/…
@@ -22,13 +22,12 @@ export async function followHealth(options: HealthLinkOptions): Promise<void> {
   while (!signal.aborted) {
     try {
       using connection = connectClient(BfdClient, options.address);
-      for await (const report of readStream(connection.client.watchHealth({ gateway: options.gateway }), {
-        signal,
-      })) {
+      const onReport = (report: HealthReport) => {
         if (lost) log.info({}, 'bfd is back');
         lost = false;
         options.onReport(report);
-      }
+      };
+      await followStream(connection.client.watchHealth({ gateway: options.gateway }), onReport, { signal });
       throw new Error('bfd ended the stream');
     } catch (error) {
       if (signal.aborted) return;

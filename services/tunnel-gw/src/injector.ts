@@ -35,24 +35,15 @@ export class Injector {
   }
 }
 
-const HEADER = {
+const ADDRESSES = {
   dst: Uint8Array.of(2, 0x44, 0x54, 0xff, 0, 1),
   src: Uint8Array.of(2, 0x44, 0x54, 0xff, 0, 2),
 };
 
-function frameOf(op: number, reason: number, packet: HeldPacket): Uint8Array {
-  const frame = new Uint8Array(abi.injectHdr.size + packet.frame.length);
-  abi.injectHdr.write(
-    {
-      ...HEADER,
-      ethertype: abi.InjectEthertype.INJECT_ETHERTYPE,
-      op,
-      reason,
-      port: packet.port,
-      node: packet.node,
-    },
-    frame,
-  );
-  frame.set(packet.frame, abi.injectHdr.size);
-  return frame;
+function frameOf(op: number, reason: number, { port, node, frame }: HeldPacket): Uint8Array {
+  const out = Buffer.allocUnsafe(abi.injectHdr.size + frame.length);
+  const ethertype = abi.InjectEthertype.INJECT_ETHERTYPE;
+  abi.injectHdr.write({ ...ADDRESSES, ethertype, op, reason, port, node }, out);
+  out.set(frame, abi.injectHdr.size);
+  return out;
 }

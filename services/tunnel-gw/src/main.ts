@@ -126,6 +126,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       decideWithinMs: config.decideWithinMs,
       resolveWithinMs: config.resolveWithinMs,
       sweepEveryMs: config.sweepEveryMs,
+      slotWorker: new URL('./slot-worker.js', import.meta.url),
       puntRate: config.puntRate,
       puntBurst: config.puntBurst,
       clock,
