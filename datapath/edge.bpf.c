@@ -83,6 +83,9 @@ static __always_inline int path_send(struct xdp_md *ctx, struct packet *p, const
 
 	if (!path || position >= path->nhops || at >= 2 * DT_MAX_PATH_HOPS)
 		return DROP_NO_TABLE;
+	p->slot = f->slot;
+	p->chain = f->chain;
+	p->sidx = path->nhops - position;
 	end = hop_send(ctx, p, path->hop[at], f->entropy);
 	if (end == PACKET_FORWARD)
 		count_node(path->node[(p->dir ? path->nhops - 1 - position : position) & (DT_MAX_PATH_HOPS - 1)], p->ip_len, 0);
@@ -126,6 +129,8 @@ static __always_inline int returned(struct xdp_md *ctx, struct packet *p, const 
 	}
 	if (!behind)
 		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
+	if ((p->asked & (TUNNEL_COOKIE | TUNNEL_PATH)) && !p->injected && (why = told_wrong(p, c, f->slot)))
+		return why;
 	if (!p->injected)
 		count_node(p->node, p->ip_len, 1);
 	if (behind == nhops)

@@ -27,7 +27,7 @@ enum detour_limit {
 	DT_MAX_RULES = 131072,
 	DT_MAX_PATH_HOPS = 8,
 	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */
-	DT_MAX_HEADER = 104,	 /* outer header template: Ethernet 14 + IPv6 40 + UDP 8 + VXLAN 8 + inner Ethernet 14, with room for Geneve options */
+	DT_MAX_HEADER = 136,	 /* outer header template: Ethernet 14 + IPv6 40 + UDP 8 + Geneve 8 + our option 52 + inner Ethernet 14 */
 	DT_PENDING_QUEUE = 16,	 /* packets of one undecided flow that are punted before punt_full */
 	DT_PUNT_BYTES = 9216,	 /* the longest packet that a punt can carry */
 };
@@ -59,7 +59,7 @@ struct port_key {
 struct tunnel_key {
 	__u8 src[16];	/* outer source: the remote end */
 	__u8 dst[16];	/* outer destination: our underlay address */
-	__u32 vni;
+	__u32 vni;	/* GRE: the key; 0 without one */
 	__u8 proto;	/* enum tunnel_proto */
 	__u8 bank;
 	__u16 pad;
@@ -88,7 +88,14 @@ enum port_kind { PORT_NONE = 0, PORT_INTERNAL = 1, PORT_UPLINK = 2, PORT_VTI = 3
 		 PORT_VTI_INNER = 7,	/* our side of a VTI's veth pair: what the gateway's kernel sends into the tunnel */
 		 PORT_INJECT = 8 };	/* frames that tunnel-gw puts back, behind a struct inject_hdr */
 enum port_flag { PORT_CLASSIFY = 1 };
-enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 };
+enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 /* with a key */, TUNNEL_GRE_PLAIN = 4 };
+/* Of struct tunnel; the first is PORT_CLASSIFY. */
+enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
+		   TUNNEL_COOKIE = 4,	/* gwlb: what comes back carries its flow's cookie */
+		   TUNNEL_PATH = 8 };	/* what comes back carries our option as it was sent */
+enum hop_flag { HOP_CHECKSUM = 1,	/* a checksum over GRE or outer UDP is filled in */
+		HOP_COOKIE = 2,		/* gwlb: the flow's cookie goes to patch_at */
+		HOP_PATH = 4 };		/* our option is at patch_at */
 enum flow_action { FLOW_NONE = 0, FLOW_PENDING = 1, FLOW_ALLOW = 2, FLOW_DROP = 3, FLOW_STEER = 4 };
 enum on_failure { ON_FAILURE_DROP = 0, ON_FAILURE_BYPASS = 1, ON_FAILURE_BACKUP = 2 };
 enum on_node_down { ON_NODE_DOWN_REBALANCE = 0, ON_NODE_DOWN_KEEP = 1 };
@@ -132,7 +139,7 @@ struct tunnel {
 	__u32 deliver_ifindex; /* our side of the VTI's veth pair */
 	__u8 inner_mac[6]; /* MAC of the operator's side, for what is delivered there */
 	__u8 inner_l3;	/* 1: no inner Ethernet header */
-	__u8 flags;	/* enum port_flag, for TUNNEL_TO_VTI */
+	__u8 flags;	/* enum port_flag, for TUNNEL_TO_VTI; enum tunnel_flag */
 };
 
 /* How a packet is put on its way to one node, or into one VTI. */
@@ -149,8 +156,45 @@ struct hop {
 	__u16 outer_csum;	/* outer IPv4: folded, not inverted sum of the header with total length 0 and checksum 0, as stored words */
 	__u8 dmac[6];		/* HOP_L2, HOP_L3 */
 	__u8 smac[6];
-	__u32 pad;
+	__u8 flags;		/* enum hop_flag; 0 and the shape of VXLAN over IPv4: the quick way */
+	__u8 type_at;		/* offset in header[] of the EtherType that depends on the packet */
+	__u8 patch_at;		/* offset of what depends on the flow, as flags say */
+	__u8 pad;
 	__u8 header[DT_MAX_HEADER];
+};
+
+/*
+ * Our Geneve option (RFC 8926 3.5): what a packet has behind and before it on its path. A node returns it as it came; it never enters a
+ * tenant's packet. Critical: who does not know it must not forward what is inside.
+ */
+enum geneve_option {
+	GENEVE_CLASS_GWLB = 0x0108,
+	GENEVE_GWLB_ENDPOINT = 1,	/* 8 bytes: whose packets these are; the VRF's number */
+	GENEVE_GWLB_ATTACHMENT = 2,	/* 8 bytes: the node's number */
+	GENEVE_GWLB_COOKIE = 3,		/* 4 bytes: the flow's */
+	GENEVE_CLASS_PATH = 0xff44,	/* experimental range */
+	GENEVE_TYPE_PATH = 0x81,
+	GENEVE_PATH_VERSION = 1,
+	GENEVE_HOP_BUDGET = 63,
+};
+enum geneve_path_flag { GENEVE_PATH_REVERSE = 1, GENEVE_PATH_OAM = 2, GENEVE_PATH_FLOW_PROGRAMMING = 4 };
+struct geneve_path {
+	__be16 class_be;
+	__u8 type;
+	__u8 len;		/* of what follows, in 4 bytes: 12 */
+	__u8 version;
+	__u8 flags;		/* enum geneve_path_flag */
+	__u8 sidx;		/* hops still to do, this one included */
+	__u8 budget;		/* hops that may still be done, whatever tables say */
+	__be32 path_be;
+	__be16 chain_be;
+	__u8 action;		/* flow programming; 0 = none */
+	__u8 scope;
+	__be32 tenant_be;	/* VRF number */
+	__u8 source[16];	/* end point that classified */
+	__u8 dmac[6];		/* of the packet before the first hop; 0 = not kept */
+	__u8 smac[6];
+	__be32 cookie_be;	/* the flow's, as for gwlb */
 };
 
 struct path {
@@ -260,7 +304,10 @@ enum drop_reason {
 	DROP_DECISION_TIMEOUT = 21, /* no decision could be made for a held packet */
 	DROP_ADJUST = 22,	/* the kernel refused head-room for the outer header */
 	DROP_SPOOF = 23,	/* source address is one of our own */
-	DROP_REASONS = 24,
+	DROP_TUNNEL_OPTION = 24, /* a critical Geneve option that is not known, or not on this tunnel */
+	DROP_TUNNEL_CHECKSUM = 25, /* the checksum of an outer UDP or GRE header is wrong */
+	DROP_COOKIE = 26,	/* a node returned a packet without its flow's cookie, or with another flow's */
+	DROP_REASONS = 27,
 };
 
 /* What else is counted, beside drops. */
@@ -332,7 +379,8 @@ _Static_assert(sizeof(struct source_key) == 20, "source_key");
 _Static_assert(sizeof(struct control) == 32, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
-_Static_assert(sizeof(struct hop) == 136, "hop");
+_Static_assert(sizeof(struct hop) == 168, "hop");
+_Static_assert(sizeof(struct geneve_path) == 52, "geneve_path");
 _Static_assert(sizeof(struct path) == 56, "path");
 _Static_assert(sizeof(struct chain) == 16, "chain");
 _Static_assert(sizeof(struct selection) == 131080, "selection");

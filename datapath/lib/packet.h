@@ -25,6 +25,8 @@ enum packet_end {
 	PACKET_LEAVE = 67,  /* not an end: goes to its destination without (more) service */
 };
 
+enum ip_bits { ECN_MASK = 3 };
+
 /* No pointers in here: the rarely taken steps are global functions, verified on their own, and see it as plain memory. */
 struct packet {
 	struct flow_key key;
@@ -55,6 +57,11 @@ struct packet {
 	__u8 odd;	/* enum drop_reason if it can only be for the local stack: a fragment, an unknown extension header */
 	__u8 of_flow;	/* slot and rule are known */
 	__u8 outer_ecn;
+	__u8 asked;	/* enum tunnel_flag of the node's tunnel */
+	__u8 told;	/* enum tunnel_flag: which of them the packet brought */
+	__u8 sidx;	/* hops still to do, of a packet on its way to one */
+	__u16 chain;
+	__u32 cookie;	/* as brought */
 };
 
 /* A step off the common way: verified once, on its own, whatever leads to it. Pointers it gets are checked at its start. */
@@ -78,10 +85,10 @@ static __always_inline __be16 ethertype_of(const void *eth)
 	return *(const __be16 *)(eth + offsetof(struct ethhdr, h_proto));
 }
 
-/* The mask says no more than what is so: at most 70 (IPv6, UDP, VXLAN). The verifier sees it wherever the value has been. */
+/* The mask says no more than what is so: at most 322 (IPv6, UDP, Geneve with options). The verifier sees it wherever the value has been. */
 static __always_inline __u32 packet_l2(const struct packet *p)
 {
-	return p->l2 & 0x7f;
+	return p->l2 & 0x1ff;
 }
 
 /* An IPv4 address in a key: ::ffff:a.b.c.d */

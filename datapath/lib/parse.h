@@ -75,7 +75,7 @@ static __always_inline __u64 csum_words(const void *header)
 RARE __u32 csum_options(struct xdp_md *ctx, __u32 l3, __u32 ihl)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
-	struct iphdr *ip = data + (l3 & 0xff);
+	struct iphdr *ip = data + (l3 & 0x1ff);
 	__u64 sum;
 	__u32 i;
 

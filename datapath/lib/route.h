@@ -20,6 +20,14 @@ enum fib_flag { FIB_DIRECT = 1 << 0, FIB_TBID = 1 << 3 };
 enum fib_family { FIB_IP4 = 2 /* AF_INET */, FIB_IP6 = 10 /* AF_INET6 */ };
 
 
+/* A tunnel of IP packets has one other end and no MAC addresses inside. */
+static __always_inline int vti_is_l3(__u32 bank, const __u32 *number)
+{
+	struct hop *hop = number ? hop_row(bank, *number) : NULL;
+
+	return hop && hop->inner_l3;
+}
+
 /* Asks the routing table; 0 with *out, or why the packet ends here. */
 RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f, struct nexthop *out)
 {
@@ -64,7 +72,7 @@ RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct contro
 	__builtin_memset(out, 0, sizeof(*out));
 	out->ifindex = key.ifindex = fib.ifindex;
 	row = bpf_map_lookup_elem(&egress, &key);
-	if (rc == BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (rc == BPF_FIB_LKUP_RET_NO_NEIGH && !vti_is_l3(p->bank, row))
 		return punt_neighbour(ctx, p, c, &fib);
 	__builtin_memcpy(out->dmac, fib.dmac, 6);
 	__builtin_memcpy(out->smac, fib.smac, 6);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The underlay: which packets are tunnel packets for us, whose they are, and what is inside.
+ * The underlay: which packets are tunnel packets for us, whose they are, and what is inside. Geneve and GRE are in geneve.h and gre.h.
  *
  * VXLAN (RFC 7348) over IPv4 and IPv6 to UDP port 4789. The outer source, destination and VNI together name the tunnel; a packet to one of
  * our addresses that no row knows is dropped. The I flag must be set, reserved fields are ignored on receipt (RFC 7348 5).
@@ -18,6 +18,9 @@
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
+#include "tunnel-end.h"
+#include "geneve.h"
+#include "gre.h"
 
 enum tunnel_const {
 	VXLAN_PORT = 4789,
@@ -25,14 +28,6 @@ enum tunnel_const {
 	VXLAN_HEADER = 8,
 	ECN_CE = 3,
 };
-
-static __always_inline int own_has(const struct packet *p, const __u8 *addr, __u16 vrf)
-{
-	struct own_key key = { .vrf = vrf, .bank = p->bank };
-
-	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
-	return bpf_map_lookup_elem(&own, &key) != NULL;
-}
 
 /* The outer header, up to what the key needs; 0 with l4 at the UDP header. */
 static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, struct tunnel_key *key, __u32 *l4)
@@ -89,24 +84,98 @@ static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, str
 	return PACKET_PASS;
 }
 
-/* What a tunnel says of the packets inside. */
-static __always_inline int tunnel_enter(struct packet *p, const struct tunnel *t)
+/* The outer header of what is no VXLAN: 0 for Geneve and GRE, with all of *o; an IPv4 header with options is nobody's way to send either. */
+static __always_inline int outer_other4(struct xdp_md *ctx, struct packet *p, struct outer *o)
 {
-	if (t->inner_l3 || (t->kind != TUNNEL_TO_NODE && t->kind != TUNNEL_TO_VTI) || (t->kind == TUNNEL_TO_NODE && !t->node))
-		return DROP_NO_TABLE;
-	p->tunnelled = 1;
-	__builtin_memcpy(p->inner_mac, t->inner_mac, sizeof(p->inner_mac));
-	p->port = t->port;
-	p->table = t->table;
-	p->deliver = t->deliver_ifindex;
-	p->key.vrf = t->vrf;
-	if (t->kind == TUNNEL_TO_NODE) {
-		p->node = t->node;
-		p->strict = t->strict_return;
-	} else {
-		p->classify = t->flags & PORT_CLASSIFY;
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct iphdr *ip = data + ETH_HLEN;
+	struct udphdr *udp = (struct udphdr *)(ip + 1);
+	__u32 len, least = 4;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5)
+		return PACKET_PASS;
+	o->proto = ip->protocol;
+	if (o->proto == IPPROTO_UDP) {
+		least = sizeof(*udp);
+		if ((ip->frag_off & bpf_htons(0x1fff)) || (void *)(udp + 1) > end || udp->dest != bpf_htons(GENEVE_PORT))
+			return PACKET_PASS;
+	} else if (o->proto != IPPROTO_GRE) {
+		return PACKET_PASS;
 	}
-	return 0;
+	key_put4(o->key.src, ip->saddr);
+	key_put4(o->key.dst, ip->daddr);
+	p->outer_ecn = ip->tos & ECN_MASK;
+	o->l4 = ETH_HLEN + sizeof(*ip);
+	if (csum_fold(csum_words(ip)) != 0xffff)
+		return DROP_MALFORMED;
+	if (ip->frag_off & bpf_htons(IP4_MORE_OR_OFFSET))
+		return DROP_FRAGMENT;
+	len = bpf_ntohs(ip->tot_len);
+	if (len < sizeof(*ip) + least || len + ETH_HLEN > end - data)
+		return DROP_MALFORMED;
+	o->bytes = len - sizeof(*ip);
+	return o->proto == IPPROTO_UDP && bpf_ntohs(udp->len) != o->bytes ? DROP_MALFORMED : 0;
+}
+
+static __always_inline int outer_other6(struct xdp_md *ctx, struct packet *p, struct outer *o)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct ipv6hdr *ip = data + ETH_HLEN;
+	struct udphdr *udp = (struct udphdr *)(ip + 1);
+	__u8 *fragment = (__u8 *)(ip + 1);
+
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return PACKET_PASS;
+	key_put6(o->key.src, &ip->saddr);
+	key_put6(o->key.dst, &ip->daddr);
+	p->outer_ecn = ((__u8 *)ip)[1] >> 4 & ECN_MASK;
+	o->l4 = ETH_HLEN + sizeof(*ip);
+	o->ip6 = 1;
+	o->proto = ip->nexthdr;
+	o->bytes = bpf_ntohs(ip->payload_len);
+	if (o->proto == IPPROTO_FRAGMENT) {
+		if ((void *)(fragment + 8) > end)
+			return PACKET_PASS;
+		if (fragment[0] == IPPROTO_GRE)
+			return DROP_FRAGMENT;
+		if (fragment[0] != IPPROTO_UDP || (*(__be16 *)(fragment + 2) & bpf_htons(0xfff8)) || (void *)(fragment + 16) > end ||
+		    *(__be16 *)(fragment + 10) != bpf_htons(GENEVE_PORT))
+			return PACKET_PASS;
+		return DROP_FRAGMENT;
+	}
+	if (o->proto == IPPROTO_UDP) {
+		if ((void *)(udp + 1) > end || udp->dest != bpf_htons(GENEVE_PORT))
+			return PACKET_PASS;
+		if (bpf_ntohs(udp->len) != o->bytes)
+			return DROP_MALFORMED;
+	} else if (o->proto != IPPROTO_GRE) {
+		return PACKET_PASS;
+	}
+	return o->bytes < 4 || o->bytes + (__u32)sizeof(*ip) + ETH_HLEN > end - data ? DROP_MALFORMED : 0;
+}
+
+/* Geneve and GRE, apart from VXLAN so that its way stays short. */
+RARE int tunnel_other(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct outer o = {};
+	int why = PACKET_PASS;
+
+	if (!p)
+		return DROP_MALFORMED;
+	o.key.bank = p->bank;
+	o.l3 = ETH_HLEN;
+	if (data + ETH_HLEN > end)
+		return PACKET_PASS;
+	if (ethertype_of(data) == bpf_htons(ETH_P_IP))
+		why = outer_other4(ctx, p, &o);
+	else if (ethertype_of(data) == bpf_htons(ETH_P_IPV6))
+		why = outer_other6(ctx, p, &o);
+	if (why == PACKET_PASS || !own_has(p, o.key.dst, 0))
+		return PACKET_PASS;
+	if (why)
+		return why;
+	return o.proto == IPPROTO_GRE ? gre_take(ctx, p, &o) : geneve_take(ctx, p, &o);
 }
 
 /* The tunnel of an underlay packet; everything that is not a tunnel packet for us goes to the stack. */
@@ -120,7 +189,7 @@ static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 	int why = outer_parse(ctx, p, &key, &l4);
 
 	if (why == PACKET_PASS)
-		return why;
+		return tunnel_other(ctx, p);
 	if (why)
 		return own_has(p, key.dst, 0) ? why : PACKET_PASS;
 	data = packet_data(ctx), end = packet_data_end(ctx);
@@ -134,6 +203,8 @@ static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 			return PACKET_PASS;
 		return t ? DROP_TUNNEL_HEADER : DROP_TUNNEL_UNKNOWN;
 	}
+	if (t->inner_l3)
+		return DROP_NO_TABLE;
 	p->l2 = l4 + sizeof(struct udphdr) + VXLAN_HEADER;
 	p->frame -= p->l2;
 	if (t->port)

@@ -148,6 +148,9 @@ function hopRow(node: NodePlace, ifindex: number): Uint8Array {
     outerCsum: ((sum & 0xff) << 8) | (sum >>> 8),
     dmac: macToBytes(node.mac),
     smac: macToBytes(underlayMac(node)),
+    flags: 0,
+    typeAt: bytes.length - 2,
+    patchAt: 0,
     header,
   });
 }

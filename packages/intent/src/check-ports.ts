@@ -13,10 +13,18 @@ export function tunnelKey(tunnel: Tunnel): string {
   return `${tunnel.protocol} ${tunnel.remote} ${tunnel.protocol === 'gre' ? 'key' : 'vni'} ${tag}`;
 }
 
-/** Why an outer address of this family cannot be reached over the gateway's underlay; undefined when it can. */
+/** Why an outer address cannot be the remote end of a tunnel of this gateway: of another family, or its own; undefined when it can. */
 export function underlayMismatch(gateway: Gateway, remote: string): Finding | undefined {
-  const ours = parseAddress(gateway.underlay.address)?.family;
-  if (ours === parseAddress(remote)?.family) return undefined;
+  const own = parseAddress(gateway.underlay.address);
+  const other = parseAddress(remote);
+  const ours = own?.family;
+  if (own !== undefined && ours === other?.family && own.value === other?.value)
+    return {
+      code: 'tunnel_to_itself',
+      message: `is ${gateway.name}'s own underlay address: the tunnel would lead to itself`,
+      remedy: 'give the address of the other end',
+    };
+  if (ours === other?.family) return undefined;
   const message = `is not of the address family of ${gateway.name}'s underlay ${gateway.underlay.address}`;
   return { code: 'family_mismatch', message, remedy: `give an IPv${ours} address` };
 }

@@ -13,6 +13,7 @@ export const PROBLEM_CODES = [
   'duplicate_table', // two VRFs with one routing table
   'device_taken', // one device, or one VLAN on it, with two uses
   'duplicate_tunnel', // two tunnels that their outer headers cannot tell apart
+  'tunnel_to_itself', // the remote end of a tunnel is its own gateway
   'family_mismatch', // IPv4 and IPv6 where one family is needed
   'service_port_classifies',
   'pair_vrf_mismatch', // VRFC-2: the members of an address pair are in different VRFs

@@ -41,11 +41,31 @@ const vni = integer(1, 16_777_215).meta({ description: 'VXLAN or Geneve network 
 const greKey = integer(0, 4_294_967_295).meta({ description: 'GRE key.' });
 const udpPort = integer(1, 65_535);
 
+const checksum = z
+  .boolean()
+  .default(false)
+  .meta({ description: 'Fill in a checksum of the outer UDP header, or of GRE and ask for one.' });
+const innerIs = z.enum(['l2', 'l3']);
+const innerMeta = { description: 'What is inside: Ethernet frames (l2) or IP packets (l3).' };
+
 /** How a tunnel is told apart on the wire; shared by VTI ports and tunnel nodes. */
 export const tunnelIdentity = {
-  vxlan: { protocol: z.literal('vxlan'), remote: address, vni, udpPort: udpPort.default(4789) },
-  geneve: { protocol: z.literal('geneve'), remote: address, vni, udpPort: udpPort.default(6081) },
-  gre: { protocol: z.literal('gre'), remote: address, key: greKey.optional() },
+  vxlan: { protocol: z.literal('vxlan'), remote: address, vni, udpPort: udpPort.default(4789), checksum },
+  geneve: {
+    protocol: z.literal('geneve'),
+    remote: address,
+    vni,
+    udpPort: udpPort.default(6081),
+    inner: innerIs.default('l2').meta(innerMeta),
+    checksum,
+  },
+  gre: {
+    protocol: z.literal('gre'),
+    remote: address,
+    key: greKey.optional(),
+    inner: innerIs.default('l3').meta(innerMeta),
+    checksum,
+  },
 } as const;
 
 const portTunnel = z.discriminatedUnion('protocol', [

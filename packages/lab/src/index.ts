@@ -29,6 +29,7 @@ export { type Forward, startForward } from './forward.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
 export { type OtlpReceiver, type OtlpReceiverOptions, startOtlpReceiver } from './otlp.js';
 export type { AttributeValue, Span } from './otlp-spans.js';
+export { type OvsEnd, type OvsTunnel, startOvsEnd } from './ovs.js';
 export type { CapturedPacket } from './pcap.js';
 export type { LabProcess, SpawnOptions } from './process.js';
 export { type RawSender, startRawSender } from './raw-sender.js';

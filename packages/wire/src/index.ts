@@ -41,6 +41,17 @@ export {
   parseFrame,
   type Transport,
 } from './frame.js';
+export {
+  buildGeneve,
+  GENEVE_CRITICAL,
+  GENEVE_ETHERNET,
+  GENEVE_PORT,
+  type Geneve,
+  type GeneveFields,
+  type GeneveOption,
+  parseGeneve,
+} from './geneve.js';
+export { buildGre, GRE_ETHERNET, type Gre, parseGre } from './gre.js';
 export { buildIcmp, echoRest, ICMP, ICMPV6, type Icmp, parseIcmp } from './icmp.js';
 export { buildIpv4, IP_PROTOCOL, type Ipv4, type Ipv4Fields, parseIpv4 } from './ipv4.js';
 export {

@@ -5,7 +5,7 @@ import { concatBytes, viewOf } from './bytes.js';
 import { checksum } from './checksum.js';
 import { accept, type Layer, type Parsed, refuse } from './parsed.js';
 
-export const IP_PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+export const IP_PROTOCOL = { icmp: 1, tcp: 6, udp: 17, gre: 47, icmpv6: 58 } as const;
 
 export interface Ipv4 {
   readonly src: string;

@@ -36,7 +36,9 @@ describe('gatewayModel', () => {
       name: 'fw1',
       device: 'vti-fw1',
       remote: '192.0.2.11',
-      vni: 4001,
+      protocol: 'vxlan',
+      tag: 4001,
+      l3: false,
       local: '169.254.1.1/30',
       peer: '169.254.1.2',
       strictReturn: true,
@@ -54,8 +56,22 @@ describe('gatewayModel', () => {
     expect(port).toMatchObject({
       kind: 'vti',
       device: 'vti-branch',
-      tunnel: { remote: '203.0.113.7', vni: 7 },
+      tunnel: { protocol: 'vxlan', remote: '203.0.113.7', tag: 7 },
     });
+  });
+
+  it.each([
+    ['geneve, remote: 203.0.113.7, vni: 7', { protocol: 'geneve', tag: 7, l3: false, checksum: false }],
+    [
+      'geneve, remote: 203.0.113.7, vni: 7, inner: l3, checksum: true',
+      { protocol: 'geneve', tag: 7, l3: true, checksum: true },
+    ],
+    ['gre, remote: 203.0.113.7', { protocol: 'gre', tag: null, l3: true, checksum: false }],
+    ['gre, remote: 203.0.113.7, key: 0, inner: l2', { protocol: 'gre', tag: 0, l3: false, checksum: false }],
+  ])('a tunnel of protocol %s', (text, want) => {
+    const branch = `{ name: branch, kind: vti, vrf: red, classify: true, tunnel: { protocol: ${text} } }`;
+    const [port] = model(exampleText({ ports: [branch], rules: [] })).ports;
+    expect(port?.tunnel).toMatchObject(want);
   });
 
   it('says which gateway it did not find, and what to do', () => {
@@ -73,24 +89,27 @@ describe('gatewayModel', () => {
     ],
     ['a VLAN', { ports: [`${INSIDE}, vlan: 100 }`] }, /port edge1\/inside: VLAN ports are not supported/],
     ['tc', { ports: [`${INSIDE}, attachMode: tc }`] }, /port edge1\/inside: attachMode tc is for hosts/],
-    [
-      'GRE',
-      {
-        ports: [
-          '{ name: branch, kind: vti, vrf: red, classify: true, addresses: [169.254.7.1/30], tunnel: { protocol: gre, remote: 203.0.113.7, key: 7 } }',
-        ],
-      },
-      /port edge1\/branch: tunnel protocol gre is not supported .* use vxlan on UDP port 4789/,
-    ],
+    ...(['vxlan', 'geneve'] as const).map(
+      (protocol) =>
+        [
+          `${protocol} to another port`,
+          {
+            ports: [
+              `{ name: branch, kind: vti, vrf: red, classify: true, tunnel: { protocol: ${protocol}, remote: 203.0.113.7, vni: 7, udpPort: 6082 } }`,
+            ],
+          },
+          new RegExp(
+            `port edge1/branch: ${protocol} to UDP port 6082 is not supported .* use port (4789|6081)`,
+          ),
+        ] as const,
+    ),
   ] as const)('refuses by name what this datapath cannot do: %s', (_what, change: ExampleText, want) => {
     expect(refusal(exampleText({ ...change, rules: [] }))).toMatch(want);
     expect(refusal(exampleText({ ...change, rules: [] }))).toMatch(/^refused: /);
   });
 
   it('refuses the sample of everything at the gateway that would have to do it, and not at another', () => {
-    expect(refusal(full, 'edge1')).toMatch(
-      /^refused: port edge1\/branch: tunnel protocol gre is not supported/,
-    );
+    expect(refusal(full, 'edge1')).toMatch(/^refused: port edge1\/outside: snat is not supported/);
     // edge2 has plain ports; nodes at edge1's devices are not its matter, those that any gateway may reach are.
     expect(refusal(full, 'edge2')).toMatch(/^refused: node ids2: attach kind gwlb is not supported/);
   });

@@ -19,7 +19,8 @@ import {
   type Revision,
   type ServiceNode,
 } from '@detour/intent';
-import type { AttachMode, GatewayModel, NodeModel, PortModel, VrfModel } from './model.js';
+import type { AttachMode, GatewayModel, NodeModel, PortModel, TunnelModel, VrfModel } from './model.js';
+import { UDP_PORTS } from './tunnel-kind.js';
 
 /** @throws Fault `not_found` when the revision has no such gateway, `refused` naming what this gateway cannot do. */
 export function gatewayModel(revision: Revision, gatewayName: string): GatewayModel {
@@ -131,13 +132,7 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
         tunnel: null,
       },
     ];
-  const { tunnel } = port;
-  if (tunnel.protocol !== 'vxlan' || tunnel.udpPort !== 4789) {
-    throw new Fault(
-      'refused',
-      `${what}: tunnel protocol ${tunnel.protocol} is not supported by this release's datapath: use vxlan on UDP port 4789`,
-    );
-  }
+  const tunnel = tunnelModel(port.tunnel, what);
   return [
     {
       ...base,
@@ -145,14 +140,34 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
       device: branchDeviceName(port.name, number),
       attachMode: 'auto',
       tunnel: {
-        remote: tunnel.remote,
-        vni: tunnel.vni,
+        ...tunnel,
         inner: branchInnerDeviceName(number),
         mac: branchMacAddress(number),
         addresses: port.addresses,
       },
     },
   ];
+}
+
+type Tunnel = Extract<Port, { kind: 'vti' }>['tunnel'] | Extract<ServiceNode['attach'], { kind: 'tunnel' }>;
+
+function tunnelModel(tunnel: Tunnel, what: string): TunnelModel {
+  const { protocol, remote, checksum } = tunnel;
+  if (protocol === 'gre')
+    return { protocol, remote, tag: tunnel.key ?? null, l3: tunnel.inner === 'l3', checksum };
+  const port = UDP_PORTS[protocol];
+  if (tunnel.udpPort !== port)
+    throw new Fault(
+      'refused',
+      `${what}: ${protocol} to UDP port ${tunnel.udpPort} is not supported by this release's datapath: use port ${port}`,
+    );
+  return {
+    protocol,
+    remote,
+    tag: tunnel.vni,
+    l3: protocol === 'geneve' && tunnel.inner === 'l3',
+    checksum,
+  };
 }
 
 function nodeModel(
@@ -172,12 +187,6 @@ function nodeModel(
     );
   const inner = attach.gateways[gateway.name];
   if (inner === undefined) return []; // this node is not attached here
-  if (attach.protocol !== 'vxlan' || attach.udpPort !== 4789) {
-    throw new Fault(
-      'refused',
-      `${what}: tunnel protocol ${attach.protocol} is not supported by this release's datapath: use vxlan on UDP port 4789`,
-    );
-  }
   const number = numberOf(numbers.nodes, node.name, 'node');
   const vrf = vrfOf(attach.vrf, what);
   const profile = intent.healthProfiles.find((row) => row.name === node.health);
@@ -189,8 +198,7 @@ function nodeModel(
       vrf: vrf.number,
       vrfName: vrf.name,
       table: vrf.table,
-      remote: attach.remote,
-      vni: attach.vni,
+      ...tunnelModel(attach, what),
       strictReturn: attach.strictReturn,
       local: inner.local,
       peer: inner.peer,

@@ -11,6 +11,8 @@ export interface VtiDevice {
   readonly mac: string;
   readonly addresses: readonly string[]; // with prefix length
   readonly mtu: number;
+  readonly noArp: boolean; // the tunnel carries IP packets: there are no MAC addresses behind it
+  readonly peers: readonly string[]; // without ARP: whom the kernel and BFD shall find there all the same
 }
 
 interface LinkRow {
@@ -19,6 +21,7 @@ interface LinkRow {
   readonly address?: string;
   readonly mtu?: number;
   readonly ifalias?: string;
+  readonly flags?: readonly string[];
   readonly addr_info?: readonly {
     readonly local?: string;
     readonly prefixlen?: number;
@@ -35,6 +38,7 @@ export interface LinkState {
   readonly mac: string;
   readonly mtu: number;
   readonly ours: boolean;
+  readonly noArp: boolean;
   readonly addresses: readonly string[];
 }
 
@@ -49,6 +53,7 @@ export async function readLinks(): Promise<Map<string, LinkState>> {
         mac: row.address ?? '',
         mtu: row.mtu ?? 0,
         ours: row.ifalias === ALIAS,
+        noArp: row.flags?.includes('NOARP') === true,
         addresses: (row.addr_info ?? []).flatMap((a) =>
           a.local === undefined ? [] : [`${a.local}/${a.prefixlen}`],
         ),
@@ -88,6 +93,11 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
     } else if (link.mtu !== vti.mtu) {
       batch.push(`link set dev ${vti.device} mtu ${vti.mtu}`, `link set dev ${vti.inner} mtu ${vti.mtu}`);
     }
+    // Neighbours of another kind of tunnel go with it: the kernel forgets them when ARP is switched.
+    if ((link?.noArp ?? false) !== vti.noArp)
+      batch.push(`link set dev ${vti.device} arp ${vti.noArp ? 'off' : 'on'}`);
+    for (const peer of vti.peers)
+      batch.push(`neigh replace ${peer} lladdr ${vti.mac} dev ${vti.device} nud permanent`);
     const present = (link?.addresses ?? []).filter((a) => !a.startsWith('fe80:'));
     for (const address of vti.addresses)
       if (!present.includes(address)) batch.push(`address add ${address} dev ${vti.device}`);

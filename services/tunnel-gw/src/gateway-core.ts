@@ -31,6 +31,7 @@ import type { GatewayModel, NodeModel } from './model.js';
 import { baseRows } from './rows.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
+import { overheadBytes } from './tunnel-kind.js';
 import type { Ways } from './ways.js';
 
 export interface CoreOptions {
@@ -83,7 +84,7 @@ export class GatewayCore {
   /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
   hopMtu(node: NodeModel): number {
     const underlay = this.links.get(this.active?.model.underlay.device ?? '');
-    return (underlay?.mtu ?? 0) - (node.remote.includes(':') ? 70 : 50);
+    return (underlay?.mtu ?? 0) - overheadBytes(node);
   }
 
   deviceName(ifindex: number): string | undefined {

@@ -3,10 +3,8 @@
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import type { LinkState, VtiDevice } from './devices.js';
-import type { GatewayModel } from './model.js';
-
-/** Room for the outer header of VXLAN over IPv6 with its inner Ethernet. */
-const VTI_OVERHEAD = 70;
+import type { GatewayModel, TunnelModel } from './model.js';
+import { overheadBytes } from './tunnel-kind.js';
 
 /** Where the program runs. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
 export function attachedDevices(model: GatewayModel): string[] {
@@ -48,18 +46,21 @@ export function requireDevices(model: GatewayModel, links: ReadonlyMap<string, L
 }
 
 export function vtiDevices(model: GatewayModel, underlayMtu: number): VtiDevice[] {
-  const mtu = Math.min(1500, Math.max(1280, underlayMtu - VTI_OVERHEAD));
-  const branches = model.ports.flatMap(({ device, tunnel }) =>
-    tunnel === null
-      ? []
-      : [{ device, inner: tunnel.inner, mac: tunnel.mac, addresses: tunnel.addresses, mtu }],
-  );
-  const nodes = model.nodes.map(({ device, inner, mac, local }) => ({
-    device,
-    inner,
-    mac,
-    addresses: [local],
-    mtu,
+  /** 1280: IPv6 needs it, also where the underlay has no room for it (RFC 8200 5). */
+  const mtuOf = (tunnel: TunnelModel) => Math.min(1500, Math.max(1280, underlayMtu - overheadBytes(tunnel)));
+  const branches = model.ports.flatMap(({ device, tunnel }) => {
+    if (tunnel === null) return [];
+    const { inner, mac, addresses, l3 } = tunnel;
+    return [{ device, inner, mac, addresses, mtu: mtuOf(tunnel), noArp: l3, peers: [] }];
+  });
+  const nodes = model.nodes.map((node) => ({
+    device: node.device,
+    inner: node.inner,
+    mac: node.mac,
+    addresses: [node.local],
+    mtu: mtuOf(node),
+    noArp: node.l3,
+    peers: node.l3 ? [node.peer] : [],
   }));
   return [...branches, ...nodes];
 }
@@ -69,13 +70,14 @@ export function machineShape(model: GatewayModel): string {
   return JSON.stringify([
     model.underlay,
     model.ports.map(({ device, attachMode, tunnel }) => [device, attachMode, tunnel]),
-    model.nodes.map(({ device, inner, mac, local, peer, remote }) => [
+    model.nodes.map(({ device, inner, mac, local, peer, remote, l3 }) => [
       device,
       inner,
       mac,
       local,
       peer,
       remote,
+      l3,
     ]),
   ]);
 }

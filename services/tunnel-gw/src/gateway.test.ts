@@ -216,6 +216,8 @@ describe('the machine', () => {
       mac: '02:44:54:00:00:63',
       addresses: ['169.254.9.1/30'],
       mtu: 1450,
+      noArp: false,
+      peers: [],
     };
     const made = await ensureDevices([vti]);
     expect(made.get('vti-x')).toMatchObject({
@@ -234,11 +236,18 @@ describe('the machine', () => {
     const lines = await changes();
     expect(lines.filter((line) => line.includes('169.254.9.1/30')).length).toBe(1); // only its removal
 
+    const l3 = { ...vti, device: 'vti-y', inner: 'dtn98', noArp: true, peers: ['169.254.9.2'] };
+    expect((await ensureDevices([vti, l3])).get('vti-y')).toMatchObject({ noArp: true });
+    expect(ip('neigh', 'show', 'dev', 'vti-y')).toContain(`169.254.9.2 lladdr ${vti.mac} PERMANENT`);
+    expect((await ensureDevices([vti, { ...l3, noArp: false, peers: [] }])).get('vti-y')).toMatchObject({
+      noArp: false,
+    });
+
     ip('link', 'add', 'mine', 'type', 'veth', 'peer', 'name', 'mine2');
     await expect(ensureDevices([{ ...vti, device: 'mine' }])).rejects.toThrow(
       /device mine exists and is not Detour's: rename it, or the node or port that needs this name/,
     );
-    expect(await removeDevices(new Set())).toEqual(['vti-x']);
+    expect(await removeDevices(new Set())).toEqual(['vti-x', 'vti-y']);
     expect(ip('-o', 'link', 'show')).toContain('mine@');
     expect(ip('-o', 'link', 'show')).toContain('dt-inject');
     ip('link', 'del', 'mine');

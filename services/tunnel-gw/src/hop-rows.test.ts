@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { abi } from '@detour/contracts';
-import { buildPacket, type Frame, parseFrame, parseVxlan } from '@detour/wire';
+import { buildPacket, type Frame, parseFrame, parseGeneve, parseGre, parseVxlan } from '@detour/wire';
 import { describe, expect, it } from 'vitest';
 import { type HopWay, hopRow } from './hop-rows.js';
+import type { TunnelModel } from './model.js';
+import { describeTunnel, overheadBytes } from './tunnel-kind.js';
 
 const way: HopWay = {
   ifindex: 7,
@@ -18,8 +20,15 @@ const inner = buildPacket({
   transport: { kind: 'tcp', srcPort: 40_000, dstPort: 80, flags: 2 },
 });
 
+const vxlan = (remote: string): TunnelModel => ({
+  protocol: 'vxlan',
+  remote,
+  tag: 4001,
+  l3: false,
+  checksum: false,
+});
 const decode = (local: string, remote: string, change: Partial<HopWay> = {}, node = 5) =>
-  abi.hop.decode(hopRow(5, node, local, { remote, vni: 4001 }, { ...way, ...change }).value);
+  abi.hop.decode(hopRow(5, node, local, vxlan(remote), { ...way, ...change }).value);
 
 /** What the datapath does with the row (encap.h): header in front, then lengths, checksum, entropy and ECN. */
 function encapsulate(hop: abi.Hop, packet: Uint8Array, entropy: number, ecn: number): Uint8Array {
@@ -27,7 +36,7 @@ function encapsulate(hop: abi.Hop, packet: Uint8Array, entropy: number, ecn: num
   frame.set(hop.header.subarray(0, hop.headerLen));
   frame.set(packet, hop.headerLen);
   const view = new DataView(frame.buffer);
-  view.setUint16(hop.headerLen - 2, 0x0800);
+  view.setUint16(hop.typeAt, 0x0800);
   const l3 = hop.outerL3;
   const length = frame.length - l3;
   const udp = l3 + (hop.outerIp6 === 1 ? 40 : 20);
@@ -43,6 +52,8 @@ function encapsulate(hop: abi.Hop, packet: Uint8Array, entropy: number, ecn: num
     while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
     view.setUint16(l3 + 10, ~sum & 0xffff, true);
   }
+  if (hop.tunnel === abi.TunnelProto.TUNNEL_GRE || hop.tunnel === abi.TunnelProto.TUNNEL_GRE_PLAIN)
+    return frame;
   view.setUint16(udp, entropy);
   view.setUint16(udp + 4, frame.length - udp);
   return frame;
@@ -72,10 +83,10 @@ describe('hopRow', () => {
           tos: ecn,
         });
         expect(outer.udp).toEqual({ srcPort: 50_123, dstPort: 4789, checksum: 0 });
-        const vxlan = parseVxlan(outer.payload);
-        if (!vxlan.ok) throw new Error(vxlan.why);
-        expect(vxlan.value.header.vni).toBe(4001);
-        const within = parsed(vxlan.value.payload);
+        const tunnel = parseVxlan(outer.payload);
+        if (!tunnel.ok) throw new Error(tunnel.why);
+        expect(tunnel.value.header.vni).toBe(4001);
+        const within = parsed(tunnel.value.payload);
         expect(within.ethernet).toMatchObject({ dst: way.innerPeerMac, src: way.innerSourceMac });
         expect(within.tcp).toMatchObject({ srcPort: 40_000, dstPort: 80 });
       }
@@ -110,8 +121,50 @@ describe('hopRow', () => {
   });
 
   it('stands at its number in either bank', () => {
-    const row = hopRow(5, 5, '192.0.2.1', { remote: '192.0.2.11', vni: 1 }, way);
+    const row = hopRow(5, 5, '192.0.2.1', vxlan('192.0.2.11'), way);
     const index = (bank: number) => new DataView(row.key(bank).buffer).getUint32(0, true);
     expect([index(0), index(1)]).toEqual([5, abi.DetourLimit.DT_MAX_HOPS + 5]);
+  });
+});
+
+describe('hopRow for other kinds of tunnels', () => {
+  const kinds = (['192.0.2.11', '2001:db8::11'] as const).flatMap((remote) =>
+    ([false, true] as const).flatMap((l3) => [
+      { protocol: 'geneve', remote, tag: 5001, l3, checksum: false } as const,
+      { protocol: 'gre', remote, tag: null, l3, checksum: false } as const,
+      { protocol: 'gre', remote, tag: 0xfedcba98, l3, checksum: false } as const,
+    ]),
+  );
+  const nameOf = (tunnel: TunnelModel) =>
+    `${describeTunnel(tunnel)}, ${tunnel.l3 ? 'IP' : 'Ethernet'} inside`;
+
+  it.each(kinds.map((kind) => [nameOf(kind), kind] as const))('%s', (_name, kind) => {
+    const local = kind.remote.includes(':') ? '2001:db8::1' : '192.0.2.1';
+    const hop = abi.hop.decode(hopRow(5, 5, local, kind, way).value);
+    const outer = parsed(encapsulate(hop, inner, 50_123, 1));
+    expect(outer.ipv4 ?? outer.ipv6).toMatchObject({ src: local, dst: kind.remote });
+    const tunnel = kind.protocol === 'gre' ? parseGre(outer.payload) : parseGeneve(outer.payload);
+    if (!tunnel.ok) throw new Error(`${tunnel.why}, got ${tunnel.got}`);
+    expect(tunnel.value.header).toMatchObject({
+      protocol: kind.l3 ? 0x0800 : 0x6558,
+      ...(kind.protocol === 'geneve' ? { vni: 5001 } : kind.tag !== null && { key: kind.tag }),
+    });
+    const packet = kind.l3 ? tunnel.value.payload : tunnel.value.payload.subarray(14);
+    expect([...packet]).toEqual([...inner]);
+    expect(hop.mtu).toBe(1600 - overheadBytes(kind));
+    // What is in front of the inner packet, the outer Ethernet header apart, is what the MTU leaves room for.
+    expect(hop.headerLen - 14).toBe(overheadBytes(kind));
+  });
+
+  it('with IP inside it needs no inner peer; with a checksum it asks the datapath for one', () => {
+    const [geneve] = kinds;
+    const row = (change: Partial<TunnelModel>) =>
+      abi.hop.decode(
+        hopRow(5, 5, '192.0.2.1', { ...(geneve as TunnelModel), ...change }, { ...way, innerPeerMac: null })
+          .value,
+      );
+    expect(row({ l3: true }).mtu).toBe(1600 - 36);
+    expect(row({}).mtu).toBe(0);
+    expect(row({ checksum: true }).flags).toBe(abi.HopFlag.HOP_CHECKSUM);
   });
 });

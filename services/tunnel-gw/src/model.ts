@@ -18,24 +18,31 @@ export interface PortModel {
   readonly tunnel: BranchTunnel | null;
 }
 
-export interface BranchTunnel {
+/** A tunnel as its outer headers say it; our end is the underlay address. */
+export interface TunnelModel {
+  readonly protocol: 'vxlan' | 'geneve' | 'gre';
   readonly remote: string;
-  readonly vni: number;
+  /** VNI, or GRE key; null: GRE without one. */
+  readonly tag: number | null;
+  /** IP packets inside; else Ethernet frames. */
+  readonly l3: boolean;
+  readonly checksum: boolean;
+}
+
+export interface BranchTunnel extends TunnelModel {
   readonly inner: string;
   readonly mac: string;
   readonly addresses: readonly string[];
 }
 
-/** A service node behind a VXLAN tunnel. */
-export interface NodeModel {
+/** A service node behind a tunnel. */
+export interface NodeModel extends TunnelModel {
   readonly name: string;
   readonly number: number;
   readonly service: string;
   readonly vrf: number;
   readonly vrfName: string;
   readonly table: number;
-  readonly remote: string;
-  readonly vni: number;
   readonly strictReturn: boolean;
   readonly local: string; // inner address with prefix length
   readonly peer: string;

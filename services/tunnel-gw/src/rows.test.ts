@@ -27,6 +27,7 @@ const link = (ifindex: number, addresses: string[] = []): LinkState => ({
   mac: `02:00:00:00:00:0${ifindex % 10}`,
   mtu: 1500,
   ours: true,
+  noArp: false,
   addresses,
 });
 

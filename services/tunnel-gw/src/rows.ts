@@ -6,8 +6,9 @@ import { Fault, formatAddress } from '@detour/core';
 import type { Row } from './bank.js';
 import type { LinkState } from './devices.js';
 import { type HopWay, hopRow } from './hop-rows.js';
-import type { GatewayModel, NodeModel, PortModel } from './model.js';
+import type { GatewayModel, NodeModel, PortModel, TunnelModel } from './model.js';
 import { addressBytes, macBytes, u32Key } from './row-bytes.js';
+import { tunnelProto } from './tunnel-kind.js';
 
 const { DetourLimit: LIMIT } = abi;
 
@@ -142,8 +143,8 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
       table: port.table,
       deliverIfindex: inner.ifindex,
       innerMac: macBytes(tunnel.mac),
-      innerL3: 0,
-      flags: port.classify ? abi.PortFlag.PORT_CLASSIFY : 0,
+      innerL3: tunnel.l3 ? 1 : 0,
+      flags: (port.classify ? abi.PortFlag.PORT_CLASSIFY : 0) | tunnelFlags(tunnel),
     }),
     hopRow(hop, 0, inputs.model.underlay.address, tunnel, inputs.wayTo(tunnel.remote, port.device, null)),
   ];
@@ -162,8 +163,8 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     table: node.table,
     deliverIfindex: inner.ifindex,
     innerMac: macBytes(node.mac),
-    innerL3: 0,
-    flags: 0,
+    innerL3: node.l3 ? 1 : 0,
+    flags: tunnelFlags(node),
   };
   return [
     portRow(inner.ifindex, {
@@ -183,6 +184,10 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     hopRow(node.number, node.number, inputs.model.underlay.address, node, way),
     hopRow(VTI_HOPS + node.number, 0, inputs.model.underlay.address, node, way),
   ];
+}
+
+function tunnelFlags(tunnel: TunnelModel): number {
+  return tunnel.protocol === 'gre' && tunnel.checksum ? abi.TunnelFlag.TUNNEL_CHECKSUM : 0;
 }
 
 /** The port's row again, by its number: where a held packet that comes back belongs. */
@@ -206,16 +211,15 @@ function egressRow(ifindex: number, hop: number): Row {
 
 function tunnelRow(
   inputs: RowInputs,
-  end: { remote: string; vni: number },
+  end: TunnelModel,
   fields: Parameters<typeof abi.tunnel.encode>[0],
 ): Row {
   const src = addressBytes(end.remote);
   const dst = addressBytes(inputs.model.underlay.address);
   return {
     table: 'tunnels',
-    id: `${formatAddress(src)}/${formatAddress(dst)}/${end.vni}`,
-    key: (bank) =>
-      abi.tunnelKey.encode({ src, dst, vni: end.vni, proto: abi.TunnelProto.TUNNEL_VXLAN, bank }),
+    id: `${formatAddress(src)}/${formatAddress(dst)}/${end.protocol}/${end.tag ?? 'none'}`,
+    key: (bank) => abi.tunnelKey.encode({ src, dst, vni: end.tag ?? 0, proto: tunnelProto(end), bank }),
     value: abi.tunnel.encode(fields),
   };
 }

@@ -4,6 +4,7 @@ import { formatAddress, type Tuple } from '@detour/core';
 import { choosePathLocally } from './decision.js';
 import type { ChainModel, PathModel } from './model.js';
 import { type Add, drop, type End, pass, punt, type TracePacket, type TraceView } from './trace-answer.js';
+import { describeTunnel } from './tunnel-kind.js';
 
 export interface OnPath {
   readonly chain: ChainModel;
@@ -60,11 +61,7 @@ export function toNode(view: TraceView, packet: TracePacket, number: number | un
   const node = view.model.nodes.find((row) => row.number === number);
   if (node === undefined) return drop('no_table');
   const hop = view.hop(node);
-  add(
-    'hop',
-    `${node.name} through ${node.device}`,
-    hop.ready ? `VXLAN to ${node.remote}, VNI ${node.vni}` : hop.why,
-  );
+  add('hop', `${node.name} through ${node.device}`, hop.ready ? describeTunnel(node) : hop.why);
   if (!hop.ready) return drop('hop_not_ready');
   if (packet.lengthBytes > hop.mtu) {
     add('mtu', `${packet.lengthBytes} bytes`, `more than the hop's ${hop.mtu}`);
@@ -97,6 +94,15 @@ export async function leave(
   if (packet.ttl <= 1) {
     add('ttl', `${packet.ttl}`, 'it ends here; the kernel answers with time exceeded');
     return pass;
+  }
+  const tunnels = [
+    ...view.model.nodes,
+    ...view.model.ports.flatMap(({ device, tunnel }) => (tunnel === null ? [] : [{ device, ...tunnel }])),
+  ];
+  const behind = tunnels.find(({ device, l3 }) => l3 && device === route.device);
+  if (behind !== undefined) {
+    add('neighbour', 'none needed', describeTunnel(behind));
+    return { verdict: 'forward', reason: '', egress: route.device, node: '' };
   }
   const nextHop = route.via === '' ? formatAddress(tuple.dst) : route.via;
   const mac = view.neighbour(route.device, nextHop);

@@ -108,6 +108,9 @@ export function hopValue(rig: Rig, to: RemoteEnd, node: number, mtu = MTU): Uint
     outerCsum: v6 ? 0 : ((sum & 0xff) << 8) | (sum >>> 8),
     dmac: new Uint8Array(6),
     smac: new Uint8Array(6),
+    flags: 0,
+    typeAt: bytes.length - 2,
+    patchAt: 0,
     header,
   });
 }

@@ -113,7 +113,9 @@ describe('what tunnel-gw puts back', () => {
       ]);
     }
     expect(end('inject', inject({ op: InjectOp.INJECT_DROP, reason: 0 }, frame))).toBe('DROP_INJECT');
-    expect(end('inject', inject({ op: InjectOp.INJECT_DROP, reason: 24 }, frame))).toBe('DROP_INJECT');
+    expect(
+      end('inject', inject({ op: InjectOp.INJECT_DROP, reason: abi.DropReason.DROP_REASONS }, frame)),
+    ).toBe('DROP_INJECT');
     expect(
       end('inject', inject({ op: InjectOp.INJECT_PORT, port: PORT.inside }, frame).subarray(0, 20)),
     ).toBe('DROP_INJECT');

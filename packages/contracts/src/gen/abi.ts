@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '3a70273ac64aa84d';
+export const ABI_HASH = 'bd55015ca9479420';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -66,7 +66,7 @@ export const DetourLimit = {
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
   DT_MAX_SLOTS: 65537,
-  DT_MAX_HEADER: 104,
+  DT_MAX_HEADER: 136,
   DT_PENDING_QUEUE: 16,
   DT_PUNT_BYTES: 9216,
 } as const;
@@ -76,7 +76,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   8: 'DT_MAX_PATH_HOPS',
   16: 'DT_PENDING_QUEUE',
   64: 'DT_MAX_CHAINS',
-  104: 'DT_MAX_HEADER',
+  136: 'DT_MAX_HEADER',
   256: 'DT_MAX_PORTS',
   4096: 'DT_MAX_TUNNELS',
   8448: 'DT_MAX_HOPS',
@@ -138,6 +138,7 @@ export const TunnelProto = {
   TUNNEL_VXLAN: 1,
   TUNNEL_GENEVE: 2,
   TUNNEL_GRE: 3,
+  TUNNEL_GRE_PLAIN: 4,
 } as const;
 export type TunnelProto = (typeof TunnelProto)[keyof typeof TunnelProto];
 const tunnelProtoNames: Readonly<Record<number, keyof typeof TunnelProto>> = {
@@ -145,10 +146,88 @@ const tunnelProtoNames: Readonly<Record<number, keyof typeof TunnelProto>> = {
   1: 'TUNNEL_VXLAN',
   2: 'TUNNEL_GENEVE',
   3: 'TUNNEL_GRE',
+  4: 'TUNNEL_GRE_PLAIN',
 };
 /** The C name of a value of enum tunnel_proto; the first of several; undefined for a value that has none. */
 export function tunnelProtoName(value: number): keyof typeof TunnelProto | undefined {
   return tunnelProtoNames[value];
+}
+
+/** enum tunnel_flag */
+export const TunnelFlag = {
+  TUNNEL_CHECKSUM: 2,
+  TUNNEL_COOKIE: 4,
+  TUNNEL_PATH: 8,
+} as const;
+export type TunnelFlag = (typeof TunnelFlag)[keyof typeof TunnelFlag];
+const tunnelFlagNames: Readonly<Record<number, keyof typeof TunnelFlag>> = {
+  2: 'TUNNEL_CHECKSUM',
+  4: 'TUNNEL_COOKIE',
+  8: 'TUNNEL_PATH',
+};
+/** The C name of a value of enum tunnel_flag; the first of several; undefined for a value that has none. */
+export function tunnelFlagName(value: number): keyof typeof TunnelFlag | undefined {
+  return tunnelFlagNames[value];
+}
+
+/** enum hop_flag */
+export const HopFlag = {
+  HOP_CHECKSUM: 1,
+  HOP_COOKIE: 2,
+  HOP_PATH: 4,
+} as const;
+export type HopFlag = (typeof HopFlag)[keyof typeof HopFlag];
+const hopFlagNames: Readonly<Record<number, keyof typeof HopFlag>> = {
+  1: 'HOP_CHECKSUM',
+  2: 'HOP_COOKIE',
+  4: 'HOP_PATH',
+};
+/** The C name of a value of enum hop_flag; the first of several; undefined for a value that has none. */
+export function hopFlagName(value: number): keyof typeof HopFlag | undefined {
+  return hopFlagNames[value];
+}
+
+/** enum geneve_option */
+export const GeneveOption = {
+  GENEVE_CLASS_GWLB: 264,
+  GENEVE_GWLB_ENDPOINT: 1,
+  GENEVE_GWLB_ATTACHMENT: 2,
+  GENEVE_GWLB_COOKIE: 3,
+  GENEVE_CLASS_PATH: 65348,
+  GENEVE_TYPE_PATH: 129,
+  GENEVE_PATH_VERSION: 1,
+  GENEVE_HOP_BUDGET: 63,
+} as const;
+export type GeneveOption = (typeof GeneveOption)[keyof typeof GeneveOption];
+const geneveOptionNames: Readonly<Record<number, keyof typeof GeneveOption>> = {
+  1: 'GENEVE_GWLB_ENDPOINT',
+  2: 'GENEVE_GWLB_ATTACHMENT',
+  3: 'GENEVE_GWLB_COOKIE',
+  63: 'GENEVE_HOP_BUDGET',
+  129: 'GENEVE_TYPE_PATH',
+  264: 'GENEVE_CLASS_GWLB',
+  65348: 'GENEVE_CLASS_PATH',
+};
+/** The C name of a value of enum geneve_option; the first of several; undefined for a value that has none. */
+export function geneveOptionName(value: number): keyof typeof GeneveOption | undefined {
+  return geneveOptionNames[value];
+}
+
+/** enum geneve_path_flag */
+export const GenevePathFlag = {
+  GENEVE_PATH_REVERSE: 1,
+  GENEVE_PATH_OAM: 2,
+  GENEVE_PATH_FLOW_PROGRAMMING: 4,
+} as const;
+export type GenevePathFlag = (typeof GenevePathFlag)[keyof typeof GenevePathFlag];
+const genevePathFlagNames: Readonly<Record<number, keyof typeof GenevePathFlag>> = {
+  1: 'GENEVE_PATH_REVERSE',
+  2: 'GENEVE_PATH_OAM',
+  4: 'GENEVE_PATH_FLOW_PROGRAMMING',
+};
+/** The C name of a value of enum geneve_path_flag; the first of several; undefined for a value that has none. */
+export function genevePathFlagName(value: number): keyof typeof GenevePathFlag | undefined {
+  return genevePathFlagNames[value];
 }
 
 /** enum flow_action */
@@ -374,7 +453,10 @@ export const DropReason = {
   DROP_DECISION_TIMEOUT: 21,
   DROP_ADJUST: 22,
   DROP_SPOOF: 23,
-  DROP_REASONS: 24,
+  DROP_TUNNEL_OPTION: 24,
+  DROP_TUNNEL_CHECKSUM: 25,
+  DROP_COOKIE: 26,
+  DROP_REASONS: 27,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
@@ -402,7 +484,10 @@ const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
   21: 'DROP_DECISION_TIMEOUT',
   22: 'DROP_ADJUST',
   23: 'DROP_SPOOF',
-  24: 'DROP_REASONS',
+  24: 'DROP_TUNNEL_OPTION',
+  25: 'DROP_TUNNEL_CHECKSUM',
+  26: 'DROP_COOKIE',
+  27: 'DROP_REASONS',
 };
 /** The C name of a value of enum drop_reason; the first of several; undefined for a value that has none. */
 export function dropReasonName(value: number): keyof typeof DropReason | undefined {
@@ -832,7 +917,7 @@ export const tunnel = {
   },
 } as const satisfies Codec<Tunnel> & { readonly offsets: Readonly<Record<keyof Tunnel, number>> };
 
-/** struct hop, 136 bytes */
+/** struct hop, 168 bytes */
 export interface Hop {
   readonly ifindex: number;
   readonly node: number;
@@ -846,19 +931,22 @@ export interface Hop {
   readonly outerCsum: number;
   readonly dmac: Uint8Array;
   readonly smac: Uint8Array;
+  readonly flags: number;
+  readonly typeAt: number;
+  readonly patchAt: number;
   readonly header: Uint8Array;
 }
 export const hop = {
-  size: 136,
-  offsets: { ifindex: 0, node: 4, mtu: 6, kind: 8, tunnel: 9, headerLen: 10, outerL3: 11, outerIp6: 12, innerL3: 13, outerCsum: 14, dmac: 16, smac: 22, header: 32 },
+  size: 168,
+  offsets: { ifindex: 0, node: 4, mtu: 6, kind: 8, tunnel: 9, headerLen: 10, outerL3: 11, outerIp6: 12, innerL3: 13, outerCsum: 14, dmac: 16, smac: 22, flags: 28, typeAt: 29, patchAt: 30, header: 32 },
   encode(value: Hop): Uint8Array {
-    const bytes = new Uint8Array(136);
+    const bytes = new Uint8Array(168);
     hop.write(value, bytes);
     return bytes;
   },
   write(value: Hop, into: Uint8Array, at = 0): void {
-    const view = viewOf('hop', 136, into, at);
-    into.fill(0, at, at + 136);
+    const view = viewOf('hop', 168, into, at);
+    into.fill(0, at, at + 168);
     view.setUint32(0, checkInt('hop.ifindex', value.ifindex, 0, 4294967295), LITTLE);
     view.setUint16(4, checkInt('hop.node', value.node, 0, 65535), LITTLE);
     view.setUint16(6, checkInt('hop.mtu', value.mtu, 0, 65535), LITTLE);
@@ -871,10 +959,13 @@ export const hop = {
     view.setUint16(14, checkInt('hop.outer_csum', value.outerCsum, 0, 65535), LITTLE);
     into.set(checkCount('hop.dmac', value.dmac, 6), at + 16);
     into.set(checkCount('hop.smac', value.smac, 6), at + 22);
-    into.set(checkCount('hop.header', value.header, 104), at + 32);
+    view.setUint8(28, checkInt('hop.flags', value.flags, 0, 255));
+    view.setUint8(29, checkInt('hop.type_at', value.typeAt, 0, 255));
+    view.setUint8(30, checkInt('hop.patch_at', value.patchAt, 0, 255));
+    into.set(checkCount('hop.header', value.header, 136), at + 32);
   },
   decode(bytes: Uint8Array, at = 0): Hop {
-    const view = viewOf('hop', 136, bytes, at);
+    const view = viewOf('hop', 168, bytes, at);
     return {
       ifindex: view.getUint32(0, LITTLE),
       node: view.getUint16(4, LITTLE),
@@ -888,7 +979,10 @@ export const hop = {
       outerCsum: view.getUint16(14, LITTLE),
       dmac: copyBytes(bytes, at + 16, at + 22),
       smac: copyBytes(bytes, at + 22, at + 28),
-      header: copyBytes(bytes, at + 32, at + 136),
+      flags: view.getUint8(28),
+      typeAt: view.getUint8(29),
+      patchAt: view.getUint8(30),
+      header: copyBytes(bytes, at + 32, at + 168),
     };
   },
 } as const satisfies Codec<Hop> & { readonly offsets: Readonly<Record<keyof Hop, number>> };
@@ -1405,3 +1499,72 @@ export const injectHdr = {
     };
   },
 } as const satisfies Codec<InjectHdr> & { readonly offsets: Readonly<Record<keyof InjectHdr, number>> };
+
+/** struct geneve_path, 52 bytes */
+export interface GenevePath {
+  readonly class: number;
+  readonly type: number;
+  readonly len: number;
+  readonly version: number;
+  readonly flags: number;
+  readonly sidx: number;
+  readonly budget: number;
+  readonly path: number;
+  readonly chain: number;
+  readonly action: number;
+  readonly scope: number;
+  readonly tenant: number;
+  readonly source: Uint8Array;
+  readonly dmac: Uint8Array;
+  readonly smac: Uint8Array;
+  readonly cookie: number;
+}
+export const genevePath = {
+  size: 52,
+  offsets: { class: 0, type: 2, len: 3, version: 4, flags: 5, sidx: 6, budget: 7, path: 8, chain: 12, action: 14, scope: 15, tenant: 16, source: 20, dmac: 36, smac: 42, cookie: 48 },
+  encode(value: GenevePath): Uint8Array {
+    const bytes = new Uint8Array(52);
+    genevePath.write(value, bytes);
+    return bytes;
+  },
+  write(value: GenevePath, into: Uint8Array, at = 0): void {
+    const view = viewOf('geneve_path', 52, into, at);
+    view.setUint16(0, checkInt('geneve_path.class_be', value.class, 0, 65535), false);
+    view.setUint8(2, checkInt('geneve_path.type', value.type, 0, 255));
+    view.setUint8(3, checkInt('geneve_path.len', value.len, 0, 255));
+    view.setUint8(4, checkInt('geneve_path.version', value.version, 0, 255));
+    view.setUint8(5, checkInt('geneve_path.flags', value.flags, 0, 255));
+    view.setUint8(6, checkInt('geneve_path.sidx', value.sidx, 0, 255));
+    view.setUint8(7, checkInt('geneve_path.budget', value.budget, 0, 255));
+    view.setUint32(8, checkInt('geneve_path.path_be', value.path, 0, 4294967295), false);
+    view.setUint16(12, checkInt('geneve_path.chain_be', value.chain, 0, 65535), false);
+    view.setUint8(14, checkInt('geneve_path.action', value.action, 0, 255));
+    view.setUint8(15, checkInt('geneve_path.scope', value.scope, 0, 255));
+    view.setUint32(16, checkInt('geneve_path.tenant_be', value.tenant, 0, 4294967295), false);
+    into.set(checkCount('geneve_path.source', value.source, 16), at + 20);
+    into.set(checkCount('geneve_path.dmac', value.dmac, 6), at + 36);
+    into.set(checkCount('geneve_path.smac', value.smac, 6), at + 42);
+    view.setUint32(48, checkInt('geneve_path.cookie_be', value.cookie, 0, 4294967295), false);
+  },
+  decode(bytes: Uint8Array, at = 0): GenevePath {
+    const view = viewOf('geneve_path', 52, bytes, at);
+    return {
+      class: view.getUint16(0, false),
+      type: view.getUint8(2),
+      len: view.getUint8(3),
+      version: view.getUint8(4),
+      flags: view.getUint8(5),
+      sidx: view.getUint8(6),
+      budget: view.getUint8(7),
+      path: view.getUint32(8, false),
+      chain: view.getUint16(12, false),
+      action: view.getUint8(14),
+      scope: view.getUint8(15),
+      tenant: view.getUint32(16, false),
+      source: copyBytes(bytes, at + 20, at + 36),
+      dmac: copyBytes(bytes, at + 36, at + 42),
+      smac: copyBytes(bytes, at + 42, at + 48),
+      cookie: view.getUint32(48, false),
+    };
+  },
+} as const satisfies Codec<GenevePath> & { readonly offsets: Readonly<Record<keyof GenevePath, number>> };

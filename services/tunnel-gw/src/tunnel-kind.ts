@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// What differs between kinds of tunnels: what stands in front of an inner packet, how long that is, and what people call it.
+import { abi } from '@detour/contracts';
+import type { TunnelModel } from './model.js';
+
+/** Where the datapath looks for each (RFC 7348 4, RFC 8926 3.3). */
+export const UDP_PORTS = { vxlan: 4789, geneve: 6081 } as const;
+
+export const ETHERNET = 14;
+/** EtherTypes as the headers of Geneve and GRE name what is inside. */
+const TYPE_ETHERNET = 0x6558;
+const TYPE_IPV4 = 0x0800;
+
+/** What stands between the outer IP header and the inner packet, as in a hop row: lengths, checksums and what depends on the packet are 0. */
+export interface TunnelHeader {
+  readonly ipProtocol: 17 | 47;
+  readonly bytes: Uint8Array;
+  /** Offset in `bytes` of the EtherType of an IP packet inside. */
+  readonly typeAt: number;
+}
+
+export function tunnelHeader(tunnel: TunnelModel): TunnelHeader {
+  return tunnel.protocol === 'gre' ? greHeader(tunnel) : udpHeader(tunnel, tunnel.protocol);
+}
+
+function udpHeader(tunnel: TunnelModel, protocol: 'vxlan' | 'geneve'): TunnelHeader {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(2, UDP_PORTS[protocol]);
+  if (protocol === 'vxlan')
+    view.setUint8(8, 0x08); // the I flag
+  else view.setUint16(10, tunnel.l3 ? TYPE_IPV4 : TYPE_ETHERNET);
+  view.setUint32(12, (tunnel.tag ?? 0) * 256);
+  return { ipProtocol: 17, bytes, typeAt: 10 };
+}
+
+function greHeader({ tag, l3, checksum }: TunnelModel): TunnelHeader {
+  const keyAt = checksum ? 8 : 4;
+  const bytes = new Uint8Array(keyAt + (tag === null ? 0 : 4));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, (checksum ? 0x8000 : 0) | (tag === null ? 0 : 0x2000));
+  view.setUint16(2, l3 ? TYPE_IPV4 : TYPE_ETHERNET);
+  if (tag !== null) view.setUint32(keyAt, tag);
+  return { ipProtocol: 47, bytes, typeAt: 2 };
+}
+
+/** Bytes that a tunnel puts in front of an inner IP packet, its own Ethernet header not counted: what the underlay's MTU must leave room for. */
+export function overheadBytes(tunnel: TunnelModel): number {
+  const outer = tunnel.remote.includes(':') ? 40 : 20;
+  return outer + tunnelHeader(tunnel).bytes.length + (tunnel.l3 ? 0 : ETHERNET);
+}
+
+export function tunnelProto(tunnel: TunnelModel): abi.TunnelProto {
+  const { TunnelProto: proto } = abi;
+  switch (tunnel.protocol) {
+    case 'vxlan':
+      return proto.TUNNEL_VXLAN;
+    case 'geneve':
+      return proto.TUNNEL_GENEVE;
+    case 'gre':
+      return tunnel.tag === null ? proto.TUNNEL_GRE_PLAIN : proto.TUNNEL_GRE;
+  }
+}
+
+const NAMES = { vxlan: 'VXLAN', geneve: 'Geneve', gre: 'GRE' } as const;
+
+/** As in `VXLAN to 192.0.2.11, VNI 4001`. */
+export function describeTunnel({ protocol, remote, tag }: TunnelModel): string {
+  const which = protocol === 'gre' ? (tag === null ? 'no key' : `key ${tag}`) : `VNI ${tag}`;
+  return `${NAMES[protocol]} to ${remote}, ${which}`;
+}
