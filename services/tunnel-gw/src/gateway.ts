@@ -37,6 +37,7 @@ import { Ways } from './ways.js';
 
 export interface GatewayOptions extends DatapathOptions {
   readonly guardDevices: readonly string[];
+  readonly sysctlDir: string;
   readonly decideWithinMs: number;
   readonly resolveWithinMs: number;
   readonly sweepEveryMs: number;
@@ -104,7 +105,7 @@ export class Gateway implements AsyncDisposable {
     const datapath = Datapath.open(options);
     if (!datapath.takenOver) datapath.bumpRoutes();
     datapath.setPuntLimits(options.puntRate, options.puntBurst);
-    await ensureDevices([]);
+    await ensureDevices([], options.sysctlDir);
     log.debug(
       warmUp(() => clock.monoMs()),
       'the code of a failover is warm',
@@ -146,6 +147,7 @@ export class Gateway implements AsyncDisposable {
       health,
       ways,
       guardDevices: options.guardDevices,
+      sysctlDir: options.sysctlDir,
       onPublished: (set) => options.onPublished(set),
       onRefused: options.onRefused,
       onTrouble: options.onTrouble,
