@@ -69,6 +69,11 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     connectBus({ servers: config.nats, name: `bfd ${gateway}`, signal, log }),
     'NATS',
   );
+  readiness.set('nats', false, `no answer yet from ${config.nats.join(', ')} (DETOUR_NATS)`);
+  void bus.whenConnected().then(
+    () => readiness.set('nats', true),
+    () => {}, // stopped before NATS was reached
+  );
   const state = openState(bus);
   const mirror = resources.use(state.watch(), 'mirror');
   resources.use(new HealthCopy({ state, gateway, board: later, clock, log }), 'health copy');

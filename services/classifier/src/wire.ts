@@ -18,7 +18,7 @@ export async function wireClassifier(
   meter: Meter,
 ): Promise<{ readonly address: string }> {
   const { config, log, signal, resources, readiness, clock } = ctx;
-  readiness.set('state', false, 'the state bucket is not read yet');
+  readiness.set('state', false, `nothing read yet from ${config.nats.join(', ')} (DETOUR_NATS)`);
   const bus = resources.use(
     connectBus({ servers: config.nats, name: `${SERVICE}-${config.instance}`, signal, log }),
     'NATS',

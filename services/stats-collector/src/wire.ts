@@ -19,7 +19,7 @@ export async function wireStatsCollector(
 ): Promise<{ readonly address: string }> {
   const { config, log, signal, resources, readiness, clock } = ctx;
   const name = `${SERVICE}-${config.instance}`;
-  readiness.set('state', false, 'the state bucket is not read yet');
+  readiness.set('state', false, `nothing read yet from ${config.nats.join(', ')} (DETOUR_NATS)`);
   const bus = resources.use(connectBus({ servers: config.nats, name, signal, log }), 'NATS');
   const state = openState(bus);
   const mirror = resources.use(state.watch(), 'state mirror');

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tunnel-gw's own settings, beside the common ones of packages/runtime.
 import { fileURLToPath } from 'node:url';
-import { durationMs, integer, list, path, text } from '@detour/runtime';
+import { durationMs, flag, integer, list, path, text } from '@detour/runtime';
+import { SYSCTL_DIR } from './system.js';
 
 const OBJECT = fileURLToPath(new URL('../../../datapath/build/edge.bpf.o', import.meta.url));
 
@@ -13,6 +14,9 @@ export function tunnelGwSettings() {
     object: path('DETOUR_DATAPATH', { default: OBJECT }),
     /** Directory of this gateway's pins on a bpffs; below it, one directory for each ABI. */
     pinDir: text('DETOUR_PIN_DIR', { default: '', pattern: /^\/[^.\s]+$/ }),
+    /** Whether a missing bpffs is mounted at /sys/fs/bpf. */
+    mountBpffs: flag('DETOUR_MOUNT_BPFFS', { default: 'true' }),
+    sysctlDir: path('DETOUR_SYSCTL_DIR', { default: SYSCTL_DIR }),
     maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
     maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),

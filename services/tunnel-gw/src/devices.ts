@@ -2,7 +2,7 @@
 // The network devices that a gateway makes: a veth pair for each VTI and the inject pair; kept in step with what is wanted.
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { readIp, runIpBatch, runTool, setSysctl } from './system.js';
+import { readIp, runIpBatch, runTool, SYSCTL_DIR, setSysctl } from './system.js';
 
 /** A VTI as a veth pair: the operator's side has name, MAC and addresses; the program runs on the inner side. */
 export interface VtiDevice {
@@ -66,7 +66,10 @@ export async function readLinks(): Promise<Map<string, LinkState>> {
  * Makes the VTIs and the inject pair exist as wanted; devices that are right already are not touched, so sessions over them go on.
  * Returns the links as they are afterwards.
  */
-export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<string, LinkState>> {
+export async function ensureDevices(
+  vtis: readonly VtiDevice[],
+  sysctlDir: string = SYSCTL_DIR,
+): Promise<Map<string, LinkState>> {
   const links = await readLinks();
   const batch: string[] = [];
   const made: string[] = [];
@@ -75,7 +78,7 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
     // Nothing but held packets may enter there: no IPv6, which would announce itself when the device comes up.
     const [add = '', ...up] = makePair(inject, injectInner, null, 9000);
     await runIpBatch([add]);
-    for (const device of INJECT_DEVICES) setSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1');
+    for (const device of INJECT_DEVICES) setSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1', sysctlDir);
     batch.push(...up);
     made.push(inject);
   }
@@ -107,7 +110,7 @@ export async function ensureDevices(vtis: readonly VtiDevice[]): Promise<Map<str
   await runIpBatch(batch);
   await Promise.all(made.map((device) => quietOffloads(device)));
   for (const device of [...vtis.map((vti) => vti.device), inject])
-    setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+    setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0', sysctlDir);
   return batch.length === 0 ? links : readLinks();
 }
 
@@ -122,14 +125,15 @@ export async function removeDevices(wanted: ReadonlySet<string>): Promise<string
 }
 
 /** Forwarding on (bpf_fib_lookup asks for it) and reverse-path filtering off, on the ports; the guard must stand before this. */
-export function enableForwarding(devices: readonly string[]): void {
-  setSysctl('net/ipv4/ip_forward', '1');
-  setSysctl('net/ipv6/conf/all/forwarding', '1');
-  setSysctl('net/ipv4/conf/all/rp_filter', '0');
+export function enableForwarding(devices: readonly string[], sysctlDir: string = SYSCTL_DIR): void {
+  const set = (path: string, value: string): void => setSysctl(path, value, sysctlDir);
+  set('net/ipv4/ip_forward', '1');
+  set('net/ipv6/conf/all/forwarding', '1');
+  set('net/ipv4/conf/all/rp_filter', '0');
   for (const device of devices) {
-    setSysctl(`net/ipv4/conf/${device}/forwarding`, '1');
-    setSysctl(`net/ipv6/conf/${device}/forwarding`, '1');
-    setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+    set(`net/ipv4/conf/${device}/forwarding`, '1');
+    set(`net/ipv6/conf/${device}/forwarding`, '1');
+    set(`net/ipv4/conf/${device}/rp_filter`, '0');
   }
 }
 

@@ -19,6 +19,7 @@ import {
 } from './devices.js';
 import {
   attachedDevices,
+  attachModeOf,
   guardedDevices,
   machineShape,
   portDevices,
@@ -40,6 +41,7 @@ export interface CoreOptions {
   readonly health: HealthBook;
   readonly ways: Ways;
   readonly slots: SlotBook;
+  readonly sysctlDir: string;
   readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
   readonly onRefused: (revision: number, why: string) => void;
@@ -176,12 +178,15 @@ export class GatewayCore {
     const vtis = vtiDevices(active.model, links.get(active.model.underlay.device)?.mtu ?? 1500);
     const next = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu)
       ? links
-      : await ensureDevices(vtis);
+      : await ensureDevices(vtis, this.options.sysctlDir);
     const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
     const rerouted = await this.options.ways.refreshRoutes();
     if (!changed && !rerouted) return;
     this.links = next;
-    enableForwarding(portDevices(active.model).filter((device) => next.has(device)));
+    enableForwarding(
+      portDevices(active.model).filter((device) => next.has(device)),
+      this.options.sysctlDir,
+    );
     this.attachWhatIsThere(active.model);
     this.waysChanged();
     await this.options.ways.keepResolved();
@@ -196,8 +201,11 @@ export class GatewayCore {
       requireDevices(model, links);
       vtis.push(...vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500));
       await installGuard([...options.guardDevices, ...guardedDevices(model)], { keep: true });
-      this.links = await ensureDevices(vtis);
-      enableForwarding(portDevices(model).filter((device) => this.links.has(device)));
+      this.links = await ensureDevices(vtis, this.options.sysctlDir);
+      enableForwarding(
+        portDevices(model).filter((device) => this.links.has(device)),
+        options.sysctlDir,
+      );
       await options.ways.follow(active === null ? [model] : [active.model, model]);
       for (const device of attachedDevices(model)) this.attach(model, device);
       if (active === null && options.datapath.live) await this.healthOrDeadline();
@@ -370,9 +378,9 @@ export class GatewayCore {
 
   private attach(model: GatewayModel, device: string): void {
     const link = this.links.get(device);
-    const port = model.ports.find((row) => row.device === device);
-    const mode = device === model.underlay.device ? model.underlay.attachMode : (port?.attachMode ?? 'auto');
-    if (link !== undefined) this.options.datapath.attach(device, link.ifindex, mode);
+    const { datapath } = this.options;
+    if (link === undefined) return;
+    datapath.attach(device, link.ifindex, attachModeOf(model, device, datapath.attachments()));
   }
 
   /** After a change under a version in force: a device that came back gets its program, one that has gone is forgotten. */

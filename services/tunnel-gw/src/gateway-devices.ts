@@ -3,19 +3,39 @@
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import type { LinkState, VtiDevice } from './devices.js';
-import type { GatewayModel, TunnelModel } from './model.js';
+import type { AttachMode, GatewayModel, TunnelModel } from './model.js';
 import { overheadBytes } from './tunnel-kind.js';
 
-/** Where the program runs. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
+/** Where the program runs, the operator's own devices first. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
 export function attachedDevices(model: GatewayModel): string[] {
   return [
-    ...model.ports.flatMap((port) =>
-      port.tunnel === null ? [port.device] : [port.tunnel.inner, port.device],
-    ),
-    ...model.nodes.flatMap((node) => [node.inner, node.device]),
+    ...model.ports.filter((port) => port.tunnel === null).map((port) => port.device),
     model.underlay.device,
+    ...model.ports.flatMap((port) => (port.tunnel === null ? [] : [port.tunnel.inner, port.device])),
+    ...model.nodes.flatMap((node) => [node.inner, node.device]),
     INJECT_DEVICES[1],
   ];
+}
+
+/**
+ * How the program goes on a device. What Detour made itself follows the operator's devices: where one of them runs it in generic mode, a
+ * frame that a native program redirects there may be lost in silence (its driver, or a veth's far side, takes none).
+ */
+export function attachModeOf(
+  model: GatewayModel,
+  device: string,
+  attached: readonly { readonly device: string; readonly mode: string }[],
+): AttachMode {
+  const given = new Map<string, AttachMode>([
+    ...model.ports.flatMap((port): [string, AttachMode][] =>
+      port.tunnel === null ? [[port.device, port.attachMode]] : [],
+    ),
+    [model.underlay.device, model.underlay.attachMode],
+  ]);
+  const own = given.get(device);
+  if (own !== undefined) return own;
+  const isGeneric = attached.some((row) => given.has(row.device) && row.mode === 'generic');
+  return isGeneric || [...given.values()].includes('generic') ? 'generic' : 'auto';
 }
 
 export function portDevices(model: GatewayModel): string[] {

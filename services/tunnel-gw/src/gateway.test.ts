@@ -113,6 +113,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     maxFlows: 1024,
     maxEmbryos: 1024,
     guardDevices: [],
+    sysctlDir: '/proc/sys',
     decideWithinMs: 20,
     resolveWithinMs: 500,
     sweepEveryMs: 60_000,

@@ -39,6 +39,7 @@ import { Ways } from './ways.js';
 
 export interface GatewayOptions extends DatapathOptions {
   readonly guardDevices: readonly string[];
+  readonly sysctlDir: string;
   readonly decideWithinMs: number;
   readonly resolveWithinMs: number;
   readonly sweepEveryMs: number;
@@ -110,7 +111,7 @@ export class Gateway implements AsyncDisposable {
     const datapath = Datapath.open(options);
     if (!datapath.takenOver) datapath.bumpRoutes();
     datapath.setPuntLimits(options.puntRate, options.puntBurst);
-    await ensureDevices([]);
+    await ensureDevices([], options.sysctlDir);
     log.debug(
       warmUp(() => clock.monoMs()),
       'the code of a failover is warm',
@@ -157,6 +158,7 @@ export class Gateway implements AsyncDisposable {
         onError: (text) => log.warn({}, text),
       }),
       guardDevices: options.guardDevices,
+      sysctlDir: options.sysctlDir,
       onPublished: (set) => options.onPublished(set),
       onRefused: options.onRefused,
       onTrouble: options.onTrouble,

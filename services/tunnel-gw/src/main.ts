@@ -59,7 +59,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
   readiness.set('intent', false, 'no revision is live yet');
   const pinDir = config.pinDir === '' ? `/sys/fs/bpf/detour/${name}` : config.pinDir;
-  await requireMachine('/sys/fs/bpf');
+  await requireMachine('/sys/fs/bpf', { mount: config.mountBpffs });
   resources.use(await claimDatapath(pinDir), 'claim on the datapath');
   if (!raisePriority())
     log.warn({}, 'no right to a higher priority (CAP_SYS_NICE): decisions may be late on a busy machine');
@@ -81,6 +81,11 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   const bus = resources.use(
     connectBus({ servers: config.nats, name: `tunnel-gw ${name}`, signal, log }),
     'NATS',
+  );
+  readiness.set('nats', false, `no answer yet from ${config.nats.join(', ')} (DETOUR_NATS)`);
+  void bus.whenConnected().then(
+    () => readiness.set('nats', true),
+    () => {}, // stopped before NATS was reached
   );
   const state = openState(bus);
   const mirror = resources.use(state.watch(), 'mirror');
@@ -123,6 +128,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       maxFlows: config.maxFlows,
       maxEmbryos: config.maxEmbryos,
       guardDevices: config.guard,
+      sysctlDir: config.sysctlDir,
       decideWithinMs: config.decideWithinMs,
       resolveWithinMs: config.resolveWithinMs,
       sweepEveryMs: config.sweepEveryMs,

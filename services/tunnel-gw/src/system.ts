@@ -72,16 +72,19 @@ export async function askIpBatch<Row>(
     .flatMap((line) => JSON.parse(line) as Row[]);
 }
 
-/** Writes a sysctl by its path below /proc/sys, if it differs. At once, in this thread: /proc/sys/net is each thread's own namespace. */
-export function setSysctl(path: string, value: string): void {
-  const file = `/proc/sys/${path}`;
+/** Where sysctls are written; a container, whose /proc/sys is read-only, has its network namespace's part of it elsewhere. */
+export const SYSCTL_DIR = '/proc/sys';
+
+/** Writes a sysctl by its path below `dir`, if it differs. At once, in this thread: /proc/sys/net is each thread's own namespace. */
+export function setSysctl(path: string, value: string, dir: string = SYSCTL_DIR): void {
+  const file = `${dir}/${path}`;
   try {
     if (readFileSync(file, 'utf8').trim() === value) return;
     writeFileSync(file, value);
   } catch (error) {
     throw new Fault(
       'permission',
-      `cannot set ${file} to ${value}: run as root with /proc/sys writable`,
+      `cannot set ${file} to ${value}: run as root with ${dir} writable (a container: bind /proc/sys/net elsewhere, and name the place in DETOUR_SYSCTL_DIR)`,
       error,
     );
   }
