@@ -81,6 +81,8 @@ export function putFlow(rig: Rig, fields: FlowFields = {}): Uint8Array {
   const steer = (fields.action ?? abi.FlowAction.FLOW_STEER) === abi.FlowAction.FLOW_STEER;
   const defaults = steer ? { path: PATH.one, chain: CHAIN.two } : { path: 0, chain: 0 };
   const all = { ...defaults, ...fields };
+  const slot = new Uint8Array(Uint32Array.of(fields.slot ?? 1).buffer);
+  rig.put('flow_counters', slot, new Uint8Array(abi.flowCounters.size)); // a flow before it may have had the row
   rig.put(
     fields.map ?? 'flows',
     key,
