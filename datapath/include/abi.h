@@ -203,7 +203,7 @@ struct path {
 	__u8 nhops;
 	__u16 node[DT_MAX_PATH_HOPS];	/* in forward order */
 	__u16 hop[2 * DT_MAX_PATH_HOPS]; /* [dir * DT_MAX_PATH_HOPS + position in that direction] -> hop row */
-	__u32 pad;
+	__u32 heir;		/* while it is down: the path of the chain by which its flows go on; 0 = the hash chooses */
 };
 
 struct chain {

@@ -4,7 +4,8 @@
  *
  * A word is good while its chain generation is the chain's and its path is up. Otherwise, in this order: the path is up after all, then
  * the generation is refreshed; it is down and the chain keeps flows, then the packet is dropped and the word stays, so that the flow
- * goes on when the node is back; else the hash chooses anew, from the chain, then from its backup chain; else the chain's onFailure.
+ * goes on when the node is back; else the path's heir, which shares nodes with it; else the hash chooses anew, from the chain, then from
+ * its backup chain; else the chain's onFailure.
  * The word is swapped as a whole: of several CPUs one wins, the others follow its answer. Redis hears of it afterwards (EVENT_REPIN).
  */
 #ifndef DETOUR_PATH_H
@@ -34,11 +35,20 @@ static __always_inline int path_failed(const struct chain *chain)
 	return chain->on_failure == ON_FAILURE_BYPASS ? PACKET_LEAVE : DROP_NODE_DOWN;
 }
 
+/* The path that keeps most of this one's nodes, if it is up. */
+static __always_inline __u32 path_heir(__u32 bank, const struct path *path)
+{
+	__u32 number = path->heir;
+	struct path *heir = path_row(bank, number);
+
+	return heir && heir->state == PATH_UP && heir->chain == path->chain ? number : 0;
+}
+
 /* 0 with p->path, a drop reason, or PACKET_LEAVE where a bypass is allowed. */
 RARE int path_renew(struct packet *p, const struct control *c, struct flow *f, struct chain *chain)
 {
 	__u64 word, now;
-	__u32 old, number;
+	__u32 old, number = 0;
 	__u16 gen;
 
 	if (!p || !c || !f || !chain)
@@ -58,10 +68,12 @@ RARE int path_renew(struct packet *p, const struct control *c, struct flow *f, s
 		}
 		if (ours && path->state == PATH_DOWN && chain->on_node_down == ON_NODE_DOWN_KEEP)
 			return DROP_NODE_DOWN;
+		number = ours ? path_heir(p->bank, path) : 0;
 	} else if (word_chain_gen(word) == gen && chain->on_failure != ON_FAILURE_BACKUP) {
 		return path_failed(chain);
 	}
-	number = select_path(&p->key, c->hash_key, p->bank, f->chain, word_initiator(word));
+	if (!number)
+		number = select_path(&p->key, c->hash_key, p->bank, f->chain, word_initiator(word));
 	if (!number && chain->on_failure == ON_FAILURE_BACKUP)
 		number = select_path(&p->key, c->hash_key, p->bank, chain->backup, word_initiator(word));
 	now = word_swap(f, word, word_with(word, number, gen));

@@ -61,7 +61,7 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     hop[0] = hop[limit.DT_MAX_PATH_HOPS] = node.number;
     const nodes = new Uint16Array(limit.DT_MAX_PATH_HOPS);
     nodes[0] = node.number;
-    const path = { chain: CHAIN, state: abi.PathState.PATH_UP, nhops: 1, node: nodes, hop };
+    const path = { chain: CHAIN, state: abi.PathState.PATH_UP, nhops: 1, node: nodes, hop, heir: 0 };
     put('paths', u32(node.number), abi.path.encode(path));
   }
   put('chains', u32(CHAIN), abi.chain.encode(CHAIN_ROW));

@@ -36,7 +36,10 @@ function checkHops(draft: Draft, placed: Placed<Chain>, report: Report): void {
 
 function pathCount(draft: Draft, chain: Chain): number {
   const nodes = draft.rows.nodes.map(({ row }) => row);
-  return nodesOfHops(nodes, chain).reduce((product, candidates) => product * candidates.length, 1);
+  return nodesOfHops(nodes, chain).reduce(
+    (product, candidates, at) => product * (candidates.length + (chain.hops[at]?.optional === true ? 1 : 0)),
+    1,
+  );
 }
 
 function checkBackup(draft: Draft, placed: Placed<Chain>, report: Report): void {
@@ -78,7 +81,7 @@ export function checkChains(draft: Draft, report: Report): void {
     if (count > MAX_CHAIN_PATHS)
       report.row('chains', placed, ['hops'], {
         code: 'too_many_paths',
-        message: `makes ${count} paths, the product of the nodes of its services; a chain can have ${MAX_CHAIN_PATHS}`,
+        message: `makes ${count} paths, the product of the nodes of its services (and one more for each that is optional); a chain can have ${MAX_CHAIN_PATHS}`,
         remedy: 'split the services, or give each of several chains a part of the nodes',
       });
     else if (total > NUMBER_LIMITS.paths)

@@ -31,10 +31,11 @@ export function isBlind(attach: Attach): boolean {
   return !(attach.kind === 'gwlb' || (attach.kind === 'plane' && attach.format !== 'none'));
 }
 
-/** One path of a chain: its nodes in the forward direction, and the VRFs that all of them serve. */
+/** One path of a chain: its nodes in the forward direction, the VRFs that all of them serve, and how many optional hops it leaves out. */
 export interface ChainPath {
   readonly nodes: readonly string[];
   readonly vrfs: readonly string[];
+  readonly skipped: number;
 }
 
 /** Nodes of each hop of a chain, by name. */
@@ -45,23 +46,35 @@ export function nodesOfHops(nodes: readonly ServiceNode[], chain: Chain): Servic
 }
 
 /**
- * Every path of a chain with all its hops, in the order of node names: the product of the nodes of its hops, without those
- * that no VRF has in common and those that pass one node twice.
+ * Every path of a chain, in the order of node names: the product of the nodes of its hops, without those that no VRF has in common and
+ * those that pass one node twice. An optional hop may be left out: such paths come after those that have it. No path is without nodes.
  */
 export function pathsOfChain(nodes: readonly ServiceNode[], chain: Chain): ChainPath[] {
-  let paths: ChainPath[] = [{ nodes: [], vrfs: [] }];
+  let paths: ChainPath[] = [{ nodes: [], vrfs: [], skipped: 0 }];
   for (const [index, candidates] of nodesOfHops(nodes, chain).entries()) {
-    paths = paths.flatMap((path) =>
-      candidates.flatMap((node) => {
+    const isOptional = chain.hops[index]?.optional === true;
+    paths = paths.flatMap((path) => [
+      ...candidates.flatMap((node) => {
         const served = vrfsOfNode(node);
-        const vrfs = index === 0 ? served : path.vrfs.filter((vrf) => served.includes(vrf));
+        const vrfs = path.nodes.length === 0 ? served : path.vrfs.filter((vrf) => served.includes(vrf));
         return vrfs.length === 0 || path.nodes.includes(node.name)
           ? []
-          : [{ nodes: [...path.nodes, node.name], vrfs }];
+          : [{ ...path, nodes: [...path.nodes, node.name], vrfs }];
       }),
-    );
+      ...(isOptional ? [{ ...path, skipped: path.skipped + 1 }] : []),
+    ]);
   }
-  return paths;
+  // Of two that have the same nodes (one service in two optional hops) the first leaves out no more than the other.
+  const keys = new Set<string>();
+  return paths
+    .filter((path) => path.nodes.length > 0)
+    .sort((a, b) => a.skipped - b.skipped)
+    .filter((path) => {
+      const key = path.nodes.join();
+      if (keys.has(key)) return false;
+      keys.add(key);
+      return true;
+    });
 }
 
 /** The key by which a path keeps its number: the chain and its nodes in order. */

@@ -10,6 +10,7 @@ import {
 } from '@detour/core';
 import { describe, expect, it } from 'vitest';
 import { choosePath, expandChain } from './expand-chain.js';
+import { heirsOf } from './heirs.js';
 import type { NodeState } from './node-state.js';
 import { validateSelection } from './validate-chains.js';
 
@@ -78,7 +79,7 @@ describe('expandChain', () => {
 
   it('a path is as well as its worst node', () => {
     const row = chain([10], {
-      paths: [{ number: 101, nodes: [1, 2], weight: 10, fallbackWeight: 10, drained: false }],
+      paths: [{ number: 101, nodes: [1, 2], weight: 10, fallbackWeight: 10, drained: false, skipped: 0 }],
     });
     expect(expandChain(row, states({ 1: 'unknown', 2: 'down' })).paths[0]?.state).toBe('down');
     expect(expandChain(row, states({ 1: 'unknown' })).paths[0]?.state).toBe('unknown');
@@ -167,5 +168,73 @@ describe('choosePath', () => {
         expect(back).toBe(there);
       }
     }
+  });
+});
+
+describe('optional hops', () => {
+  /** Paths 1: {1, 3}, 2: {2, 3}, and without the optional 3, 3: {1}, 4: {2}. */
+  const optional = (worth: Partial<ChainRow['paths'][number]> = {}) =>
+    chain([], {
+      paths: [[1, 3], [2, 3], [1], [2]].map((nodes, i) => ({
+        ...{ number: i + 1, nodes, weight: 100 * (i + 1), fallbackWeight: 500, drained: false },
+        skipped: nodes.length === 1 ? 1 : 0,
+        ...(nodes.length === 2 && worth),
+      })),
+    });
+
+  it('are left out only where no path that has them is up', () => {
+    expect(weightsOf(optional())).toEqual([100, 200, 0, 0]);
+    expect(weightsOf(optional(), { 1: 'down' })).toEqual([0, 200, 0, 0]);
+    expect(weightsOf(optional(), { 3: 'down' })).toEqual([0, 0, 300, 400]);
+    expect(weightsOf(optional(), { 3: 'unknown' })).toEqual([0, 0, 300, 400]);
+    expect(weightsOf(optional(), { 1: 'down', 2: 'down', 3: 'down' })).toEqual([0, 0, 0, 0]);
+  });
+
+  it('are not left out because their scores are stale, but because they are drained', () => {
+    const stale = expandChain(optional({ weight: 0 }), () => 'up');
+    expect(stale.paths.map(({ weight }) => weight)).toEqual([500, 500, 0, 0]);
+    expect(stale.allStale).toBe(true);
+    const drained = { weight: 0, fallbackWeight: 0, drained: true };
+    expect(weightsOf(optional(drained))).toEqual([0, 0, 300, 400]);
+  });
+
+  it('leave their flows to the path that has the other nodes', () => {
+    const expand = (given: Record<number, NodeState>) => {
+      const { paths } = expandChain(optional(), states(given));
+      return Object.fromEntries(heirsOf(1, paths));
+    };
+    expect(expand({})).toEqual({});
+    expect(expand({ 3: 'down' })).toEqual({ 1: 3, 2: 4 });
+    expect(expand({ 1: 'down' })).toEqual({ 1: 2 }); // node 3 goes on
+    expect(expand({ 1: 'down', 3: 'down' })).toEqual({ 2: 4 }); // nothing of path 1 is left: the hash
+  });
+});
+
+describe('heirsOf', () => {
+  it('keeps as many nodes as it can, and spreads by weight what one node leaves', () => {
+    // Firewalls 1..100, each with one of three IDS, of weights 100, 100 and 200.
+    const paths = Array.from({ length: 100 }, (_, f) => f + 1).flatMap((firewall) =>
+      [201, 202, 203].map((ids) => ({
+        number: firewall * 10 + (ids - 200),
+        nodes: [firewall, ids],
+        weight: ids === 203 ? 200 : 100,
+        fallbackWeight: 1,
+        drained: false,
+        skipped: 0,
+      })),
+    );
+    const { paths: expanded } = expandChain(chain([], { paths }), states({ 201: 'down' }));
+    const heirs = heirsOf(1, expanded);
+    expect(heirs.size).toBe(100);
+    for (const [dead, heir] of heirs) expect(Math.floor(heir / 10)).toBe(Math.floor(dead / 10)); // the same firewall
+    const toHeavy = [...heirs.values()].filter((heir) => heir % 10 === 3).length;
+    expect(toHeavy).toBeGreaterThan(50);
+    expect(toHeavy).toBeLessThan(83);
+    expect(heirsOf(1, expanded)).toEqual(heirs);
+  });
+
+  it('a path whose nodes are in no other has none', () => {
+    const { paths } = expandChain(chain([10, 10, 10]), states({ 1: 'down' }));
+    expect(heirsOf(1, paths).size).toBe(0);
   });
 });

@@ -15,6 +15,8 @@ export interface PathState {
   readonly state: NodeState;
   /** What it had in the selection; 0: it gets no new flows. */
   readonly weight: number;
+  /** Optional hops that it leaves out. */
+  readonly skipped: number;
 }
 
 /** What a chain looks like in the datapath; a pure function of row and node states, with no generation in it. */
@@ -42,8 +44,9 @@ export interface WeighedChain {
 export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState): WeighedChain {
   const sorted = [...row.paths].sort((x, y) => x.number - y.number);
   const states = sorted.map((path) => pathState(path, stateOf));
+  const tier = leastSkipped(sorted.filter((_, i) => states[i] === 'up'));
   const up = (weightOf: (path: PathRow) => number) =>
-    sorted.map((path, i) => (states[i] === 'up' ? weightOf(path) : 0));
+    sorted.map((path, i) => (states[i] === 'up' && path.skipped === tier ? weightOf(path) : 0));
   const fresh = up((path) => path.weight);
   const fallback = up((path) => path.fallbackWeight);
   const allStale = !fresh.some((weight) => weight > 0) && fallback.some((weight) => weight > 0);
@@ -54,6 +57,7 @@ export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState):
     nodes: path.nodes,
     state: states[i] ?? 'unknown',
     weight: weights[i] ?? 0,
+    skipped: path.skipped,
   }));
   return { members, paths, allStale };
 }
@@ -82,6 +86,15 @@ export function choosePath(
   if (chain.slots.length === 0) return null;
   const slot = selectionHash(key, chain.affinity, initiatorIsB, secret) % chain.slots.length;
   return chain.slots[slot] ?? null;
+}
+
+/**
+ * Optional hops are left out only where nothing else is left: the least that a path that takes new flows leaves out. A score that is
+ * stale, or 0, is no reason to leave one out: declared capacity counts first.
+ */
+function leastSkipped(up: readonly PathRow[]): number {
+  const usable = up.filter((path) => path.weight > 0 || path.fallbackWeight > 0);
+  return Math.min(...usable.map((path) => path.skipped));
 }
 
 function pathState(path: PathRow, stateOf: (node: number) => NodeState): NodeState {

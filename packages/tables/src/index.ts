@@ -10,6 +10,7 @@ export {
   type WeighedChain,
   weighChain,
 } from './expand-chain.js';
+export { heirsOf } from './heirs.js';
 export { type NodeState, nextNodeState } from './node-state.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';

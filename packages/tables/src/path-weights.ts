@@ -19,6 +19,8 @@ export interface NodeWorth {
 export interface PathNodes {
   readonly number: number;
   readonly nodes: readonly number[];
+  /** Optional hops that it leaves out. */
+  readonly skipped: number;
 }
 
 /**
@@ -38,7 +40,7 @@ export function weighPaths(
     worthOf,
   }: { readonly select: 'weighted' | 'priority'; readonly worthOf: (node: number) => NodeWorth },
 ): PathRow[] {
-  const values = paths.map(({ number, nodes }) => {
+  const values = paths.map(({ number, nodes, skipped }) => {
     const worths = nodes.map(worthOf);
     const scores = worths.map((worth) => bounded(worth.score));
     const capacities = worths.map((worth) => bounded(worth.capacity));
@@ -49,6 +51,7 @@ export function weighPaths(
     return {
       number,
       nodes: [...nodes],
+      skipped,
       value: stale ? 0 : least(select === 'weighted' ? scores : capacities),
       fallback: least(fallback),
       drained: worths.some((worth) => worth.drained),
@@ -56,9 +59,10 @@ export function weighPaths(
   });
   const bestValue = Math.max(0, ...values.map(({ value }) => value));
   const bestFallback = Math.max(0, ...values.map(({ fallback }) => fallback));
-  return values.map(({ number, nodes, value, fallback, drained }) => ({
+  return values.map(({ number, nodes, skipped, value, fallback, drained }) => ({
     number,
     nodes,
+    skipped,
     weight: drained ? 0 : scaled(value, bestValue),
     fallbackWeight: drained ? 0 : scaled(fallback, bestFallback),
     drained,

@@ -76,7 +76,7 @@ function worthsOf(intent: Intent, facts: NodeFacts): ReadonlyMap<string, Worth> 
 
 function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyMap<string, Worth>): ChainRow {
   const byNumber = new Map<number, Worth>();
-  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap(({ nodes }) => {
+  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap(({ nodes, skipped }) => {
     const number = numbers.paths[pathKey(chain.name, nodes)];
     if (number === undefined) return [];
     const members = nodes.map((name) => {
@@ -85,7 +85,7 @@ function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyM
       if (worth !== undefined) byNumber.set(node, worth);
       return node;
     });
-    return [{ number, nodes: members }];
+    return [{ number, nodes: members, skipped }];
   });
   const select = chain.select === 'priority' ? 'priority' : 'weighted';
   const rankOf = ranksOf([...byNumber.values()].map(({ priority }) => priority));

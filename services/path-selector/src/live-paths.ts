@@ -3,7 +3,7 @@
 import { type ChainRow, OnNodeDown, type TableVersion } from '@detour/contracts';
 import { type HashKey, hashKeyFromHex } from '@detour/core';
 import type { Revision } from '@detour/intent';
-import { type ExpandedChain, expandChain, type NodeState, validateChains } from '@detour/tables';
+import { type ExpandedChain, expandChain, heirsOf, type NodeState, validateChains } from '@detour/tables';
 import { buildPathTable, type NodeFacts } from './chain-rows.js';
 
 /** A chain as one gateway sees it now. */
@@ -19,6 +19,8 @@ export interface LiveChain {
   readonly takesNewFlows: (path: number) => boolean;
   /** What a path that was chosen is worth in its chain, for people. */
   readonly whyChosen: (path: number) => string;
+  /** The path by which the flows of one that is down go on; undefined: the hash chooses. */
+  readonly heirOf: (path: number) => number | undefined;
   /** Names of a path's nodes that are not up, for people. */
   readonly notUp: (path: number) => string;
 }
@@ -97,6 +99,7 @@ export class LivePaths {
     const stateOfNode = (node: number) => this.nodeState(gateway, nameOf(node));
     const expanded = expandChain(row, stateOfNode);
     const states = new Map(expanded.paths.map(({ path, state }) => [path, state]));
+    const heirs = heirsOf(row.number, expanded.paths);
     const open = new Set(
       expanded.paths.filter(({ state, weight }) => state === 'up' && weight > 0).map(({ path }) => path),
     );
@@ -110,6 +113,7 @@ export class LivePaths {
       secret,
       stateOf: (path) => states.get(path),
       takesNewFlows: (path) => open.has(path),
+      heirOf: (path) => heirs.get(path),
       whyChosen: (path) => chosen.get(path) ?? `path ${path} of chain ${row.name}`,
       notUp: (path) =>
         (members.get(path) ?? [])

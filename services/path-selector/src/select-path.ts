@@ -133,7 +133,10 @@ function settleOffer(
 }
 
 async function replacePin(flow: ChosenFlow, held: FlowRecord, pins: Pins): Promise<SelectAnswer> {
-  const { choice } = flow;
+  // As the datapath does it: a connection in its middle goes on through those of its nodes that are up.
+  const heir =
+    flow.midflow && held.chain === flow.chain.row.number ? flow.chain.heirOf(held.path) : undefined;
+  const choice = heir ?? flow.choice;
   const left = whyLeft(flow, held);
   const { key, record: offered, ttlS } = offerOf(flow, choice);
   const record: FlowRecord = { ...offered, gen: held.gen + 1 };

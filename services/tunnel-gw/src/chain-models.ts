@@ -3,7 +3,14 @@
 // what flows depend on has moved. A version is drafted first and counts only when its rows are live.
 import { type ChainRow, OnFailure, OnNodeDown, OnRuleChange } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { affinityOf, expandChain, type NodeState, type WeighedChain, weighChain } from '@detour/tables';
+import {
+  affinityOf,
+  expandChain,
+  heirsOf,
+  type NodeState,
+  type WeighedChain,
+  weighChain,
+} from '@detour/tables';
 import type { Row } from './bank.js';
 import { chainRows } from './chain-rows.js';
 import type { ChainModel } from './model.js';
@@ -115,6 +122,7 @@ function modelOf(
   row: ChainRow,
   { paths, allStale }: WeighedChain,
 ): Omit<ChainModel, 'slots' | 'gen' | 'fingerprint'> {
+  const heirs = heirsOf(row.number, paths);
   return {
     number: row.number,
     name: row.name,
@@ -123,11 +131,13 @@ function modelOf(
     onNodeDown: row.onNodeDown === OnNodeDown.KEEP ? 'keep' : 'rebalance',
     onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
     affinity: affinityOf(row),
-    paths: paths.map(({ path, nodes, state, weight }) => ({
+    paths: paths.map(({ path, nodes, state, weight, skipped }) => ({
       number: path,
       nodes,
       up: state !== 'down',
       weight,
+      skipped,
+      heir: heirs.get(path) ?? 0,
     })),
     idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },
     allStale,

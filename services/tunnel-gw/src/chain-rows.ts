@@ -50,7 +50,14 @@ export function chainRows(chain: ChainModel): Row[] {
       table: 'paths',
       id: path.number,
       key: (bank) => u32Key(bank * LIMIT.DT_MAX_PATHS + path.number),
-      value: abi.path.encode({ chain: chain.number, state, nhops: path.nodes.length, node, hop }),
+      value: abi.path.encode({
+        chain: chain.number,
+        state,
+        nhops: path.nodes.length,
+        node,
+        hop,
+        heir: path.heir,
+      }),
     });
   }
   return rows;

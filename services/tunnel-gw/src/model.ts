@@ -95,4 +95,6 @@ export interface PathModel {
   readonly nodes: readonly number[];
   readonly up: boolean; // not down: its pinned flows stay
   readonly weight: number; // 0: it gets no new flows
+  readonly skipped: number; // optional hops that it leaves out
+  readonly heir: number; // path by which its flows go on while it is down; 0: the hash chooses
 }

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Says to the outside what this gateway runs and what it could not apply: KV gateway.<name>, the answer to GetStatus, alarms.
 import type { AlarmBook, State, StateMirror } from '@detour/bus';
-import { type DrainValue, type GatewayStatus, type GatewayValue, stateKey } from '@detour/contracts';
+import {
+  type AlarmCode,
+  type DrainValue,
+  type GatewayStatus,
+  type GatewayValue,
+  stateKey,
+} from '@detour/contracts';
 import { type Clock, describeError, type Log } from '@detour/core';
 import type { Gateway } from './gateway.js';
 import { gatewayStatus, gatewayValue, type Refusal } from './status.js';
@@ -50,7 +56,7 @@ export class StatusBoard implements Disposable {
       this.options.alarms.clear('revision_refused', '');
       this.refusal = null;
     }
-    this.staleScores(set);
+    this.chainAlarms();
     void this.write();
   }
 
@@ -97,17 +103,17 @@ export class StatusBoard implements Disposable {
     if (this.timer !== null) clearTimeout(this.timer);
   }
 
-  private staleScores(set: TableSet): void {
-    for (const chain of this.options.gateway.core.liveTables?.chains.values() ?? []) {
-      if (chain.allStale)
-        this.options.alarms.raise(
-          'all_stale',
-          chain.name,
-          `no usable node of chain ${chain.name} has a fresh score: declared capacity counts`,
-        );
-      else this.options.alarms.clear('all_stale', chain.name);
+  /** What chains do otherwise than an operator would wish, as long as they do. */
+  private chainAlarms(): void {
+    const { alarms, gateway } = this.options;
+    const tell = (code: AlarmCode, chain: string, text: string | null) =>
+      text === null ? alarms.clear(code, chain) : alarms.raise(code, chain, text);
+    for (const { name, allStale, paths } of gateway.core.liveTables?.chains.values() ?? []) {
+      const stale = `no usable node of chain ${name} has a fresh score: declared capacity counts`;
+      tell('all_stale', name, allStale ? stale : null);
+      const skipped = `no node of an optional hop of chain ${name} is up: new flows pass the chain without it`;
+      tell('hop_skipped', name, paths.some((path) => path.weight > 0 && path.skipped > 0) ? skipped : null);
     }
-    if (set.chains.length === 0) return;
   }
 
   /** What the bucket should hold, and a text that differs when it should be written. */

@@ -214,6 +214,10 @@ function renewedPath(
   const path = chain.paths.find((row) => row.number === word.path);
   if (path?.up === true) return word.path;
   if (isKeptDown(chain, word.path)) return word.path;
+  if (path !== undefined && path.heir !== 0) {
+    add('path', `${word.path} is down`, `its next packet moves to ${path.heir}, which shares nodes with it`);
+    return path.heir;
+  }
   const forward = (question.norm === 1) === word.initiatorIsB;
   const next = decideLocally(view.tables, question, {
     action: 3,

@@ -107,6 +107,25 @@ describe('a chain whose generation moved', () => {
     expect(sentTo('inside', request)).toBe(NODES[2].remote);
   });
 
+  it('goes on by the heir of a path that is down, whatever the hash says, while that one is up and of the chain', () => {
+    const down = { chain: CHAIN.two, nodes: [1], state: PATH_DOWN };
+    putPath(rig, 0, PATH.one, { ...down, heir: PATH.two });
+    putChain(rig, 0, CHAIN.two, [PATH.one, PATH.one], { gen: 2 }); // the table does not follow yet
+    const key = putFlow(rig);
+    expect(sentTo('inside', request)).toBe(NODES[2].remote);
+    expect(pathOf(readFlow(rig, key))).toBe(PATH.two);
+    expect(rig.events()[0]?.event).toMatchObject({ type: abi.EventType.EVENT_REPIN, newPath: PATH.two });
+
+    clearFlows(rig);
+    putFlow(rig);
+    putPath(rig, 0, PATH.two, { chain: CHAIN.two, nodes: [2], state: PATH_DOWN });
+    expect(end('inside', request)).toBe('DROP_NODE_DOWN');
+    putPath(rig, 0, PATH.two, { chain: CHAIN.pair, nodes: [2] });
+    clearFlows(rig);
+    putFlow(rig);
+    expect(end('inside', request)).toBe('DROP_NODE_DOWN');
+  });
+
   it('chooses as core does, whatever the affinity', () => {
     const slots = [PATH.one, PATH.two, PATH.two, PATH.one, PATH.two, PATH.one, PATH.one];
     const affinities = ['5-tuple', '3-tuple', '2-tuple', 'source'] as const;

@@ -154,7 +154,7 @@ export function putPath(
   rig: Rig,
   bank: 0 | 1,
   number: number,
-  fields: { chain: number; nodes: readonly number[]; state?: number },
+  fields: { chain: number; nodes: readonly number[]; state?: number; heir?: number },
 ): void {
   const node = new Uint16Array(8);
   const hop = new Uint16Array(16);
@@ -166,7 +166,14 @@ export function putPath(
   rig.put(
     'paths',
     row,
-    abi.path.encode({ chain: fields.chain, state, nhops: fields.nodes.length, node, hop }),
+    abi.path.encode({
+      chain: fields.chain,
+      state,
+      nhops: fields.nodes.length,
+      node,
+      hop,
+      heir: fields.heir ?? 0,
+    }),
   );
 }
 

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = 'bd55015ca9479420';
+export const ABI_HASH = '3e378683c86344b5';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -994,10 +994,11 @@ export interface Path {
   readonly nhops: number;
   readonly node: Uint16Array;
   readonly hop: Uint16Array;
+  readonly heir: number;
 }
 export const path = {
   size: 56,
-  offsets: { chain: 0, state: 2, nhops: 3, node: 4, hop: 20 },
+  offsets: { chain: 0, state: 2, nhops: 3, node: 4, hop: 20, heir: 52 },
   encode(value: Path): Uint8Array {
     const bytes = new Uint8Array(56);
     path.write(value, bytes);
@@ -1005,12 +1006,12 @@ export const path = {
   },
   write(value: Path, into: Uint8Array, at = 0): void {
     const view = viewOf('path', 56, into, at);
-    into.fill(0, at, at + 56);
     view.setUint16(0, checkInt('path.chain', value.chain, 0, 65535), LITTLE);
     view.setUint8(2, checkInt('path.state', value.state, 0, 255));
     view.setUint8(3, checkInt('path.nhops', value.nhops, 0, 255));
     into.set(rawBytes(checkCount('path.node', value.node, 8)), at + 4);
     into.set(rawBytes(checkCount('path.hop', value.hop, 16)), at + 20);
+    view.setUint32(52, checkInt('path.heir', value.heir, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Path {
     const view = viewOf('path', 56, bytes, at);
@@ -1020,6 +1021,7 @@ export const path = {
       nhops: view.getUint8(3),
       node: new Uint16Array(copyBytes(bytes, at + 4, at + 20).buffer),
       hop: new Uint16Array(copyBytes(bytes, at + 20, at + 52).buffer),
+      heir: view.getUint32(52, LITTLE),
     };
   },
 } as const satisfies Codec<Path> & { readonly offsets: Readonly<Record<keyof Path, number>> };

@@ -346,6 +346,8 @@ export interface PathRow {
   fallbackWeight: number;
   /** a node of it is drained: both weights are 0 on purpose */
   drained: boolean;
+  /** optional hops that it leaves out: it takes new flows only while no path that is up leaves out fewer */
+  skipped: number;
 }
 
 export interface ChainRow {
@@ -861,7 +863,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
 };
 
 function createBasePathRow(): PathRow {
-  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false };
+  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false, skipped: 0 };
 }
 
 export const PathRow: MessageFns<PathRow> = {
@@ -884,6 +886,9 @@ export const PathRow: MessageFns<PathRow> = {
     }
     if (message.drained !== false) {
       writer.uint32(40).bool(message.drained);
+    }
+    if (message.skipped !== 0) {
+      writer.uint32(48).uint32(message.skipped);
     }
     return writer;
   },
@@ -951,6 +956,14 @@ export const PathRow: MessageFns<PathRow> = {
             message.drained = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.skipped = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -974,6 +987,7 @@ export const PathRow: MessageFns<PathRow> = {
         ? globalThis.Number(object.fallback_weight)
         : 0,
       drained: isSet(object.drained) ? globalThis.Boolean(object.drained) : false,
+      skipped: isSet(object.skipped) ? globalThis.Number(object.skipped) : 0,
     };
   },
 
@@ -994,6 +1008,9 @@ export const PathRow: MessageFns<PathRow> = {
     if (message.drained !== false) {
       obj.drained = message.drained;
     }
+    if (message.skipped !== 0) {
+      obj.skipped = Math.round(message.skipped);
+    }
     return obj;
   },
 
@@ -1007,6 +1024,7 @@ export const PathRow: MessageFns<PathRow> = {
     message.weight = object.weight ?? 0;
     message.fallbackWeight = object.fallbackWeight ?? 0;
     message.drained = object.drained ?? false;
+    message.skipped = object.skipped ?? 0;
     return message;
   },
 };
