@@ -129,7 +129,8 @@ function settleOffer(
       pinGen: 1,
       why: flow.chain.whyChosen(choice),
     });
-  return isKept(flow, pin.record) ? pinned(flow, pin.record) : replacePin(flow, pin.record, pins);
+  if (isKept(flow, pin.record)) return pinned(flow, pin.record);
+  return replacePin(flow, pin.record, pins);
 }
 
 async function replacePin(flow: ChosenFlow, held: FlowRecord, pins: Pins): Promise<SelectAnswer> {
