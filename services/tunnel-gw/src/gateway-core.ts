@@ -42,6 +42,7 @@ export class GatewayCore {
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
   private closed = false;
+  private building = false;
   private followTimer: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: CoreOptions) {
@@ -228,12 +229,13 @@ export class GatewayCore {
   }
 
   private async republishWhenBuilt(due: readonly WantedSlots[]): Promise<void> {
-    try {
-      await this.options.slots.build(due);
-      this.republish();
-    } catch (error) {
-      this.options.onTrouble('publish_failed', describeError(error));
-    }
+    const built = this.options.slots.build(due).then(() => null, describeError);
+    if (this.building) return; // whoever waits already publishes, and then finds what is still due
+    this.building = true;
+    const failed = await built;
+    this.building = false;
+    if (failed === null) this.republish();
+    else this.options.onTrouble('publish_failed', failed);
   }
 
   private publish(set: TableSet): void {
