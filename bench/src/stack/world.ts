@@ -70,7 +70,6 @@ export async function openWorld(options: WorldOptions): Promise<World> {
       ns: 'mgmt',
       name: 'bench-watcher',
       main: 'stack/watcher-process.js',
-      prefix: ['chrt', '--rr', '1'], // its own lateness would count as the path's
       args: [`${places.mapsPin}/control`, bfdSocketAddress(places.runDir), 'edge1', stack.natsUrl],
     });
     return {

@@ -19,7 +19,7 @@ import { bfdSocketAddress } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
-import { runService } from '@detour/runtime';
+import { raisePriority, runService } from '@detour/runtime';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { bfdService } from './bfd-service.js';
 import { deriveSessions } from './derive-sessions.js';
@@ -59,7 +59,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   });
   resources.use(engine, 'sessions');
   const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
-  if (!engine.realtime || !becomeRealtime('telling')) {
+  if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
       {},
       'no right to raise priorities (CAP_SYS_NICE): packets and news may be late on a busy machine',
