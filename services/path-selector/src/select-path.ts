@@ -129,8 +129,7 @@ function settleOffer(
       pinGen: 1,
       why: flow.chain.whyChosen(choice),
     });
-  if (isKept(flow, pin.record)) return pinned(flow, pin.record);
-  return replacePin(flow, pin.record, pins);
+  return isKept(flow, pin.record) ? pinned(flow, pin.record) : replacePin(flow, pin.record, pins);
 }
 
 async function replacePin(flow: ChosenFlow, held: FlowRecord, pins: Pins): Promise<SelectAnswer> {
