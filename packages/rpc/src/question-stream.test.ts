@@ -99,6 +99,29 @@ describe('QuestionStream', () => {
     expect(answers.map((answer) => answer.error)).toEqual(['', 'invalid: no such port', 'internal: broken']);
   });
 
+  it('questions that came together are answered together, each in its own time and with its own fault', async () => {
+    const unasked: Spec['answer'] = () => expect.unreachable('answered one by one');
+    await using server = await classifier(unasked, {
+      answerMany: async (questions) => {
+        if (questions.some(({ port }) => port === 9)) throw new Fault('invalid', 'all of them');
+        if (questions.some(({ port }) => port === 8)) return [];
+        return questions.map((one) => {
+          if (one.port === 1) return Promise.reject(new Error('broken'));
+          return one.port === 2 ? Promise.resolve(echo(one)) : echo(one);
+        });
+      },
+    });
+    using stream = ask(() => [server.address]);
+    const all = (ports: number[]) => Promise.all(ports.map((port) => stream.ask(question(port))));
+    const answers = await all([0, 1, 2, 3]);
+    expect(answers.map(({ rule, error }) => error || rule)).toEqual([0, 'internal: broken', 2, 3]);
+    expect((await all([4, 9])).map(({ error }) => error)).toEqual(Array(2).fill('invalid: all of them'));
+    expect((await all([8, 5])).map(({ error }) => error)).toEqual(
+      Array(2).fill('internal: 0 answers to 2 questions'),
+    );
+    expect((await all([6])).map(({ rule }) => rule)).toEqual([6]);
+  });
+
   it('times out each question by itself; late answers are dropped and counted', async () => {
     let release = () => {};
     await using server = await classifier((one) =>

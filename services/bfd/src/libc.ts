@@ -62,6 +62,8 @@ export const C = {
   O_RDONLY: 0,
   CLONE_NEWNET: 0x40000000,
   SCHED_RR: 2,
+  /** Threads and processes that are made from now on have no real-time priority. */
+  SCHED_RESET_ON_FORK: 0x4000_0000,
 } as const;
 
 let loaded: Libc | undefined;

@@ -29,6 +29,7 @@ import { HealthCopy } from './health-copy.js';
 import { LateNews } from './late-news.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
+import { becomeRealtime } from './realtime.js';
 
 await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
@@ -58,7 +59,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   });
   resources.use(engine, 'sessions');
   const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
-  if (!engine.realtime || !raisePriority()) {
+  if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
       {},
       'no right to raise priorities (CAP_SYS_NICE): packets and news may be late on a busy machine',

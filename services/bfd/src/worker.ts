@@ -4,6 +4,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { C, lastFault, libc } from './libc.js';
 import type { LoopOrder, LoopReport } from './loop-messages.js';
+import { becomeRealtime } from './realtime.js';
 import { SessionLoop } from './session-loop.js';
 
 /** What the main thread hands over at start. */
@@ -24,8 +25,7 @@ function main(setup: WorkerSetup): void {
   const port = parentPort;
   if (port === null) throw new Error('worker.js runs on a worker thread only');
   if (setup.netns !== null) enterNamespace(setup.netns);
-  // Punctual under load: the lowest real-time priority, for this thread alone. Without the right it runs as any other.
-  const realtime = libc().schedSetscheduler(0, C.SCHED_RR, Int32Array.of(1)) === 0;
+  const realtime = becomeRealtime('timing');
   const loop = new SessionLoop({
     takeOrder: () => receiveMessageOnPort(port)?.message as LoopOrder | undefined,
     report: (report: LoopReport) => port.postMessage(report),

@@ -2,50 +2,28 @@
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
 // staging and one flip. Devices are made before the tables that name them, and removed after those that do not. What takes time (devices,
 // routes) goes one after the other in a queue of its own; health, ways and tables never wait for it.
-import { type AlarmCode, INJECT_DEVICES } from '@detour/contracts';
+import { INJECT_DEVICES } from '@detour/contracts';
 import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
 import { ChainModels } from './chain-models.js';
-import type { Datapath } from './datapath.js';
 import type { LiveTables } from './decision.js';
-import {
-  enableForwarding,
-  ensureDevices,
-  type LinkState,
-  readLinks,
-  removeDevices,
-  type VtiDevice,
-} from './devices.js';
-import {
-  attachedDevices,
-  attachModeOf,
-  guardedDevices,
-  machineShape,
-  portDevices,
-  requireDevices,
-  vtiDevices,
-} from './gateway-devices.js';
-import { installGuard } from './guard.js';
+import { type LinkState, readLinks, type VtiDevice } from './devices.js';
+import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
+import { Machine, type MachineOptions, namesOf } from './machine.js';
 import type { GatewayModel, NodeModel } from './model.js';
 import { baseRows } from './rows.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
 import { overheadBytes } from './tunnel-kind.js';
-import type { Ways } from './ways.js';
 
-export interface CoreOptions {
-  readonly datapath: Datapath;
+export interface CoreOptions extends MachineOptions {
   readonly banks: Banks;
   readonly health: HealthBook;
-  readonly ways: Ways;
   readonly slots: SlotBook;
-  readonly sysctlDir: string;
-  readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
   readonly onRefused: (revision: number, why: string) => void;
-  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
 
 /** Soon, but not in the turn in which something waits. */
@@ -56,7 +34,7 @@ export class GatewayCore {
   private active: TableSet | null = null;
   private shape = '';
   private base: readonly Row[] | null = null;
-  private links: ReadonlyMap<string, LinkState> = new Map();
+  private readonly machine: Machine;
   private readonly chains: ChainModels;
   private queue: Promise<void> = Promise.resolve();
   private activating = 0;
@@ -64,9 +42,11 @@ export class GatewayCore {
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
   private closed = false;
+  private building = false;
   private followTimer: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: CoreOptions) {
+    this.machine = new Machine(options);
     this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots);
   }
 
@@ -85,17 +65,16 @@ export class GatewayCore {
 
   /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
   hopMtu(node: NodeModel): number {
-    const underlay = this.links.get(this.active?.model.underlay.device ?? '');
+    const underlay = this.machine.links.get(this.active?.model.underlay.device ?? '');
     return (underlay?.mtu ?? 0) - overheadBytes(node);
   }
 
   deviceName(ifindex: number): string | undefined {
-    for (const [name, link] of this.links) if (link.ifindex === ifindex) return name;
-    return undefined;
+    return this.machine.deviceName(ifindex);
   }
 
   linkOf(device: string): LinkState | undefined {
-    return this.links.get(device);
+    return this.machine.links.get(device);
   }
 
   /**
@@ -156,7 +135,7 @@ export class GatewayCore {
     let devices: string[] = [];
     await this.inTurn(async () => {
       devices = this.options.datapath.detached();
-      if (this.active !== null) this.attachWhatIsThere(this.active.model);
+      if (this.active !== null) this.machine.attachWhatIsThere(this.active.model);
     });
     return devices;
   }
@@ -174,20 +153,7 @@ export class GatewayCore {
       await this.activate(wanted.model);
       return;
     }
-    if (active === null) return;
-    const vtis = vtiDevices(active.model, links.get(active.model.underlay.device)?.mtu ?? 1500);
-    const next = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu)
-      ? links
-      : await ensureDevices(vtis, this.options.sysctlDir);
-    const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
-    const rerouted = await this.options.ways.refreshRoutes();
-    if (!changed && !rerouted) return;
-    this.links = next;
-    enableForwarding(
-      portDevices(active.model).filter((device) => next.has(device)),
-      this.options.sysctlDir,
-    );
-    this.attachWhatIsThere(active.model);
+    if (active === null || !(await this.machine.refresh(active.model, links))) return;
     this.waysChanged();
     await this.options.ways.keepResolved();
   }
@@ -195,26 +161,18 @@ export class GatewayCore {
   private async activate(model: GatewayModel): Promise<void> {
     const { options, active } = this;
     if (this.wanted?.model !== model || active === this.wanted) return; // a newer one came meanwhile, or this one went in
-    const vtis: VtiDevice[] = [];
+    let vtis: readonly VtiDevice[];
     try {
-      const links = await readLinks();
-      requireDevices(model, links);
-      vtis.push(...vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500));
-      await installGuard([...options.guardDevices, ...guardedDevices(model)], { keep: true });
-      this.links = await ensureDevices(vtis, this.options.sysctlDir);
-      enableForwarding(
-        portDevices(model).filter((device) => this.links.has(device)),
-        options.sysctlDir,
-      );
-      await options.ways.follow(active === null ? [model] : [active.model, model]);
-      for (const device of attachedDevices(model)) this.attach(model, device);
-      if (active === null && options.datapath.live) await this.healthOrDeadline();
+      vtis = await this.machine.prepare(model, active?.model ?? null);
+      // A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is
+      // not known to be up, and drops nothing meanwhile.
+      if (active === null && options.datapath.live) await options.health.connectedWithin(HEALTH_WAIT_MS);
       await this.slotsBuilt();
       if (this.wanted.model !== model) return;
       const why = this.adopt(this.wanted); // its tables may be newer than when this began
       if (why !== null) throw new Fault('refused', why);
     } catch (error) {
-      if (active !== null) await this.restore(active.model);
+      if (active !== null && (await this.machine.restore(active.model))) this.waysChanged();
       options.onRefused(model.revision, describeError(error));
       this.refusedLinks = await readLinks().then(namesOf, () => '');
       return;
@@ -222,35 +180,7 @@ export class GatewayCore {
     this.shape = machineShape(model);
     this.refusedLinks = null;
     options.ways.retain(model);
-    await this.cleanUp(model, vtis);
-  }
-
-  /** A revision was refused after devices had been touched for it: they are again as the one in force wants them. */
-  private async restore(model: GatewayModel): Promise<void> {
-    const { ways, onTrouble } = this.options;
-    try {
-      const links = await readLinks();
-      const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
-      this.links = await ensureDevices(vtis);
-      ways.retain(model);
-      await this.cleanUp(model, vtis);
-      this.waysChanged();
-    } catch (error) {
-      onTrouble('cleanup_failed', `back to revision ${model.revision}: ${describeError(error)}`);
-    }
-  }
-
-  /** What only another version needed goes. */
-  private async cleanUp(model: GatewayModel, vtis: readonly VtiDevice[]): Promise<void> {
-    const { guardDevices, datapath, onTrouble } = this.options;
-    try {
-      datapath.detachAllBut(new Set(attachedDevices(model)));
-      await removeDevices(new Set(vtis.map((vti) => vti.device)));
-      await installGuard([...guardDevices, ...guardedDevices(model)]);
-      onTrouble('cleanup_failed', null);
-    } catch (error) {
-      onTrouble('cleanup_failed', `with revision ${model.revision} in force: ${describeError(error)}`);
-    }
+    await this.machine.cleanUp(model, vtis);
   }
 
   /** A version that needs no other devices, and slots that take their time. */
@@ -299,23 +229,13 @@ export class GatewayCore {
   }
 
   private async republishWhenBuilt(due: readonly WantedSlots[]): Promise<void> {
-    try {
-      await this.options.slots.build(due);
-      this.republish();
-    } catch (error) {
-      this.options.onTrouble('publish_failed', describeError(error));
-    }
-  }
-
-  /**
-   * A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is not
-   * known to be up, and drops nothing meanwhile.
-   */
-  private async healthOrDeadline(): Promise<void> {
-    const until = performance.now() + HEALTH_WAIT_MS;
-    while (!this.options.health.isConnected && performance.now() < until) {
-      await new Promise<void>((resolve) => setTimeout(resolve, 5));
-    }
+    const built = this.options.slots.build(due).then(() => null, describeError);
+    if (this.building) return; // whoever waits already publishes, and then finds what is still due
+    this.building = true;
+    const failed = await built;
+    this.building = false;
+    if (failed === null) this.republish();
+    else this.options.onTrouble('publish_failed', failed);
   }
 
   private publish(set: TableSet): void {
@@ -344,10 +264,10 @@ export class GatewayCore {
     const missing: string[] = [];
     const inputs = {
       model,
-      links: this.links,
+      links: this.machine.links,
       injectInner: INJECT_DEVICES[1],
       wayTo: (remote: string, device: string, peer: string | null) =>
-        ways.wayTo(remote, device, peer, this.links),
+        ways.wayTo(remote, device, peer, this.machine.links),
     };
     const rows = lenient ? baseRows(inputs, (fault) => missing.push(fault.detail)) : baseRows(inputs);
     onTrouble('device_missing', missing.length === 0 ? null : missing.join('; '));
@@ -375,30 +295,4 @@ export class GatewayCore {
       }
     }, FOLLOW_UP_MS);
   }
-
-  private attach(model: GatewayModel, device: string): void {
-    const link = this.links.get(device);
-    const { datapath } = this.options;
-    if (link === undefined) return;
-    datapath.attach(device, link.ifindex, attachModeOf(model, device, datapath.attachments()));
-  }
-
-  /** After a change under a version in force: a device that came back gets its program, one that has gone is forgotten. */
-  private attachWhatIsThere(model: GatewayModel): void {
-    const troubles: string[] = [];
-    for (const device of attachedDevices(model)) {
-      try {
-        if (this.links.has(device)) this.attach(model, device);
-        else this.options.datapath.detach(device);
-      } catch (error) {
-        troubles.push(describeError(error));
-      }
-    }
-    this.options.onTrouble('attach_failed', troubles.length === 0 ? null : troubles.join('; '));
-  }
-}
-
-/** Devices by name and index: what is there, whatever its state. */
-function namesOf(links: ReadonlyMap<string, LinkState>): string {
-  return JSON.stringify([...links].map(([name, { ifindex }]) => [name, ifindex]));
 }

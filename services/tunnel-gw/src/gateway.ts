@@ -2,12 +2,11 @@
 // One gateway put together: datapath, desks, core, sweeper. It takes events from outside (tables, intent, health) and answers questions; how
 // these arrive is main.ts's matter.
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
-import { type BpfMap, openPacketSocket, openRing, type Ring } from '@detour/bpf';
-import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
-import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
-import { Banks } from './bank.js';
+import { openRing, type Ring } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { describeError } from '@detour/core';
 import type { CounterMaps } from './counters.js';
-import { Datapath, type DatapathOptions } from './datapath.js';
+import type { Datapath } from './datapath.js';
 import {
   choosePathLocally,
   decideLocally,
@@ -15,65 +14,39 @@ import {
   type FlowQuestion,
   forwardTuple,
 } from './decision.js';
-import { ensureDevices } from './devices.js';
-import { type EventDeskOptions, handleEvent, type Repin } from './event-desk.js';
+import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import { scanFlows } from './flow-scan.js';
-import { FlowSlots } from './flow-slots.js';
-import { type FlowMaps, FlowTable } from './flow-table.js';
+import type { FlowSlots } from './flow-slots.js';
+import type { FlowMaps, FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import { GatewayCore } from './gateway-core.js';
-import { installGuard } from './guard.js';
-import { HealthBook } from './health.js';
-import { Injector } from './injector.js';
+import type { GatewayCore } from './gateway-core.js';
+import { assembleParts, type GatewayOptions, type GatewayParts } from './gateway-parts.js';
+import type { HealthBook } from './health.js';
+import type { Injector } from './injector.js';
 import type { ChainModel } from './model.js';
-import { NeighbourDesk } from './neighbour-desk.js';
-import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
-import { PuntDesk } from './punt-desk.js';
+import type { NeighbourWatch, NetworkEvent } from './neighbours.js';
+import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
-import { SlotBook } from './slot-book.js';
-import { SlotBuilder } from './slot-builder.js';
-import { type PinUse, type SweepResult, sweepFlows } from './sweeper.js';
-import { TableBook, type TableSet } from './table-book.js';
-import { warmUp } from './warm-up.js';
-import { Ways } from './ways.js';
+import { type SweepResult, sweepFlows } from './sweeper.js';
+import { TableBook, type Taken } from './table-book.js';
+import type { Ways } from './ways.js';
 
-export interface GatewayOptions extends DatapathOptions {
-  readonly guardDevices: readonly string[];
-  readonly sysctlDir: string;
-  readonly decideWithinMs: number;
-  readonly resolveWithinMs: number;
-  readonly sweepEveryMs: number;
-  /** The built slot-worker.js. */
-  readonly slotWorker: URL;
-  readonly puntRate: number;
-  readonly puntBurst: number;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly signal: AbortSignal;
-  readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
-  readonly onPublished: (set: TableSet) => void;
-  readonly onRefused: (revision: number, why: string) => void;
-  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
-  readonly onRepin: (repin: Repin) => void;
-  readonly onRefresh: (pins: readonly PinUse[]) => void;
-  readonly onUnrecorded: (pins: readonly PinUse[]) => void;
-  readonly onEnded: (keys: readonly FlowKey[]) => void;
-}
+export type { GatewayOptions } from './gateway-parts.js';
 
 const DESK_TICK_MS = 5;
 const REFRESH_LINKS_MS = 20;
 const RESOLVE_AGAIN_MS = 250;
-const MAX_PENDING_FLOWS = 16_384;
-const MAX_HELD_BYTES = 64 << 20;
-const DROP = {
-  punt_full: abi.DropReason.DROP_PUNT_FULL,
-  conn_full: abi.DropReason.DROP_CONN_FULL,
-  decision_timeout: abi.DropReason.DROP_DECISION_TIMEOUT,
-  arp_fail: abi.DropReason.DROP_ARP_FAIL,
-} as const;
 
 export class Gateway implements AsyncDisposable {
   readonly book = new TableBook();
+  readonly datapath: Datapath;
+  readonly core: GatewayCore;
+  readonly health: HealthBook;
+  readonly ways: Ways;
+  readonly neighbours: NeighbourWatch;
+  readonly slots: FlowSlots;
+  readonly punts: PuntDesk;
+  readonly injector: Injector;
   readonly flows: FlowTable;
   readonly counterMaps: CounterMaps;
   readonly flowMaps: FlowMaps;
@@ -87,18 +60,16 @@ export class Gateway implements AsyncDisposable {
 
   private constructor(
     private readonly options: GatewayOptions,
-    readonly datapath: Datapath,
-    readonly core: GatewayCore,
-    readonly health: HealthBook,
-    readonly ways: Ways,
-    readonly neighbours: NeighbourWatch,
-    readonly slots: FlowSlots,
-    readonly punts: PuntDesk,
-    readonly injector: Injector,
-    private readonly arps: NeighbourDesk,
-    parts: { flows: FlowTable; flowMaps: FlowMaps; counterMaps: CounterMaps },
-    private readonly builder: SlotBuilder,
+    private readonly parts: GatewayParts,
   ) {
+    this.datapath = parts.datapath;
+    this.core = parts.core;
+    this.health = parts.health;
+    this.ways = parts.ways;
+    this.neighbours = parts.neighbours;
+    this.slots = parts.slots;
+    this.punts = parts.punts;
+    this.injector = parts.injector;
     this.flows = parts.flows;
     this.flowMaps = parts.flowMaps;
     this.counterMaps = parts.counterMaps;
@@ -106,116 +77,16 @@ export class Gateway implements AsyncDisposable {
 
   /** Guards, loads or takes over the datapath, and begins to serve punts. Nothing new is published before a whole version is offered. */
   static async start(options: GatewayOptions): Promise<Gateway> {
-    const { clock, log } = options;
-    await installGuard(options.guardDevices, { keep: true });
-    const datapath = Datapath.open(options);
-    if (!datapath.takenOver) datapath.bumpRoutes();
-    datapath.setPuntLimits(options.puntRate, options.puntBurst);
-    await ensureDevices([], options.sysctlDir);
-    log.debug(
-      warmUp(() => clock.monoMs()),
-      'the code of a failover is warm',
-    );
-    const map = (name: string): BpfMap => datapath.map(name);
-    const flowMaps: FlowMaps = {
-      flows: map('flows'),
-      embryos: map('embryos'),
-      counters: map('flow_counters'),
-    };
-    const counterMaps: CounterMaps = {
-      drops: map('drops'),
-      stats: map('stats'),
-      ports: map('port_counters'),
-      rules: map('rule_counters'),
-      nodes: map('node_counters'),
-      examples: map('drop_examples'),
-    };
-    const slots = new FlowSlots(flowMaps.counters.maxEntries);
-    // The parts know each other by these late-bound names; none is used before start() has returned.
+    // The parts know the gateway by a late-bound name; it is not used before this has returned.
     const self: { gateway: Gateway | null } = { gateway: null };
-    const gateway = () => {
-      if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
-      return self.gateway;
-    };
-    const health = new HealthBook((name) => {
-      const node = self.gateway?.core.running?.model.nodes.find((row) => row.name === name);
-      return { liveness: node?.liveness ?? true, adminDownAction: node?.adminDownAction ?? 'keep' };
-    });
-    const neighbours = new NeighbourWatch(
-      (event) => self.gateway?.onNetwork(event),
-      (text) => log.warn({}, text),
-    );
-    const ways = new Ways(neighbours, (text) => log.warn({}, text));
-    const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
-    const builder = new SlotBuilder(options.slotWorker);
-    const core = new GatewayCore({
-      datapath,
-      banks,
-      health,
-      ways,
-      slots: new SlotBook({
-        build: (members, chain) => builder.build(members, chain),
-        onError: (text) => log.warn({}, text),
-      }),
-      guardDevices: options.guardDevices,
-      sysctlDir: options.sysctlDir,
-      onPublished: (set) => options.onPublished(set),
-      onRefused: options.onRefused,
-      onTrouble: options.onTrouble,
-    });
-    const flows = new FlowTable({
-      maps: flowMaps,
-      slots,
-      nowMs: () => clock.monoMs(),
-      nowNs: () => process.hrtime.bigint(),
-      rulesGen: () => datapath.rulesGen,
-      chainGen: (chain) => core.chainGen(chain),
-    });
-    const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
-    const punts = new PuntDesk({
-      deadlineMs: options.decideWithinMs,
-      maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
-      maxFlows: MAX_PENDING_FLOWS,
-      maxBytes: MAX_HELD_BYTES,
-      monoMs: () => clock.monoMs(),
-      rulesGen: () => datapath.rulesGen,
-      isDecided: (question) => flows.isDecided(question.key),
-      ask: options.ask,
-      decideAlone: (question) => gateway().decideAlone(question),
-      install: (question, decision, rulesGen) => flows.install(question, decision, rulesGen),
-      putBack: (packets) => injector.putBack(packets),
-      dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
-      onError: (error) => log.error({}, `a flow's decision could not be stored: ${describeError(error)}`),
-    });
-    const arps = new NeighbourDesk({
-      deadlineMs: options.resolveWithinMs,
-      maxPacketsPerNextHop: 64,
-      maxNextHops: 4096,
-      maxBytes: MAX_HELD_BYTES,
-      monoMs: () => clock.monoMs(),
-      resolve: (device, address) => {
-        neighbours
-          .resolveOnce(device, address)
-          .catch((error: unknown) => log.warn({ device, address }, String(error)));
+    const parts = await assembleParts(options, {
+      onNetwork: (event) => self.gateway?.onNetwork(event),
+      decideAlone: (question) => {
+        if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
+        return self.gateway.decideAlone(question);
       },
-      isResolved: (device, address) => neighbours.macOf(device, address) !== null,
-      putBack: (packets) => injector.putBack(packets),
-      dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
     });
-    const made = new Gateway(
-      options,
-      datapath,
-      core,
-      health,
-      ways,
-      neighbours,
-      slots,
-      punts,
-      injector,
-      arps,
-      { flows, flowMaps, counterMaps },
-      builder,
-    );
+    const made = new Gateway(options, parts);
     self.gateway = made;
     await made.begin();
     return made;
@@ -227,7 +98,7 @@ export class Gateway implements AsyncDisposable {
     await this.neighbours.start();
     const desk: EventDeskOptions = {
       punts: this.punts,
-      neighbours: this.arps,
+      neighbours: this.parts.arps,
       deviceName: (ifindex) => this.core.deviceName(ifindex),
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
@@ -240,7 +111,7 @@ export class Gateway implements AsyncDisposable {
     this.timers.push(
       setInterval(() => {
         this.punts.tick();
-        this.arps.tick();
+        this.parts.arps.tick();
       }, DESK_TICK_MS),
     );
     this.sweeping = this.sweepForever();
@@ -250,6 +121,12 @@ export class Gateway implements AsyncDisposable {
   tablesChanged(): string | null {
     const set = this.book.complete();
     return set === null ? null : this.core.offer(set);
+  }
+
+  /** Brings a table that the book took into force; one that is refused there is taken back. */
+  take(taken: Taken): Taken {
+    const why = taken.ok ? this.tablesChanged() : null;
+    return why === null ? taken : this.book.takeBack(why);
   }
 
   /** This gateway's own decision, from the tables in force; null before there are any. */
@@ -307,7 +184,7 @@ export class Gateway implements AsyncDisposable {
       return;
     }
     if (event.changed) this.datapath.bumpRoutes();
-    this.arps.settle(event.device, event.address, event.mac !== null);
+    this.parts.arps.settle(event.device, event.address, event.mac !== null);
     if (event.changed && this.ways.concerns(event.device, event.address)) this.core.waysChanged();
   }
 
@@ -378,7 +255,7 @@ export class Gateway implements AsyncDisposable {
       clearTimeout(timer ?? undefined);
     this.ring?.close();
     await this.core.close();
-    await this.builder[Symbol.asyncDispose]();
+    await this.parts.builder[Symbol.asyncDispose]();
     await this.sweeping;
     this.flows[Symbol.dispose]();
     this.datapath[Symbol.dispose]();

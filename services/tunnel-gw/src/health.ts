@@ -67,6 +67,13 @@ export class HealthBook {
     return this.connected;
   }
 
+  /** Resolves when bfd has reported, or after so many milliseconds. */
+  async connectedWithin(ms: number): Promise<void> {
+    const until = performance.now() + ms;
+    while (!this.connected && performance.now() < until)
+      await new Promise<void>((resolve) => setTimeout(resolve, 5));
+  }
+
   viewOf(node: string): NodeHealthView {
     if (!this.policyOf(node).liveness) {
       return {

@@ -175,11 +175,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       open: (address) => openStream(ClassifierClient, address, (client) => client.watchRules()),
       digest: digestRules,
       validate: validateRules, // before the digest, so that a NACK names the row
-      apply: ({ rows, version }) => {
-        const taken = gateway.book.offerRules(rows, version);
-        const why = taken.ok ? gateway.tablesChanged() : null;
-        return why === null ? taken : gateway.book.takeBack(why);
-      },
+      apply: ({ rows, version }) => gateway.take(gateway.book.offerRules(rows, version)),
     }),
     'rules',
   );
@@ -191,11 +187,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       open: (address) => openStream(PathSelectorClient, address, (client) => client.watchPaths()),
       digest: digestChains,
       validate: validateChains,
-      apply: ({ rows, version }) => {
-        const taken = gateway.book.offerPaths(rows, version);
-        const why = taken.ok ? gateway.tablesChanged() : null;
-        return why === null ? taken : gateway.book.takeBack(why);
-      },
+      apply: ({ rows, version }) => gateway.take(gateway.book.offerPaths(rows, version)),
     }),
     'paths',
   );

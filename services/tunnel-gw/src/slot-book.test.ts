@@ -43,6 +43,26 @@ describe('SlotBook', () => {
     expect(book.older({ chain: 2, members: many(17) })).toBeNull();
   });
 
+  it('of what is wanted while a table is built, only the latest is built', async () => {
+    const built: (number | undefined)[] = [];
+    const book = new SlotBook({
+      build: async (members, chain) => {
+        built.push(members.find(({ weight }) => weight === 0)?.path);
+        return builder.build(members, chain);
+      },
+      onError: (text) => expect.unreachable(text),
+    });
+    const without = (gone: number) => ({
+      chain: 1,
+      members: many(20, (path) => (path === gone ? 0 : 10)),
+    });
+    await Promise.all([1, 2, 3, 4, 5].map((gone) => book.build([without(gone)])));
+    expect(built).toEqual([1, 5]);
+    expect(book.now(without(5))).toEqual(buildSelection(without(5).members, 1));
+    await Promise.all([6, 5, 6].map((gone) => book.build([without(gone)])));
+    expect(built).toEqual([1, 5, 6]);
+  });
+
   it('builds by itself when the thread cannot', async () => {
     const told: string[] = [];
     const nowhere = new SlotBuilder(new URL('../dist/no-such-worker.js', import.meta.url));

@@ -17,6 +17,12 @@ interface Made {
   readonly slots: Uint16Array;
 }
 
+/** One chain's building: what is wanted after what is being built, the latest only. */
+interface UnderWay {
+  next: WantedSlots | null;
+  done: Promise<void>;
+}
+
 export interface SlotBookOptions {
   /** Makes them elsewhere. */
   readonly build: (members: readonly Member[], chain: number) => Promise<Uint16Array>;
@@ -31,7 +37,7 @@ const REMEMBERED = 3;
 
 export class SlotBook {
   private readonly made = new Map<number, Made[]>();
-  private readonly underWay = new Map<string, Promise<void>>();
+  private readonly underWay = new Map<number, UnderWay>();
 
   /** Without options everything is made at once. */
   constructor(private readonly options: SlotBookOptions | null = null) {}
@@ -56,21 +62,35 @@ export class SlotBook {
     return this.made.get(chain)?.find((one) => one.paths === paths)?.slots ?? null;
   }
 
-  /** Resolves when `now` has them all. @throws Fault `invalid` for members that have no slots. */
+  /**
+   * Resolves when `now` has them all; or, of a chain for which others were wanted meanwhile, the latest of these: nodes that go one after the
+   * other are not built for one by one. @throws Fault `invalid` for members that have no slots.
+   */
   async build(wanted: readonly WantedSlots[]): Promise<void> {
     await Promise.all(wanted.map((one) => this.buildOne(one)));
   }
 
-  private buildOne({ chain, members }: WantedSlots): Promise<void> {
-    const key = keyOf(members);
-    const mark = `${chain} ${key}`;
-    const under = this.underWay.get(mark);
-    if (under !== undefined) return under;
-    const work = this.make(members, chain)
-      .then((slots) => this.remember(chain, { key, paths: pathsOf(members), slots }))
-      .finally(() => this.underWay.delete(mark));
-    this.underWay.set(mark, work);
-    return work;
+  private buildOne(wanted: WantedSlots): Promise<void> {
+    const running = this.underWay.get(wanted.chain);
+    if (running !== undefined) {
+      running.next = wanted;
+      return running.done;
+    }
+    const started: UnderWay = { next: wanted, done: Promise.resolve() };
+    this.underWay.set(wanted.chain, started);
+    started.done = this.buildLatest(started).finally(() => this.underWay.delete(wanted.chain));
+    return started.done;
+  }
+
+  private async buildLatest(building: UnderWay): Promise<void> {
+    for (let one = building.next; one !== null; one = building.next) {
+      building.next = null;
+      const { chain, members } = one;
+      const key = keyOf(members);
+      if (this.made.get(chain)?.some((made) => made.key === key) === true) continue;
+      const slots = await this.make(members, chain);
+      this.remember(chain, { key, paths: pathsOf(members), slots });
+    }
   }
 
   private async make(members: readonly Member[], chain: number): Promise<Uint16Array> {

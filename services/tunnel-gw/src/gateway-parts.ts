@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
+import { type BpfMap, openPacketSocket } from '@detour/bpf';
+import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
+import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
+import { Banks } from './bank.js';
+import type { CounterMaps } from './counters.js';
+import { Datapath, type DatapathOptions } from './datapath.js';
+import type { FlowDecision, FlowQuestion } from './decision.js';
+import { ensureDevices } from './devices.js';
+import type { Repin } from './event-desk.js';
+import { FlowSlots } from './flow-slots.js';
+import { type FlowMaps, FlowTable } from './flow-table.js';
+import { GatewayCore } from './gateway-core.js';
+import { installGuard } from './guard.js';
+import { HealthBook } from './health.js';
+import { Injector } from './injector.js';
+import { NeighbourDesk } from './neighbour-desk.js';
+import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
+import { PuntDesk } from './punt-desk.js';
+import { SlotBook } from './slot-book.js';
+import { SlotBuilder } from './slot-builder.js';
+import type { PinUse } from './sweeper.js';
+import type { TableSet } from './table-book.js';
+import { warmUp } from './warm-up.js';
+import { Ways } from './ways.js';
+
+export interface GatewayOptions extends DatapathOptions {
+  readonly guardDevices: readonly string[];
+  readonly sysctlDir: string;
+  readonly decideWithinMs: number;
+  readonly resolveWithinMs: number;
+  readonly sweepEveryMs: number;
+  /** The built slot-worker.js. */
+  readonly slotWorker: URL;
+  readonly puntRate: number;
+  readonly puntBurst: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
+  readonly onPublished: (set: TableSet) => void;
+  readonly onRefused: (revision: number, why: string) => void;
+  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
+  readonly onRepin: (repin: Repin) => void;
+  readonly onRefresh: (pins: readonly PinUse[]) => void;
+  readonly onUnrecorded: (pins: readonly PinUse[]) => void;
+  readonly onEnded: (keys: readonly FlowKey[]) => void;
+}
+
+const MAX_PENDING_FLOWS = 16_384;
+const MAX_HELD_BYTES = 64 << 20;
+const DROP = {
+  punt_full: abi.DropReason.DROP_PUNT_FULL,
+  conn_full: abi.DropReason.DROP_CONN_FULL,
+  decision_timeout: abi.DropReason.DROP_DECISION_TIMEOUT,
+  arp_fail: abi.DropReason.DROP_ARP_FAIL,
+} as const;
+
+/** What the parts need of the gateway that they become; not called before it is put together. */
+export interface LateParts {
+  readonly onNetwork: (event: NetworkEvent) => void;
+  readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
+}
+
+export interface GatewayParts {
+  readonly datapath: Datapath;
+  readonly core: GatewayCore;
+  readonly health: HealthBook;
+  readonly ways: Ways;
+  readonly neighbours: NeighbourWatch;
+  readonly slots: FlowSlots;
+  readonly flows: FlowTable;
+  readonly flowMaps: FlowMaps;
+  readonly counterMaps: CounterMaps;
+  readonly punts: PuntDesk;
+  readonly injector: Injector;
+  readonly arps: NeighbourDesk;
+  readonly builder: SlotBuilder;
+}
+
+/** Installs the guard, loads or takes over the datapath, and makes all parts. */
+export async function assembleParts(options: GatewayOptions, late: LateParts): Promise<GatewayParts> {
+  const { clock, log } = options;
+  await installGuard(options.guardDevices, { keep: true });
+  const datapath = Datapath.open(options);
+  if (!datapath.takenOver) datapath.bumpRoutes();
+  datapath.setPuntLimits(options.puntRate, options.puntBurst);
+  await ensureDevices([], options.sysctlDir);
+  log.debug(
+    warmUp(() => clock.monoMs()),
+    'the code of a failover is warm',
+  );
+  const map = (name: string): BpfMap => datapath.map(name);
+  const flowMaps: FlowMaps = {
+    flows: map('flows'),
+    embryos: map('embryos'),
+    counters: map('flow_counters'),
+  };
+  const counterMaps: CounterMaps = {
+    drops: map('drops'),
+    stats: map('stats'),
+    ports: map('port_counters'),
+    rules: map('rule_counters'),
+    nodes: map('node_counters'),
+    examples: map('drop_examples'),
+  };
+  const slots = new FlowSlots(flowMaps.counters.maxEntries);
+  // Health is asked about nodes of the version in force, which the core has.
+  const self: { core: GatewayCore | null } = { core: null };
+  const health = new HealthBook((name) => {
+    const node = self.core?.running?.model.nodes.find((row) => row.name === name);
+    return { liveness: node?.liveness ?? true, adminDownAction: node?.adminDownAction ?? 'keep' };
+  });
+  const neighbours = new NeighbourWatch(late.onNetwork, (text) => log.warn({}, text));
+  const ways = new Ways(neighbours, (text) => log.warn({}, text));
+  const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
+  const builder = new SlotBuilder(options.slotWorker);
+  const core = new GatewayCore({
+    datapath,
+    banks,
+    health,
+    ways,
+    slots: new SlotBook({
+      build: (members, chain) => builder.build(members, chain),
+      onError: (text) => log.warn({}, text),
+    }),
+    guardDevices: options.guardDevices,
+    sysctlDir: options.sysctlDir,
+    onPublished: (set) => options.onPublished(set),
+    onRefused: options.onRefused,
+    onTrouble: options.onTrouble,
+  });
+  self.core = core;
+  const flows = new FlowTable({
+    maps: flowMaps,
+    slots,
+    nowMs: () => clock.monoMs(),
+    nowNs: () => process.hrtime.bigint(),
+    rulesGen: () => datapath.rulesGen,
+    chainGen: (chain) => core.chainGen(chain),
+  });
+  const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
+  const punts = new PuntDesk({
+    deadlineMs: options.decideWithinMs,
+    maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
+    maxFlows: MAX_PENDING_FLOWS,
+    maxBytes: MAX_HELD_BYTES,
+    monoMs: () => clock.monoMs(),
+    rulesGen: () => datapath.rulesGen,
+    isDecided: (question) => flows.isDecided(question.key),
+    ask: options.ask,
+    decideAlone: late.decideAlone,
+    install: (question, decision, rulesGen) => flows.install(question, decision, rulesGen),
+    putBack: (packets) => injector.putBack(packets),
+    dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
+    onError: (error) => log.error({}, `a flow's decision could not be stored: ${describeError(error)}`),
+  });
+  const arps = new NeighbourDesk({
+    deadlineMs: options.resolveWithinMs,
+    maxPacketsPerNextHop: 64,
+    maxNextHops: 4096,
+    maxBytes: MAX_HELD_BYTES,
+    monoMs: () => clock.monoMs(),
+    resolve: (device, address) => {
+      neighbours
+        .resolveOnce(device, address)
+        .catch((error: unknown) => log.warn({ device, address }, String(error)));
+    },
+    isResolved: (device, address) => neighbours.macOf(device, address) !== null,
+    putBack: (packets) => injector.putBack(packets),
+    dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
+  });
+  return {
+    ...{ datapath, core, health, ways, neighbours, slots, flows, flowMaps, counterMaps },
+    ...{ punts, injector, arps, builder },
+  };
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The machine below the tables: its links, the devices of a model, the guard around them, and the program on them. Devices are made before the
+// tables that name them, and removed after those that do not.
+import type { AlarmCode } from '@detour/contracts';
+import { describeError } from '@detour/core';
+import type { Datapath } from './datapath.js';
+import {
+  enableForwarding,
+  ensureDevices,
+  type LinkState,
+  readLinks,
+  removeDevices,
+  type VtiDevice,
+} from './devices.js';
+import {
+  attachedDevices,
+  attachModeOf,
+  guardedDevices,
+  portDevices,
+  requireDevices,
+  vtiDevices,
+} from './gateway-devices.js';
+import { installGuard } from './guard.js';
+import type { GatewayModel } from './model.js';
+import type { Ways } from './ways.js';
+
+export interface MachineOptions {
+  readonly datapath: Datapath;
+  readonly ways: Ways;
+  readonly sysctlDir: string;
+  readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
+  readonly onTrouble: (code: AlarmCode, text: string | null) => void;
+}
+
+export class Machine {
+  /** As they were when the machine was last looked at. */
+  links: ReadonlyMap<string, LinkState> = new Map();
+
+  constructor(private readonly options: MachineOptions) {}
+
+  deviceName(ifindex: number): string | undefined {
+    for (const [name, link] of this.links) if (link.ifindex === ifindex) return name;
+    return undefined;
+  }
+
+  /**
+   * Makes what a model needs and puts the program on it; what the model in force needs stays. Returns the devices of its tunnels.
+   * @throws Fault naming what is missing or cannot be made.
+   */
+  async prepare(model: GatewayModel, inForce: GatewayModel | null): Promise<VtiDevice[]> {
+    const { guardDevices, ways } = this.options;
+    const links = await readLinks();
+    requireDevices(model, links);
+    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+    await installGuard([...guardDevices, ...guardedDevices(model)], { keep: true });
+    this.links = await ensureDevices(vtis, this.options.sysctlDir);
+    enableForwarding(
+      portDevices(model).filter((device) => this.links.has(device)),
+      this.options.sysctlDir,
+    );
+    await ways.follow(inForce === null ? [model] : [inForce, model]);
+    for (const device of attachedDevices(model)) this.attach(model, device);
+    return vtis;
+  }
+
+  /** A revision was refused after devices had been touched for it: they are again as the one in force wants them. False when they are not. */
+  async restore(model: GatewayModel): Promise<boolean> {
+    const { ways, onTrouble } = this.options;
+    try {
+      const links = await readLinks();
+      const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+      this.links = await ensureDevices(vtis, this.options.sysctlDir);
+      ways.retain(model);
+      await this.cleanUp(model, vtis);
+      return true;
+    } catch (error) {
+      onTrouble('cleanup_failed', `back to revision ${model.revision}: ${describeError(error)}`);
+      return false;
+    }
+  }
+
+  /** What only another version needed goes. */
+  async cleanUp(model: GatewayModel, vtis: readonly VtiDevice[]): Promise<void> {
+    const { guardDevices, datapath, onTrouble } = this.options;
+    try {
+      datapath.detachAllBut(new Set(attachedDevices(model)));
+      await removeDevices(new Set(vtis.map((vti) => vti.device)));
+      await installGuard([...guardDevices, ...guardedDevices(model)]);
+      onTrouble('cleanup_failed', null);
+    } catch (error) {
+      onTrouble('cleanup_failed', `with revision ${model.revision} in force: ${describeError(error)}`);
+    }
+  }
+
+  /** Looks at links and routes again, with what `readLinks` found, and follows them; true when any changed. */
+  async refresh(model: GatewayModel, links: ReadonlyMap<string, LinkState>): Promise<boolean> {
+    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+    const next = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu)
+      ? links
+      : await ensureDevices(vtis, this.options.sysctlDir);
+    const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
+    const rerouted = await this.options.ways.refreshRoutes();
+    if (!changed && !rerouted) return false;
+    this.links = next;
+    enableForwarding(
+      portDevices(model).filter((device) => next.has(device)),
+      this.options.sysctlDir,
+    );
+    this.attachWhatIsThere(model);
+    return true;
+  }
+
+  private attach(model: GatewayModel, device: string): void {
+    const link = this.links.get(device);
+    const { datapath } = this.options;
+    if (link === undefined) return;
+    datapath.attach(device, link.ifindex, attachModeOf(model, device, datapath.attachments()));
+  }
+
+  /** After a change under a version in force: a device that came back gets its program, one that has gone is forgotten. */
+  attachWhatIsThere(model: GatewayModel): void {
+    const troubles: string[] = [];
+    for (const device of attachedDevices(model)) {
+      try {
+        if (this.links.has(device)) this.attach(model, device);
+        else this.options.datapath.detach(device);
+      } catch (error) {
+        troubles.push(describeError(error));
+      }
+    }
+    this.options.onTrouble('attach_failed', troubles.length === 0 ? null : troubles.join('; '));
+  }
+}
+
+/** Devices by name and index: what is there, whatever its state. */
+export function namesOf(links: ReadonlyMap<string, LinkState>): string {
+  return JSON.stringify([...links].map(([name, { ifindex }]) => [name, ifindex]));
+}
