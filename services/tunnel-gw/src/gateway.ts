@@ -170,6 +170,7 @@ export class Gateway implements AsyncDisposable {
       nowNs: () => process.hrtime.bigint(),
       rulesGen: () => datapath.rulesGen,
       chainGen: (chain) => core.chainGen(chain),
+      onReplaced: () => datapath.bumpFlows(),
     });
     const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
     const punts = new PuntDesk({
