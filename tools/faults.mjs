@@ -28,7 +28,7 @@ export const FAULTS = [
   {
     name: 'mark-not-set',
     what: 'what a node returns is not known to be serviced and is steered again',
-    file: 'datapath/lib/tunnel.h',
+    file: 'datapath/lib/tunnel-end.h',
     find: 'p->node = t->node;',
     put: 'p->node = 0;',
     test: 'tests/datapath/src/steer.test.ts',
