@@ -26,8 +26,8 @@ lint: setup ## format and lint, arrows between packages, generated code up to da
 generate: setup ## make generated code again: messages, ABI, JSON Schema
 	@tools/generate.sh
 
-bench: build ## measure; ONLY=name for one part
-	@node bench/dist/main.js $(if $(ONLY),--only $(ONLY))
+bench: build ## measure; ONLY=name for one part, FLOWS=1,100k for some flow counts, ROUNDS=n
+	@node bench/dist/main.js $(if $(ONLY),--only $(ONLY)) $(if $(FLOWS),--flows $(FLOWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 acceptance: build ## run the acceptance tests and write docs/acceptance.md and build/acceptance.json
 	@tools/acceptance.sh

@@ -5,7 +5,7 @@
 #define NAME(kind, name) kind name *probe_##name
 NAME(struct, flow_key); NAME(struct, port_key); NAME(struct, tunnel_key); NAME(struct, own_key); NAME(struct, egress_key); NAME(struct, source_key);
 NAME(struct, control); NAME(struct, port); NAME(struct, tunnel); NAME(struct, hop); NAME(struct, path); NAME(struct, chain); NAME(struct, selection);
-NAME(struct, nexthop); NAME(struct, flow); NAME(struct, flow_counters); NAME(struct, node_counters); NAME(struct, pair_counters);
+NAME(struct, nexthop); NAME(struct, flow); NAME(struct, flow_front); NAME(struct, way); NAME(struct, flow_counters); NAME(struct, node_counters); NAME(struct, pair_counters);
 NAME(struct, port_counters); NAME(struct, drop_example); NAME(struct, punt_bucket); NAME(struct, event); NAME(struct, inject_hdr);
 NAME(struct, geneve_path);
 #define NAME_ENUM(name) enum name probe_enum_##name

@@ -4,7 +4,7 @@
  *
  *	port ── inject header? ── underlay? outer header → tunnel → inner packet ─┐
  *	                                                                          ▼
- *	                                      parse → flow ── unknown → local? → punt
+ *	                             parse → front row, or flow ── unknown → local? → punt
  *	                                               │
  *	              ┌── returned by a node: position on its path, next hop or leave
  *	              ├── steer: path valid? else renew → first hop
@@ -22,6 +22,7 @@
 #include "lib/packet.h"
 #include "lib/count.h"
 #include "lib/parse.h"
+#include "lib/front.h"
 #include "lib/flow.h"
 #include "lib/select.h"
 #include "lib/punt.h"
@@ -74,19 +75,18 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 	return punt_miss(ctx, p, c);
 }
 
-/* Along the path p->path, to the hop at this position of the packet's direction. */
-static __always_inline int path_send(struct xdp_md *ctx, struct packet *p, const struct flow *f, __u32 position)
+/* Along the path p->path, to the hop at p->position of the packet's direction. */
+static __always_inline int path_send(struct xdp_md *ctx, struct packet *p)
 {
 	struct path *path = path_row(p->bank, p->path);
+	__u32 position = p->position;
 	__u32 at = (p->dir & 1) * DT_MAX_PATH_HOPS + position;
 	int end;
 
 	if (!path || position >= path->nhops || at >= 2 * DT_MAX_PATH_HOPS)
 		return DROP_NO_TABLE;
-	p->slot = f->slot;
-	p->chain = f->chain;
 	p->sidx = path->nhops - position;
-	end = hop_send(ctx, p, path->hop[at], f->entropy);
+	end = hop_send(ctx, p, path->hop[at], p->entropy);
 	if (end == PACKET_FORWARD)
 		count_node(path->node[(p->dir ? path->nhops - 1 - position : position) & (DT_MAX_PATH_HOPS - 1)], p->ip_len, 0);
 	return end;
@@ -110,7 +110,7 @@ static __always_inline __u32 path_behind(const struct packet *p, __u32 *nhops)
 }
 
 /* A node gave the packet back: on to the next one, or out. */
-static __always_inline int returned(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow **flow)
+static __always_inline int returned(struct packet *p, const struct control *c, struct flow **flow)
 {
 	struct flow *f = *flow;
 	__u32 behind = 0, nhops = 0;
@@ -125,6 +125,7 @@ static __always_inline int returned(struct xdp_md *ctx, struct packet *p, const 
 		p->path = word_path(word);
 		if (word_action(word) == FLOW_STEER)
 			behind = path_behind(p, &nhops);
+		flow_facts(p, f);
 		*flow = f;
 	}
 	if (!behind)
@@ -140,11 +141,17 @@ static __always_inline int returned(struct xdp_md *ctx, struct packet *p, const 
 	behind = path_behind(p, &nhops);
 	if (!behind)
 		return DROP_NODE_DOWN;
-	return behind == nhops ? PACKET_LEAVE : path_send(ctx, p, f, behind);
+	p->position = behind;
+	return behind == nhops ? PACKET_LEAVE : PACKET_STEER;
+}
+
+static __always_inline int drop_of(__u64 word)
+{
+	return word >> WORD_FLAGS_SHIFT & WORD_FLAG_UNRESOLVED ? DROP_UNRESOLVED : DROP_RULE;
 }
 
 /* The flow's own decision. */
-static __always_inline int decided(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f)
+static __always_inline int decided(struct packet *p, const struct control *c, struct flow *f)
 {
 	__u64 word = ACCESS_ONCE(f->word);
 	__u32 action = word_action(word);
@@ -160,7 +167,7 @@ static __always_inline int decided(struct xdp_md *ctx, struct packet *p, const s
 	if (action == FLOW_STEER) {
 		why = path_check(p, c, f);
 		if (!why)
-			return path_send(ctx, p, f, 0);
+			return PACKET_STEER;
 		if (why == PACKET_LEAVE)
 			count_stat(STAT_BYPASSED);
 		return why;
@@ -168,14 +175,76 @@ static __always_inline int decided(struct xdp_md *ctx, struct packet *p, const s
 	if (action == FLOW_ALLOW)
 		return PACKET_LEAVE;
 	if (action == FLOW_DROP)
-		return word >> WORD_FLAGS_SHIFT & WORD_FLAG_UNRESOLVED ? DROP_UNRESOLVED : DROP_RULE;
+		return drop_of(word);
 	return DROP_NO_TABLE;
+}
+
+/* What a row of flow_front says; 0: nothing that could be done without the record. */
+static __always_inline int known(struct packet *p, const struct control *c)
+{
+	__u32 action, behind = 0, nhops = 0;
+	struct flow_front row;
+	struct chain *chain;
+	struct path *path;
+
+	if (!front_able(p, c) || tcp_opens(p) || !front_find(p, c, &row))
+		return 0;
+	action = word_action(row.word);
+	p->dir = p->norm ^ word_initiator(row.word);
+	p->way = (p->dir ? row.ways >> 16 : row.ways) & 0xffff;
+	p->slot = row.ids;
+	p->rule = row.ids >> 32;
+	p->entropy = row.marks >> 16;
+	p->chain = row.marks;
+	if (action != FLOW_STEER) {
+		if (p->node || (!p->dir && (__u16)(row.marks >> 32) != p->port) || (action == FLOW_ALLOW && !p->way))
+			return 0;
+		p->of_flow = 1;
+		return action == FLOW_ALLOW ? PACKET_LEAVE : drop_of(row.word);
+	}
+	p->path = word_path(row.word);
+	chain = chain_row(p->bank, p->chain);
+	path = path_row(p->bank, p->path);
+	if (!chain || !chain->valid || chain->gen != word_chain_gen(row.word) || !path || path->state != PATH_UP)
+		return 0;
+	if (p->node) {
+		behind = path_behind(p, &nhops);
+		if (!behind || (behind == nhops && !p->way))
+			return 0;
+		if ((p->asked & (TUNNEL_COOKIE | TUNNEL_PATH)) && !p->injected && told_wrong(p, c, p->slot))
+			return 0;
+		if (!p->injected)
+			count_node(p->node, p->ip_len, 1);
+		p->position = behind;
+		return behind == nhops ? PACKET_LEAVE : PACKET_STEER;
+	}
+	if (!p->dir && (__u16)(row.marks >> 32) != p->port)
+		return 0;
+	p->of_flow = 1;
+	p->position = 0;
+	return PACKET_STEER;
+}
+
+/* What the record says, or the lack of one. */
+static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow **flow)
+{
+	struct flow *f = c->live && !p->odd ? flow_find(ctx, p) : NULL;
+
+	if (f && tcp_opens(p) && flow_ended(p, c))
+		f = NULL;
+	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING)
+		return flow_missed(ctx, p, c);
+	*flow = f;
+	if (p->node)
+		return returned(p, c, flow);
+	p->of_flow = 1;
+	return decided(p, c, f);
 }
 
 static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
 	struct port *row = port_find(ctx, p), *entered = NULL;
-	struct flow *f;
+	struct flow *f = NULL;
 	int end;
 
 	if (!row)
@@ -203,21 +272,20 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	}
 	if (end || (end = packet_parse(ctx, p, entered)))
 		return end;
-	f = c->live && !p->odd ? flow_find(ctx, p) : NULL;
-	if (f && tcp_opens(p) && flow_ended(p))
-		f = NULL;
-	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
-		f = NULL;
-		end = flow_missed(ctx, p, c);
-	} else if (p->node) {
-		end = returned(ctx, p, c, &f);
-	} else {
-		p->of_flow = 1;
-		end = decided(ctx, p, c, f);
+	end = c->live && !p->odd ? known(p, c) : 0;
+	if (!end) {
+		p->way = 0;
+		end = recorded(ctx, p, c, &f);
 	}
+	if (end == PACKET_STEER)
+		end = path_send(ctx, p);
 	if (end == PACKET_LEAVE && p->outer_ecn == ECN_CE && (end = ecn_combine(ctx, p)) == 0)
 		end = PACKET_LEAVE;
-	return end == PACKET_LEAVE ? leave(ctx, p, c, f) : end;
+	if (end == PACKET_LEAVE)
+		end = leave(ctx, p, c, f);
+	if (f)
+		front_put(p, c);
+	return end;
 }
 
 SEC("xdp")
@@ -231,6 +299,7 @@ int detour_edge(struct xdp_md *ctx)
 	if (!c)
 		return XDP_ABORTED;
 	p.bank = ACCESS_ONCE(c->bank) & 1;
+	p.epoch = control_epoch(c);
 	end = walk(ctx, &p, c);
 	if (end == PACKET_PASS)
 		end = packet_pass(ctx, &p);

@@ -33,11 +33,17 @@ export interface BenchContext {
   /** How often each side is measured. */
   readonly rounds: number;
   readonly signal: AbortSignal;
+  /** Flow counts to measure at, as figures name them (`1k`); none: all. */
+  readonly flows: readonly string[];
+  /** Whether a figure of this name is asked for: what only others need is not measured. */
+  wants(figure: string): boolean;
 }
 
 export interface Benchmark {
   /** The part before the dot of its figures' names. */
   readonly name: string;
+  /** Other such parts of figures that it measures as well. */
+  readonly also?: readonly string[];
   /** One line: what is measured. */
   readonly what: string;
   run(context: BenchContext): Promise<Figure[]>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `make bench`: runs the benchmarks one after the other, prints a table, writes results/latest.json.
-// In: --only NAME (a benchmark or the start of a figure's name), --rounds N, --list, --readme. Out: exit 0 when all could be measured.
+// In: --only NAME (a benchmark or the start of a figure's name), --flows 1,100k (of steer and program), --rounds N, --list, --readme.
+// Out: exit 0 when all could be measured.
 import { parseArgs } from 'node:util';
 import { describeError } from '@detour/core';
 import type { Benchmark, Figure } from './figure.js';
@@ -34,6 +35,7 @@ const LEAST_ROUNDS = 5;
 const { values: options } = parseArgs({
   options: {
     only: { type: 'string' },
+    flows: { type: 'string' },
     rounds: { type: 'string' },
     list: { type: 'boolean' },
     readme: { type: 'boolean' },
@@ -55,15 +57,26 @@ async function main(): Promise<number> {
     console.error(`--rounds ${options.rounds}: give a whole number of 1 or more`);
     return 2;
   }
-  const chosen = BENCHMARKS.filter(({ name }) => name.startsWith(only) || only.startsWith(`${name}.`));
+  const chosen = BENCHMARKS.filter((benchmark) => namesOf(benchmark).some((name) => overlaps(name, only)));
   if (chosen.length === 0) {
-    console.error(`--only ${only}: no such benchmark; there are ${BENCHMARKS.map((b) => b.name).join(', ')}`);
+    console.error(`--only ${only}: no such benchmark; there are ${BENCHMARKS.flatMap(namesOf).join(', ')}`);
     return 2;
   }
-  return measure(chosen, only, rounds);
+  const flows = (options.flows ?? '').split(',').filter((size) => size !== '');
+  return measure(chosen, { only, rounds, flows });
 }
 
-async function measure(chosen: readonly Benchmark[], only: string, rounds: number): Promise<number> {
+const namesOf = ({ name, also = [] }: Benchmark): readonly string[] => [name, ...also];
+const overlaps = (name: string, only: string): boolean =>
+  name.startsWith(only) || only === name || only.startsWith(`${name}.`);
+
+interface Wanted {
+  readonly only: string;
+  readonly rounds: number;
+  readonly flows: readonly string[];
+}
+
+async function measure(chosen: readonly Benchmark[], { only, rounds, flows }: Wanted): Promise<number> {
   const progress = terminalProgress(process.stderr);
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
@@ -72,10 +85,10 @@ async function measure(chosen: readonly Benchmark[], only: string, rounds: numbe
   for (const benchmark of chosen) {
     if (stop.signal.aborted) break;
     try {
-      const all = await benchmark.run({ progress, rounds, signal: stop.signal });
-      const wanted = all.filter(
-        ({ name }) => only === '' || name.startsWith(only) || benchmark.name.startsWith(only),
-      );
+      const wants = (figure: string): boolean => figure.startsWith(only) || only.startsWith(figure);
+      const all = await benchmark.run({ progress, rounds, flows, signal: stop.signal, wants });
+      const whole = benchmark.name.startsWith(only);
+      const wanted = all.filter(({ name }) => whole || name.startsWith(only));
       figures.push(...wanted);
       saveFigures(wanted);
     } catch (error) {

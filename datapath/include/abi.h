@@ -27,6 +27,7 @@ enum detour_limit {
 	DT_MAX_RULES = 131072,
 	DT_MAX_PATH_HOPS = 8,
 	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */
+	DT_MAX_WAYS = 1024,	 /* ways out in use at once that flow_front can name; row 0 is none */
 	DT_MAX_HEADER = 136,	 /* outer header template: Ethernet 14 + IPv6 40 + UDP 8 + Geneve 8 + our option 52 + inner Ethernet 14 */
 	DT_PENDING_QUEUE = 16,	 /* packets of one undecided flow that are punted before punt_full */
 	DT_PUNT_BYTES = 9216,	 /* the longest packet that a punt can carry */
@@ -115,6 +116,8 @@ struct control {
 	__u64 hash_key;		/* secret of the selection hash, the same on all gateways */
 	__u32 punt_rate;	/* punts per second and source address */
 	__u32 punt_burst;	/* and how many at once */
+	__u32 flows_gen;	/* bumped after records of `flows` were replaced or removed: what flow_front holds becomes stale */
+	__u32 front_mask;	/* rows of flow_front less 1, that being a power of two; 0: it is not used */
 };
 
 struct port {
@@ -264,6 +267,27 @@ struct flow {
 	struct nexthop out[2];	/* [direction of the packet] */
 };
 
+/*
+ * One cache line with what most packets need of an established IPv4 flow; all of it is also in `flows`, which alone decides. Written whole
+ * by whoever meets no row, without a lock: check tells a row that two wrote at once, or that is half written, from a good one.
+ */
+struct flow_front {
+	__u64 key[2];	/* addresses a and b, IPv4; the last eight bytes of struct flow_key */
+	__u64 word;	/* as in struct flow */
+	__u64 ids;	/* slot; rule << 32 */
+	__u64 marks;	/* chain; entropy << 16; fwd_port << 32 */
+	__u64 ways;	/* rows of `ways`, forward; reverse << 16; epoch << 32: sum of the generations in struct control */
+	__u64 check;	/* over all of these, with the secret hash_key */
+	__u64 pad;
+};
+
+/* A way out that flows share, while gen equals control.route_gen. Rows of even and of odd generations are apart: DT_MAX_WAYS each. */
+struct way {
+	struct nexthop to;
+	__u32 busy;	/* 1: being written */
+	__u32 pad;
+};
+
 /* ---- counters (per CPU, those of flows apart) ----------------------------------------------------------------------------------------- */
 
 enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
@@ -376,7 +400,7 @@ _Static_assert(sizeof(struct port_key) == 8, "port_key");
 _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
 _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
-_Static_assert(sizeof(struct control) == 32, "control");
+_Static_assert(sizeof(struct control) == 40, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
@@ -386,6 +410,8 @@ _Static_assert(sizeof(struct chain) == 16, "chain");
 _Static_assert(sizeof(struct selection) == 131080, "selection");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct flow) == 88, "flow");
+_Static_assert(sizeof(struct flow_front) == 64, "flow_front");
+_Static_assert(sizeof(struct way) == 32, "way");
 _Static_assert(sizeof(struct flow_counters) == 64, "flow_counters");
 _Static_assert(sizeof(struct port_counters) == 64, "port_counters");
 _Static_assert(sizeof(struct drop_example) == 56, "drop_example");

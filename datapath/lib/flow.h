@@ -14,26 +14,7 @@
 #include "maps.h"
 #include "count.h"
 #include "parse.h"
-
-static __always_inline __u32 word_path(__u64 word)
-{
-	return word & WORD_PATH_MASK;
-}
-
-static __always_inline __u32 word_action(__u64 word)
-{
-	return word >> WORD_ACTION_SHIFT & WORD_ACTION_MASK;
-}
-
-static __always_inline __u16 word_chain_gen(__u64 word)
-{
-	return word >> WORD_CHAIN_GEN_SHIFT;
-}
-
-static __always_inline __u8 word_initiator(__u64 word)
-{
-	return word >> WORD_FWD_B_SHIFT & 1;
-}
+#include "front.h"
 
 /* 1: the record is in flows now. */
 RARE int embryo_promote(const struct flow_key *of)
@@ -104,6 +85,14 @@ static __noinline struct flow *flow_alternative(struct packet *p, struct flow *o
 	return f;
 }
 
+static __always_inline void flow_facts(struct packet *p, const struct flow *f)
+{
+	p->slot = f->slot;
+	p->rule = f->rule;
+	p->chain = f->chain;
+	p->entropy = f->entropy;
+}
+
 /* NULL: no decision is known; p->key is what it would be recorded under. */
 static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet *p)
 {
@@ -122,8 +111,7 @@ static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet 
 			return NULL;
 		p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
 	}
-	p->slot = f->slot;
-	p->rule = f->rule;
+	flow_facts(p, f);
 	return f;
 }
 
@@ -137,14 +125,14 @@ static __always_inline int tcp_opens(const struct packet *p)
  * 1: the connection of p->key had ended, by RST or by FIN from both sides, and its record is gone: the ports are used again, and what
  * was decided about the last connection says nothing of this one. Its counter row is free with the next sweep.
  */
-RARE int flow_ended(const struct packet *p)
+RARE int flow_ended(const struct packet *p, const struct control *c)
 {
 	const __u32 both = SEEN_FIN_FWD | SEEN_FIN_REV;
 	struct flow_counters *n;
 	struct flow_key key;
 	__u32 slot;
 
-	if (!p)
+	if (!p || !c)
 		return 0;
 	slot = p->slot; /* from the stack, as the key is */
 	n = bpf_map_lookup_elem(&flow_counters, &slot);
@@ -153,6 +141,7 @@ RARE int flow_ended(const struct packet *p)
 	key = p->key;
 	bpf_map_delete_elem(&flows, &key);
 	bpf_map_delete_elem(&embryos, &key);
+	front_forget(p, c);
 	return 1;
 }
 

@@ -13,6 +13,7 @@
 enum map_size {
 	FLOWS_DEFAULT = 262144,	  /* the loader may set another size; flow_counters has as many rows as flows and embryos together */
 	EMBRYOS_DEFAULT = 65536,
+	FRONT_DEFAULT = 262144,	  /* a power of two; control.front_mask says the size in use */
 	SOURCES = 65536,
 	PORT_KEYS = 2 * DT_MAX_PORTS,
 	OWN_KEYS = 8192,
@@ -116,6 +117,24 @@ MAP_BEGIN
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 MAP_END(embryos);
+
+/* ---- written here, of no meaning to others ------------------------------------------------------------------------- */
+
+/* Mmapable, which puts rows on line boundaries. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FRONT_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct flow_front);
+MAP_END(flow_front);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * DT_MAX_WAYS);
+	__type(key, __u32);
+	__type(value, struct way);
+MAP_END(ways);
 
 /* ---- written here, read by the gateway --------------------------------------------------------------------------- */
 

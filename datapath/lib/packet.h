@@ -23,6 +23,7 @@ enum packet_end {
 	PACKET_FORWARD = 65, /* redirect to packet.out */
 	PACKET_PUNT = 66,   /* tunnel-gw holds it */
 	PACKET_LEAVE = 67,  /* not an end: goes to its destination without (more) service */
+	PACKET_STEER = 68,  /* not an end: goes to the node at packet.position of packet.path */
 };
 
 enum ip_bits { ECN_MASK = 3 };
@@ -41,7 +42,11 @@ struct packet {
 	__u32 slot;	/* of the flow */
 	__u32 rule;
 	__u32 path;	/* number of the path that it is steered along */
+	__u32 position;	/* on it, in the packet's direction */
+	__u32 epoch;	/* sum of the generations in struct control, as the packet came */
+	__u32 way;	/* row of `ways` by which it leaves; 0 = not known */
 	__u8 inner_mac[6]; /* the VTI's, for what the local stack gets; here, for its alignment */
+	__u16 entropy;	/* outer UDP source port of its flow */
 	__u16 port;	/* number by which it entered, as rules and flows see it */
 	__u16 count_port; /* number under which it is counted: differs for injected ones */
 	__u16 node;	/* that returned it; 0 = none did */

@@ -14,6 +14,7 @@
 #include "count.h"
 #include "punt.h"
 #include "encap.h"
+#include "front.h"
 
 /* Of kernel 6.6: read the table given in tbid, whatever the rules say. Named here because older headers lack it. */
 enum fib_flag { FIB_DIRECT = 1 << 0, FIB_TBID = 1 << 3 };
@@ -134,7 +135,7 @@ static __always_inline int vti_leave(struct xdp_md *ctx, struct packet *p, struc
 	return bpf_xdp_store_bytes(ctx, hop->header_len - ETH_HLEN, to->dmac, 6) ? DROP_ADJUST : end;
 }
 
-/* f may be NULL: then the routing table is asked for every packet. */
+/* f may be NULL: then the way is p->way, or the routing table is asked. */
 static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow *f)
 {
 	struct nexthop to = {};
@@ -143,17 +144,12 @@ static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const str
 	int why;
 
 	if (f) {
-		struct nexthop *kept = &f->out[p->dir & 1];
+		nexthop_read(&f->out[p->dir & 1], c->route_gen, &to);
+	} else if (p->way) {
+		struct way *way = bpf_map_lookup_elem(&ways, &p->way);
 
-		to.gen = ACCESS_ONCE(kept->gen);
-		barrier();
-		to.ifindex = kept->ifindex;
-		__builtin_memcpy(to.dmac, kept->dmac, 12);
-		to.mtu = kept->mtu;
-		to.hop = kept->hop;
-		barrier();
-		if (ACCESS_ONCE(kept->gen) != to.gen || to.gen != c->route_gen)
-			to.gen = 0;
+		if (way)
+			nexthop_read(&way->to, c->route_gen, &to);
 	}
 	if (!to.gen && (why = route_resolve(ctx, p, c, f, &to)))
 		return why;
@@ -162,7 +158,7 @@ static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const str
 	if ((why = ttl_decrement(ctx, p)))
 		return why == DROP_TTL && p->tunnelled ? PACKET_PASS : why;
 	if (to.hop)
-		return vti_leave(ctx, p, &to, f ? f->entropy : ENTROPY_BASE);
+		return vti_leave(ctx, p, &to, p->entropy ? p->entropy : ENTROPY_BASE);
 	if (p->l2 && bpf_xdp_adjust_head(ctx, p->l2))
 		return DROP_ADJUST;
 	data = packet_data(ctx), end = packet_data_end(ctx);

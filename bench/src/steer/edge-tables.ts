@@ -74,6 +74,8 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     hashKey: 1n,
     puntRate: 100_000_000,
     puntBurst: 1_000_000,
+    flowsGen: 0,
+    frontMask: edge.map('flow_front').maxEntries - 1,
   };
   abi.control.write(live, control.element(0));
 }

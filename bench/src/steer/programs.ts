@@ -14,16 +14,15 @@ import type { Track, TripOptions } from './track.js';
 
 const MS = 300;
 const FLOWS = 1_000;
-const SIZES = [
-  { name: '1', flows: 1 },
-  { name: '1k', flows: 1_000 },
-  { name: '100k', flows: 100_000 },
-] as const;
 /** Sources that nobody has recorded: 10.9.0.0/16. */
 const UNKNOWN_BASE = 0x0a09_0001;
 const UNKNOWN_FLOWS = 1_000_000;
 
-export async function measurePrograms(context: BenchContext, track: Track): Promise<Figure[]> {
+export async function measurePrograms(
+  context: BenchContext,
+  track: Track,
+  sizes: readonly { readonly name: string; readonly flows: number }[],
+): Promise<Figure[]> {
   const edge = track.edge.program('detour_edge');
   const time = (program: BpfProgram, lane: LaneName, trip: Partial<TripOptions> = {}): Promise<number> =>
     meanRun(program, () => track.trip({ lane, flows: FLOWS, ms: MS, timed: true, ...trip }));
@@ -32,7 +31,7 @@ export async function measurePrograms(context: BenchContext, track: Track): Prom
     empty: () => time(track.empty, 'empty'),
     forwarder: () => time(track.forwarder, 'forwarder'),
     ...Object.fromEntries(
-      SIZES.map(({ name, flows }) => [`edge ${name}`, () => time(edge, 'steer', { flows })]),
+      sizes.map(({ name, flows }) => [`edge ${name}`, () => time(edge, 'steer', { flows })]),
     ),
     new: () => time(edge, 'steer', unknown),
   });
@@ -40,7 +39,7 @@ export async function measurePrograms(context: BenchContext, track: Track): Prom
     samples.of(side).map((ns, round) => ns - (samples.of('empty')[round] ?? Number.NaN));
   const baselines = net('forwarder');
   return [
-    ...SIZES.map(({ name }) =>
+    ...sizes.map(({ name }) =>
       ratioFigure({
         name: `program.established[${name}]`,
         unit: 'ns',

@@ -10,6 +10,7 @@
  * Everything runs on one CPU, so times add up: a trip's cost is 1 / rate. Rates are counted at the sink.
  */
 import { freemem } from 'node:os';
+import { Fault } from '@detour/core';
 import type { BenchContext, Benchmark, Figure } from '../figure.js';
 import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds, type Samples } from '../rounds.js';
@@ -33,9 +34,11 @@ const LIMIT_SIZE = '1k';
 
 export const steer: Benchmark = {
   name: 'steer',
+  also: ['program'],
   what: 'established flows through one node and back, beside kernel forwarding, an XDP forwarder and the kernel way',
   run: async (context) => {
     const sizes = freemem() > MOONSHOT_BYTES ? [...SIZES, MOONSHOT] : [...SIZES];
+    const chosen = chooseSizes(sizes, context.flows);
     const most = Math.max(...sizes.map(({ flows }) => flows));
     context.progress.step('steer: building the lanes');
     await using track = await openTrack({ name: 'bench-steer', flowCapacity: most + FIREWALL_FLOWS + 1 });
@@ -43,29 +46,52 @@ export const steer: Benchmark = {
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
     return await restoringBpfStats(async () => [
-      ...(await measureRates(context, track, sizes)),
-      ...(await measurePrograms(context, track)),
+      ...(context.wants('steer.') ? await measureRates(context, track, chosen) : []),
+      ...(context.wants('program.') ? await measurePrograms(context, track, chosen) : []),
     ]);
   },
 };
+
+/** The sizes asked for; the table is the same whichever they are. */
+function chooseSizes(sizes: readonly Size[], names: readonly string[]): readonly Size[] {
+  const unknown = names.filter((wanted) => !sizes.some(({ name }) => name === wanted));
+  if (unknown.length > 0)
+    throw new Fault(
+      'invalid',
+      `--flows ${unknown.join(',')}: give some of ${sizes.map(({ name }) => name).join(',')}`,
+    );
+  return names.length === 0 ? sizes : sizes.filter(({ name }) => names.includes(name));
+}
 
 type Size = { readonly name: string; readonly flows: number };
 
 async function measureRates(context: BenchContext, track: Track, sizes: readonly Size[]): Promise<Figure[]> {
   const flows = 1_000;
+  const wants = (...figures: readonly string[]): boolean =>
+    figures.some((figure) => context.wants(`steer.${figure}`));
+  const byHand = wants('kernel-way') && sizes.some(({ name }) => name === LIMIT_SIZE);
+  const side = (
+    wanted: boolean,
+    name: string,
+    measure: () => Promise<Trip>,
+  ): Record<string, () => Promise<Trip>> => (wanted ? { [name]: measure } : {});
   const samples = await measureRounds(context, 'steer', {
     none: () => track.trip({ lane: 'none', flows }),
-    reflector: () => track.trip({ lane: 'reflector', flows }),
+    ...side(wants('limit'), 'reflector', () => track.trip({ lane: 'reflector', flows })),
     ...Object.fromEntries(
       sizes.flatMap((size) => [
         [`steer ${size.name}`, () => track.trip({ lane: 'steer', flows: size.flows })],
         [`kernel ${size.name}`, () => track.trip({ lane: 'kernel', flows: size.flows })],
       ]),
     ),
-    forwarder: () => track.trip({ lane: 'forwarder', flows }),
-    way: () => track.trip({ lane: 'way', flows }),
-    'way firewall': () => track.trip({ lane: 'way', flows: FIREWALL_FLOWS, base: FIREWALL.base }),
-    'steer firewall': () => track.trip({ lane: 'steer', flows: FIREWALL_FLOWS, base: FIREWALL.base }),
+    ...side(wants('limit'), 'forwarder', () => track.trip({ lane: 'forwarder', flows })),
+    ...side(byHand, 'way', () => track.trip({ lane: 'way', flows })),
+    ...side(wants('firewall'), 'way firewall', () =>
+      track.trip({ lane: 'way', flows: FIREWALL_FLOWS, base: FIREWALL.base }),
+    ),
+    ...side(wants('firewall'), 'steer firewall', () =>
+      track.trip({ lane: 'steer', flows: FIREWALL_FLOWS, base: FIREWALL.base }),
+    ),
   });
   const pps = (side: string): number[] => samples.of(side).map((trip) => trip.pps);
   return [
@@ -79,22 +105,9 @@ async function measureRates(context: BenchContext, track: Track, sizes: readonly
         detail: { ...describeTrip(samples, `steer ${name}`), ...costs(samples, `steer ${name}`) },
       }),
     ),
-    ...sizes.map(({ name }) => limitFigure(samples, name)),
-    ratioFigure({
-      name: 'steer.kernel-way',
-      unit: '/s',
-      values: pps('steer 1k'),
-      baselines: pps('way'),
-      goal: { of: 'ratio', atLeast: 4 },
-      detail: describeTrip(samples, 'way'),
-    }),
-    ratioFigure({
-      name: 'steer.firewall',
-      unit: '/s',
-      values: pps('steer firewall'),
-      baselines: pps('way firewall'),
-      detail: describeTrip(samples, 'steer firewall'),
-    }),
+    ...(wants('limit') ? sizes.map(({ name }) => limitFigure(samples, name)) : []),
+    ...(byHand ? [kernelWayFigure(samples)] : []),
+    ...(wants('firewall') ? [firewallFigure(samples)] : []),
     valueFigure({
       name: 'steer.generator',
       unit: '/s',
@@ -102,6 +115,27 @@ async function measureRates(context: BenchContext, track: Track, sizes: readonly
       detail: describeTrip(samples, 'none'),
     }),
   ];
+}
+
+function kernelWayFigure(samples: Samples<Trip>): Figure {
+  return ratioFigure({
+    name: 'steer.kernel-way',
+    unit: '/s',
+    values: samples.of(`steer ${LIMIT_SIZE}`).map((trip) => trip.pps),
+    baselines: samples.of('way').map((trip) => trip.pps),
+    goal: { of: 'ratio', atLeast: 4 },
+    detail: describeTrip(samples, 'way'),
+  });
+}
+
+function firewallFigure(samples: Samples<Trip>): Figure {
+  return ratioFigure({
+    name: 'steer.firewall',
+    unit: '/s',
+    values: samples.of('steer firewall').map((trip) => trip.pps),
+    baselines: samples.of('way firewall').map((trip) => trip.pps),
+    detail: describeTrip(samples, 'steer firewall'),
+  });
 }
 
 /** Nanoseconds per packet of each round. */

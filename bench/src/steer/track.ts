@@ -10,6 +10,7 @@ import {
   pinProgram,
   programInfo,
 } from '@detour/bpf';
+import { frontRows } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import { createLab, type Lab } from '@detour/lab';
 import { buildBenchObject, EDGE_OBJECT } from '../bpf-objects.js';
@@ -71,6 +72,7 @@ export async function openTrack(options: {
     flows: options.flowCapacity,
     embryos: 65_536,
     flow_counters: options.flowCapacity + 65_536,
+    flow_front: frontRows(options.flowCapacity),
   };
   const edge = openObject(EDGE_OBJECT, { maxEntries });
   const objects = [sink, forwarder, reflector, edge];

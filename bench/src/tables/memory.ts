@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { type BpfMap, openObject } from '@detour/bpf';
-import { abi } from '@detour/contracts';
+import { abi, frontRows } from '@detour/contracts';
 import { buildSelection, CompiledRules } from '@detour/tables';
 import { EDGE_OBJECT } from '../bpf-objects.js';
 import type { Benchmark, Figure } from '../figure.js';
@@ -61,11 +61,11 @@ function bytes(name: string, value: number, detail: Readonly<Record<string, numb
 /** Bytes of maps of a gateway with a table of so many flows. */
 function measureMaps(flows: number): { flows: number; rules: number; paths: number; all: number } {
   using edge = openObject(EDGE_OBJECT, {
-    maxEntries: { flows, embryos: EMBRYOS, flow_counters: flows + EMBRYOS },
+    maxEntries: { flows, embryos: EMBRYOS, flow_counters: flows + EMBRYOS, flow_front: frontRows(flows) },
   });
   const of = (name: string): number => mapBytes(edge.map(name));
   return {
-    flows: of('flows') + of('flow_counters'),
+    flows: of('flows') + of('flow_counters') + of('flow_front'),
     rules: of('rule_counters'),
     paths: of('paths'),
     all: [...edge.maps.values()].reduce((sum, map) => sum + mapBytes(map), 0),

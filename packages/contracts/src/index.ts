@@ -13,6 +13,7 @@ export {
   vtiInnerDeviceName,
   vtiMacAddress,
 } from './device-names.js';
+export { frontRows } from './front-rows.js';
 export {
   BfdClient,
   type BfdServer,

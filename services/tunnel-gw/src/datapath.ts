@@ -15,7 +15,7 @@ import {
   unpin,
   type XdpLink,
 } from '@detour/bpf';
-import { abi } from '@detour/contracts';
+import { abi, frontRows } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import type { BankStore } from './bank.js';
 import type { AttachMode } from './model.js';
@@ -45,7 +45,7 @@ const BANK_OFFSET: Readonly<Record<string, { at: number; bytes: 1 | 2 | 4 }>> = 
 };
 
 /** Offsets of struct control, in 32-bit words. */
-const WORD = { bank: 0, live: 1, routeGen: 2, rulesGen: 3 } as const;
+const WORD = { bank: 0, live: 1, routeGen: 2, rulesGen: 3, flowsGen: 8, frontMask: 9 } as const;
 
 export interface PortAttachment {
   readonly device: string;
@@ -85,15 +85,14 @@ export class Datapath implements BankStore, Disposable {
         flows: options.maxFlows,
         embryos: options.maxEmbryos,
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
+        flow_front: frontRows(options.maxFlows),
       },
     });
-    return new Datapath(
-      object,
-      object.program('detour_edge'),
-      mapArray(object.map('control')),
-      pinDir,
-      takenOver,
-    );
+    const control = mapArray(object.map('control'));
+    const datapath = new Datapath(object, object.program('detour_edge'), control, pinDir, takenOver);
+    datapath.bumpFlows(); // a predecessor may have removed records and ended before it said so
+    Atomics.store(datapath.words, WORD.frontMask, object.map('flow_front').maxEntries - 1);
+    return datapath;
   }
 
   map(name: string): BpfMap {
@@ -123,6 +122,10 @@ export class Datapath implements BankStore, Disposable {
   }
   bumpRules(): number {
     return (Atomics.add(this.words, WORD.rulesGen, 1) + 1) >>> 0;
+  }
+  /** After records of established flows were replaced or removed: what the datapath keeps of them elsewhere is stale. */
+  bumpFlows(): void {
+    Atomics.add(this.words, WORD.flowsGen, 1);
   }
   get rulesGen(): number {
     return Atomics.load(this.words, WORD.rulesGen) >>> 0;

@@ -23,6 +23,8 @@ export interface FlowTableOptions {
   readonly rulesGen: () => number;
   /** Generation of a chain in the live tables; 0 when it is not there. */
   readonly chainGen: (chain: number) => number;
+  /** Told when a record of an established flow is another one now, so that the datapath reads it again. */
+  readonly onReplaced: () => void;
 }
 
 const ACTION = {
@@ -61,7 +63,7 @@ export class FlowTable implements Disposable {
       this.counterRows.element(slot).fill(0);
       const key = encodeFlowKey(question.key);
       const embryonic = question.syn || question.key.proto !== PROTO.tcp;
-      stored = (embryonic ? maps.embryos : maps.flows).tryUpdate(key, value) === 'stored';
+      stored = embryonic ? maps.embryos.tryUpdate(key, value) === 'stored' : this.establish(key, value);
       if (stored && !embryonic) maps.embryos.delete(key); // the pending mark
     } finally {
       if (!stored) slots.release(slot);
@@ -82,9 +84,19 @@ export class FlowTable implements Disposable {
       const held = map.lookup(bytes);
       if (held === undefined) continue;
       const next = this.redecided(abi.flow.decode(held), decision);
-      if (map.tryUpdate(bytes, abi.flow.encode(next), UpdateFlag.EXIST) === 'stored') return true;
+      if (map.tryUpdate(bytes, abi.flow.encode(next), UpdateFlag.EXIST) !== 'stored') continue;
+      if (map === flows) this.options.onReplaced();
+      return true;
     }
     return false;
+  }
+
+  private establish(key: Uint8Array, value: Uint8Array): boolean {
+    const { flows } = this.options.maps;
+    if (flows.tryUpdate(key, value, UpdateFlag.NOEXIST) === 'stored') return true;
+    if (flows.tryUpdate(key, value) !== 'stored') return false;
+    this.options.onReplaced();
+    return true;
   }
 
   private redecided(flow: abi.Flow, decision: FlowDecision): abi.Flow {
@@ -124,8 +136,13 @@ export class FlowTable implements Disposable {
     return embryonic === undefined ? null : { flow: abi.flow.decode(embryonic), established: false };
   }
 
+  /** Who removes established flows says so with `forgetRemoved`, before their slots are given to others. */
   remove(key: Uint8Array, established: boolean): boolean {
     return (established ? this.options.maps.flows : this.options.maps.embryos).delete(key);
+  }
+
+  forgetRemoved(): void {
+    this.options.onReplaced();
   }
 
   isEstablished(key: Uint8Array): boolean {

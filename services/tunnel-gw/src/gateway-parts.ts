@@ -139,6 +139,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     nowNs: () => process.hrtime.bigint(),
     rulesGen: () => datapath.rulesGen,
     chainGen: (chain) => core.chainGen(chain),
+    onReplaced: () => datapath.bumpFlows(),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const punts = new PuntDesk({

@@ -71,6 +71,7 @@ beforeEach(async () => {
     nowMs: () => performance.now(),
     rulesGen: () => 1,
     chainGen: () => 1,
+    onReplaced: () => undefined,
   });
   gateway = {
     flows,

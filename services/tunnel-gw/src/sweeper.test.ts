@@ -22,6 +22,8 @@ let object: BpfObject;
 let slots: FlowSlots;
 let table: FlowTable;
 let nowMs = 0;
+/** Free slots each time that the datapath was told to read records again. */
+let changes: number[] = [];
 /** Two hours on, so that flows are old also on a machine that has just started. */
 const nowNs = () => process.hrtime.bigint() + 7_200_000_000_000n;
 const models = new ChainModels(new Map());
@@ -35,6 +37,7 @@ afterAll(() => object.close());
 beforeEach(() => {
   for (const name of ['flows', 'embryos']) for (const key of [...map(name).keys()]) map(name).delete(key);
   nowMs = 1_000_000;
+  changes = [];
   slots = new FlowSlots(SIZES.flow_counters);
   table = new FlowTable({
     maps: maps(),
@@ -43,6 +46,7 @@ beforeEach(() => {
     nowNs,
     rulesGen: () => 1,
     chainGen: () => 1,
+    onReplaced: () => changes.push(slots.available),
   });
 });
 
@@ -50,6 +54,18 @@ const map = (name: string): BpfMap => object.map(name);
 const maps = () => ({ flows: map('flows'), embryos: map('embryos'), counters: map('flow_counters') });
 
 let sport = 1;
+
+const whole: FlowDecision = {
+  action: 'steer',
+  rule: 1,
+  chain: 1,
+  path: 1,
+  initiatorIsB: false,
+  pinGen: 1,
+  recorded: true,
+  by: 'controller',
+  why: '',
+};
 
 interface Flow extends ExampleFlow {
   readonly decision?: Partial<FlowDecision>;
@@ -61,19 +77,8 @@ interface Flow extends ExampleFlow {
 /** A flow in the tables; `syn: true` and anything but TCP begins as an embryo. */
 function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
   const question = flowQuestion({ sport: sport++, syn: false, ...example });
-  const whole: FlowDecision = {
-    action: 'steer',
-    rule: 1,
-    chain: 1,
-    path: 1,
-    initiatorIsB: question.norm === 1,
-    pinGen: 1,
-    recorded: true,
-    by: 'controller',
-    why: '',
-    ...decision,
-  };
-  expect(table.install(question, whole, 1)).toBe(true);
+  const made = { ...whole, initiatorIsB: question.norm === 1, ...decision };
+  expect(table.install(question, made, 1)).toBe(true);
   const slot = table.read(question.key)?.flow.slot ?? 0;
   if (idleMs !== undefined) {
     const lastNs = nowNs() - BigInt(idleMs) * 1_000_000n;
@@ -214,6 +219,23 @@ describe('sweepFlows', () => {
         .map(({ aport, bport }) => `${aport}-${bport}`)
         .sort(),
     );
+  });
+
+  it('has the datapath forget removed records once, before their slots are free', async () => {
+    for (let i = 0; i < 3; i++) flow({ idleMs: 3_700 * S });
+    const held = slots.available;
+    await sweep();
+    expect([changes, slots.available]).toEqual([[held], held + 3]);
+    await sweep();
+    expect(changes).toEqual([held]);
+  });
+
+  it('a replaced decision is read again by the datapath', () => {
+    const established = flow({});
+    const embryonic = flow({ syn: true });
+    for (const one of [established, embryonic])
+      expect(table.replace(one.key, { ...whole, path: 2 })).toBe(true);
+    expect(changes).toHaveLength(1);
   });
 
   it('frees the slot of a record that the kernel pushed out', async () => {

@@ -156,10 +156,11 @@ class Sweep {
     this.unrecorded = [];
   }
 
-  /** Removes what was idle, then frees the slots that no record holds. */
+  /** Removes what was idle, has the datapath forget it, then frees the slots that no record holds. */
   async end(signal: AbortSignal): Promise<void> {
     const { table, slots, onEnded } = this.options;
     const unpinned: FlowKey[] = [];
+    const free: number[] = [];
     for (const [i, { key, established, slot, unpin }] of this.ending.entries()) {
       if (i % ENDS_AT_ONCE === ENDS_AT_ONCE - 1) {
         await setImmediate();
@@ -168,8 +169,10 @@ class Sweep {
       if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
       this.counts.ended++;
       if (unpin) unpinned.push(decodeFlowKey(key));
-      if (slot !== 0 && (established || !table.isEstablished(key))) slots.release(slot);
+      if (slot !== 0 && (established || !table.isEstablished(key))) free.push(slot);
     }
+    if (free.length > 0) table.forgetRemoved();
+    for (const slot of free) slots.release(slot);
     if (unpinned.length > 0) onEnded(unpinned);
     slots.releaseUnseen(this.seenSlots, this.beganMs);
   }

@@ -119,6 +119,5 @@ export function genOf(flow: abi.Flow): number {
 
 /** No flow is known any more, established or embryonic. */
 export function clearFlows(rig: Rig): void {
-  for (const name of ['flows', 'embryos'])
-    for (const key of [...rig.map(name).keys()]) rig.map(name).delete(key);
+  for (const name of ['flows', 'embryos']) for (const key of [...rig.map(name).keys()]) rig.remove(name, key);
 }

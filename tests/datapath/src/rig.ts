@@ -36,6 +36,7 @@ export interface Rig extends Disposable {
   /** Changes fields of struct control, as tunnel-gw does, in place. */
   control(change: Partial<abi.Control>): void;
   put(map: string, key: Uint8Array | number, value: Uint8Array): void;
+  remove(map: string, key: Uint8Array): void;
   send(device: DeviceName, frame: Uint8Array): Outcome;
   /** Sum over CPUs of the 64-bit counter at `index` of a row. */
   count(map: string, row: number, index: number): bigint;
@@ -72,7 +73,7 @@ export interface RigOptions {
 export function openRig(options: RigOptions = {}): Rig {
   const objects = build();
   const ifindex = makeNetwork();
-  const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, ...options.sizes };
+  const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, flow_front: 1024, ...options.sizes };
   const object = openObject(`${objects}edge.bpf.o`, { maxEntries });
   const passer = openObject(`${objects}pass.bpf.o`);
   const program = object.program('detour_edge');
@@ -93,6 +94,11 @@ export function openRig(options: RigOptions = {}): Rig {
       0n,
     );
   };
+  const bumpFlows = (): void => {
+    const row = control.element(0);
+    const words = abi.control.decode(row);
+    abi.control.write({ ...words, flowsGen: words.flowsGen + 1 }, row);
+  };
   return {
     program,
     ifindex,
@@ -102,7 +108,14 @@ export function openRig(options: RigOptions = {}): Rig {
       const row = control.element(0);
       abi.control.write({ ...abi.control.decode(row), ...change }, row);
     },
-    put: (name, key, value) => map(name).update(typeof key === 'number' ? u32(key) : key, value),
+    put: (name, key, value) => {
+      map(name).update(typeof key === 'number' ? u32(key) : key, value);
+      if (name === 'flows') bumpFlows();
+    },
+    remove: (name, key) => {
+      map(name).delete(key);
+      if (name === 'flows') bumpFlows();
+    },
     send: (device, frame) => {
       const run = progTestRun(program, { data: frame, ctx: { ifindex: ifindex[device] } });
       const verdict = VERDICTS[run.retval];

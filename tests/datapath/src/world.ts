@@ -102,6 +102,7 @@ export function publishAll(rig: Rig): void {
     hashKey: 0x0706050403020100n,
     puntRate: 1000,
     puntBurst: 1000,
+    frontMask: rig.map('flow_front').maxEntries - 1,
   });
 }
 

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '3e378683c86344b5';
+export const ABI_HASH = '378b296afc8fe518';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -66,6 +66,7 @@ export const DetourLimit = {
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
   DT_MAX_SLOTS: 65537,
+  DT_MAX_WAYS: 1024,
   DT_MAX_HEADER: 136,
   DT_PENDING_QUEUE: 16,
   DT_PUNT_BYTES: 9216,
@@ -78,6 +79,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   64: 'DT_MAX_CHAINS',
   136: 'DT_MAX_HEADER',
   256: 'DT_MAX_PORTS',
+  1024: 'DT_MAX_WAYS',
   4096: 'DT_MAX_TUNNELS',
   8448: 'DT_MAX_HOPS',
   9216: 'DT_PUNT_BYTES',
@@ -778,7 +780,7 @@ export const sourceKey = {
   },
 } as const satisfies Codec<SourceKey> & { readonly offsets: Readonly<Record<keyof SourceKey, number>> };
 
-/** struct control, 32 bytes */
+/** struct control, 40 bytes */
 export interface Control {
   readonly bank: number;
   readonly live: number;
@@ -787,17 +789,19 @@ export interface Control {
   readonly hashKey: bigint;
   readonly puntRate: number;
   readonly puntBurst: number;
+  readonly flowsGen: number;
+  readonly frontMask: number;
 }
 export const control = {
-  size: 32,
-  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28 },
+  size: 40,
+  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36 },
   encode(value: Control): Uint8Array {
-    const bytes = new Uint8Array(32);
+    const bytes = new Uint8Array(40);
     control.write(value, bytes);
     return bytes;
   },
   write(value: Control, into: Uint8Array, at = 0): void {
-    const view = viewOf('control', 32, into, at);
+    const view = viewOf('control', 40, into, at);
     view.setUint32(0, checkInt('control.bank', value.bank, 0, 4294967295), LITTLE);
     view.setUint32(4, checkInt('control.live', value.live, 0, 4294967295), LITTLE);
     view.setUint32(8, checkInt('control.route_gen', value.routeGen, 0, 4294967295), LITTLE);
@@ -805,9 +809,11 @@ export const control = {
     view.setBigUint64(16, checkU64('control.hash_key', value.hashKey), LITTLE);
     view.setUint32(24, checkInt('control.punt_rate', value.puntRate, 0, 4294967295), LITTLE);
     view.setUint32(28, checkInt('control.punt_burst', value.puntBurst, 0, 4294967295), LITTLE);
+    view.setUint32(32, checkInt('control.flows_gen', value.flowsGen, 0, 4294967295), LITTLE);
+    view.setUint32(36, checkInt('control.front_mask', value.frontMask, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Control {
-    const view = viewOf('control', 32, bytes, at);
+    const view = viewOf('control', 40, bytes, at);
     return {
       bank: view.getUint32(0, LITTLE),
       live: view.getUint32(4, LITTLE),
@@ -816,6 +822,8 @@ export const control = {
       hashKey: view.getBigUint64(16, LITTLE),
       puntRate: view.getUint32(24, LITTLE),
       puntBurst: view.getUint32(28, LITTLE),
+      flowsGen: view.getUint32(32, LITTLE),
+      frontMask: view.getUint32(36, LITTLE),
     };
   },
 } as const satisfies Codec<Control> & { readonly offsets: Readonly<Record<keyof Control, number>> };
@@ -1189,6 +1197,74 @@ export const flow = {
     };
   },
 } as const satisfies Codec<Flow> & { readonly offsets: Readonly<Record<keyof Flow, number>> };
+
+/** struct flow_front, 64 bytes */
+export interface FlowFront {
+  readonly key: BigUint64Array;
+  readonly word: bigint;
+  readonly ids: bigint;
+  readonly marks: bigint;
+  readonly ways: bigint;
+  readonly check: bigint;
+}
+export const flowFront = {
+  size: 64,
+  offsets: { key: 0, word: 16, ids: 24, marks: 32, ways: 40, check: 48 },
+  encode(value: FlowFront): Uint8Array {
+    const bytes = new Uint8Array(64);
+    flowFront.write(value, bytes);
+    return bytes;
+  },
+  write(value: FlowFront, into: Uint8Array, at = 0): void {
+    const view = viewOf('flow_front', 64, into, at);
+    into.fill(0, at, at + 64);
+    into.set(rawBytes(checkCount('flow_front.key', value.key, 2)), at + 0);
+    view.setBigUint64(16, checkU64('flow_front.word', value.word), LITTLE);
+    view.setBigUint64(24, checkU64('flow_front.ids', value.ids), LITTLE);
+    view.setBigUint64(32, checkU64('flow_front.marks', value.marks), LITTLE);
+    view.setBigUint64(40, checkU64('flow_front.ways', value.ways), LITTLE);
+    view.setBigUint64(48, checkU64('flow_front.check', value.check), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): FlowFront {
+    const view = viewOf('flow_front', 64, bytes, at);
+    return {
+      key: new BigUint64Array(copyBytes(bytes, at + 0, at + 16).buffer),
+      word: view.getBigUint64(16, LITTLE),
+      ids: view.getBigUint64(24, LITTLE),
+      marks: view.getBigUint64(32, LITTLE),
+      ways: view.getBigUint64(40, LITTLE),
+      check: view.getBigUint64(48, LITTLE),
+    };
+  },
+} as const satisfies Codec<FlowFront> & { readonly offsets: Readonly<Record<keyof FlowFront, number>> };
+
+/** struct way, 32 bytes */
+export interface Way {
+  readonly to: Nexthop;
+  readonly busy: number;
+}
+export const way = {
+  size: 32,
+  offsets: { to: 0, busy: 24 },
+  encode(value: Way): Uint8Array {
+    const bytes = new Uint8Array(32);
+    way.write(value, bytes);
+    return bytes;
+  },
+  write(value: Way, into: Uint8Array, at = 0): void {
+    const view = viewOf('way', 32, into, at);
+    into.fill(0, at, at + 32);
+    nexthop.write(value.to, into, at + 0);
+    view.setUint32(24, checkInt('way.busy', value.busy, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): Way {
+    const view = viewOf('way', 32, bytes, at);
+    return {
+      to: nexthop.decode(bytes, at + 0),
+      busy: view.getUint32(24, LITTLE),
+    };
+  },
+} as const satisfies Codec<Way> & { readonly offsets: Readonly<Record<keyof Way, number>> };
 
 /** struct flow_counters, 64 bytes */
 export interface FlowCounters {
