@@ -118,12 +118,12 @@ static __always_inline int returned(struct packet *p, const struct control *c, s
 	int why;
 
 	p->path = word_path(word);
-	if (word_action(word) == FLOW_STEER)
+	if (word_serviced(word))
 		behind = path_behind(p, &nhops);
 	if (!behind && (f = flow_alternative(p, f))) {
 		word = ACCESS_ONCE(f->word);
 		p->path = word_path(word);
-		if (word_action(word) == FLOW_STEER)
+		if (word_serviced(word))
 			behind = path_behind(p, &nhops);
 		flow_facts(p, f);
 		*flow = f;
@@ -134,6 +134,8 @@ static __always_inline int returned(struct packet *p, const struct control *c, s
 		return why;
 	if (!p->injected)
 		count_node(p->node, p->ip_len, 1);
+	if (word_programmed(word))
+		return word_action(word) == FLOW_DROP ? DROP_FP_DROP : PACKET_LEAVE;
 	if (behind == nhops)
 		return PACKET_LEAVE;
 	if ((why = path_check(p, c, f)))
@@ -147,6 +149,8 @@ static __always_inline int returned(struct packet *p, const struct control *c, s
 
 static __always_inline int drop_of(__u64 word)
 {
+	if (word_programmed(word))
+		return DROP_FP_DROP;
 	return word >> WORD_FLAGS_SHIFT & WORD_FLAG_UNRESOLVED ? DROP_UNRESOLVED : DROP_RULE;
 }
 
@@ -172,8 +176,11 @@ static __always_inline int decided(struct packet *p, const struct control *c, st
 			count_stat(STAT_BYPASSED);
 		return why;
 	}
-	if (action == FLOW_ALLOW)
+	if (action == FLOW_ALLOW) {
+		if (word_programmed(word))
+			count_stat(STAT_FP_SKIPPED);
 		return PACKET_LEAVE;
+	}
 	if (action == FLOW_DROP)
 		return drop_of(word);
 	return DROP_NO_TABLE;
@@ -190,6 +197,8 @@ static __always_inline int known(struct packet *p, const struct control *c)
 	if (!front_able(p, c) || tcp_opens(p) || !front_find(p, c, &row))
 		return 0;
 	action = word_action(row.word);
+	if (word_programmed(row.word))
+		return 0;
 	p->dir = p->norm ^ word_initiator(row.word);
 	p->way = (p->dir ? row.ways >> 16 : row.ways) & 0xffff;
 	p->slot = row.ids;

@@ -158,6 +158,24 @@ export const FAULTS = [
     test: 'tests/datapath/src/flows.test.ts',
     pattern: 'ports that are used again',
   },
+  {
+    name: 'programming-of-strangers',
+    what: 'a node may say what is to become of flows that do not pass it',
+    file: 'services/tunnel-gw/src/program-flow.ts',
+    find: 'if (!path.includes(node.number))',
+    put: 'if (path.length === 0)',
+    test: 'services/tunnel-gw/src/program-flow.test.ts',
+    pattern: 'believes only',
+  },
+  {
+    name: 'programming-forgets-the-path',
+    what: 'what a node still has of a flow that it let pass is dropped when it comes back',
+    file: 'datapath/lib/front.h',
+    find: 'return word_action(word) == FLOW_STEER || word_programmed(word);',
+    put: 'return word_action(word) == FLOW_STEER;',
+    test: 'tests/datapath/src/steer.test.ts',
+    pattern: 'passes no node any more',
+  },
   // ---- selection
   {
     name: 'weights-ignored',

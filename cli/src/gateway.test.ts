@@ -101,6 +101,9 @@ const gatewayService = implement(GatewayService, {
     rules: [],
     examples: [{ reason: 'rule', tuple, port: 'inside', agoMs: 2000n }],
   })),
+  programFlow: unary(() => {
+    throw new Fault('missing_feature', 'nothing asks for it here');
+  }),
   getTables: unary(() => ({ rules: [], policies: [], selections: [] })),
 });
 

@@ -251,6 +251,7 @@ enum flow_word {
 /* The four flag bits of the decision word. */
 enum flow_word_flag {
 	WORD_FLAG_UNRESOLVED = 1, /* FLOW_DROP: because the rule's chain does not exist (unresolvedPolicy) */
+	WORD_FLAG_PROGRAMMED = 2, /* FLOW_ALLOW, FLOW_DROP: because a node of the path said so; the path stays in the word */
 };
 
 struct flow {
@@ -331,14 +332,16 @@ enum drop_reason {
 	DROP_TUNNEL_OPTION = 24, /* a critical Geneve option that is not known, or not on this tunnel */
 	DROP_TUNNEL_CHECKSUM = 25, /* the checksum of an outer UDP or GRE header is wrong */
 	DROP_COOKIE = 26,	/* a node returned a packet without its flow's cookie, or with another flow's */
-	DROP_REASONS = 27,
+	DROP_FP_DROP = 27,	/* flow programming: a node of its path wants none of its packets any more */
+	DROP_REASONS = 28,
 };
 
 /* What else is counted, beside drops. */
 enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, STAT_BYPASSED = 4, STAT_REPINNED = 5, STAT_REVALIDATED = 6,
 	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11,
 	    STAT_TTL_EXPIRED = 12, /* of the passed ones: so that the kernel answers with time exceeded */
-	    STATS = 13 };
+	    STAT_FP_SKIPPED = 13, /* of the forwarded ones: without the service of their chain, because a node of it said so */
+	    STATS = 14 };
 
 struct drop_example {
 	struct flow_key key;

@@ -39,6 +39,17 @@ static __always_inline __u16 word_chain_gen(__u64 word)
 	return word >> WORD_CHAIN_GEN_SHIFT;
 }
 
+static __always_inline int word_programmed(__u64 word)
+{
+	return word >> WORD_FLAGS_SHIFT & WORD_FLAG_PROGRAMMED;
+}
+
+/* Nodes of the word's path have, or had, its packets: what they return is its own. */
+static __always_inline int word_serviced(__u64 word)
+{
+	return word_action(word) == FLOW_STEER || word_programmed(word);
+}
+
 static __always_inline __u8 word_initiator(__u64 word)
 {
 	return word >> WORD_FWD_B_SHIFT & 1;

@@ -11,6 +11,7 @@ import {
   GatewayStatus,
   GetFlowsRequest,
   GetStatusRequest,
+  ProgramFlowResponse,
   TablesResponse,
   TraceRequest,
   TraceResponse,
@@ -31,6 +32,7 @@ function gateway(overrides: Partial<GatewayServer> = {}) {
     getStatus: unary(() => GatewayStatus.create({ gateway: 'edge1' })),
     getCounters: unary(() => CountersResponse.create()),
     getTables: unary(() => TablesResponse.create()),
+    programFlow: unary(() => ProgramFlowResponse.create()),
     ...overrides,
   });
 }

@@ -49,6 +49,7 @@ const listen = (answer: () => TraceResponse) =>
         getStatus: unary(unused),
         getCounters: unary(unused),
         getTables: unary(unused),
+        programFlow: unary(unused),
       }),
     ],
   });

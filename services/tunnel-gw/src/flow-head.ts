@@ -10,6 +10,7 @@ const AT = abi.flow.offsets;
 /** Times are nanoseconds of CLOCK_MONOTONIC as numbers: exact to a microsecond for a hundred years. */
 export interface FlowHead {
   readonly action: number; // abi.FlowAction
+  readonly flags: number; // abi.FlowWordFlag
   readonly path: number;
   readonly initiatorIsB: boolean;
   readonly createdNs: number;
@@ -23,6 +24,7 @@ export function readFlowHead(value: Uint8Array): FlowHead {
   const low = view.getUint32(AT.word + WORD_BYTES.low, LITTLE);
   return {
     action: (low >>> W.WORD_ACTION_SHIFT) & W.WORD_ACTION_MASK,
+    flags: low >>> W.WORD_FLAGS_SHIFT,
     path: low & W.WORD_PATH_MASK,
     initiatorIsB: ((low >>> W.WORD_FWD_B_SHIFT) & 1) === 1,
     createdNs: readU64(view, AT.createdNs),

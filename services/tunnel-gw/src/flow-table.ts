@@ -6,7 +6,7 @@ import { type FlowKey, PROTO } from '@detour/core';
 import type { FlowDecision, FlowQuestion } from './decision.js';
 import { readActivity } from './flow-head.js';
 import type { FlowSlots } from './flow-slots.js';
-import { packFlowWord, unpackFlowWord } from './flow-word.js';
+import { isServiced, packFlowWord, unpackFlowWord } from './flow-word.js';
 
 export interface FlowMaps {
   readonly flows: BpfMap;
@@ -91,6 +91,30 @@ export class FlowTable implements Disposable {
     return false;
   }
 
+  /**
+   * What a node says of a steered flow: its record keeps path, chain and rule, and gets the next flow-programming generation, which is returned.
+   * Null when the flow has gone, or is not steered.
+   */
+  program(key: FlowKey, action: 'allow' | 'drop' | 'steer'): number | null {
+    const bytes = encodeFlowKey(key);
+    const { flows, embryos } = this.options.maps;
+    for (const map of [flows, embryos, flows]) {
+      const held = map.lookup(bytes);
+      if (held === undefined) continue;
+      const flow = abi.flow.decode(held);
+      const word = unpackFlowWord(flow.word);
+      if (!isServiced(word)) return null;
+      const fpGen = (word.fpGen + 1) & 0xffff;
+      const flags = action === 'steer' ? 0 : abi.FlowWordFlag.WORD_FLAG_PROGRAMMED;
+      const next = packFlowWord({ ...word, action: ACTION[action].action, flags, fpGen });
+      if (map.tryUpdate(bytes, abi.flow.encode({ ...flow, word: next }), UpdateFlag.EXIST) !== 'stored')
+        continue;
+      if (map === flows) this.options.onReplaced();
+      return fpGen;
+    }
+    return null;
+  }
+
   private establish(key: Uint8Array, value: Uint8Array): boolean {
     const { flows } = this.options.maps;
     if (flows.tryUpdate(key, value, UpdateFlag.NOEXIST) === 'stored') return true;
@@ -107,7 +131,7 @@ export class FlowTable implements Disposable {
       action,
       flags,
       chainGen: this.options.chainGen(decision.chain),
-      fpGen: 0,
+      fpGen: unpackFlowWord(flow.word).fpGen,
     });
     return {
       ...flow,

@@ -35,3 +35,13 @@ export function unpackFlowWord(word: bigint): FlowWordFields {
     fpGen: high >>> 16,
   };
 }
+
+/** A node said what is to become of the flow: it is not steered now, though it has a path. */
+export function isProgrammed({ flags }: Pick<FlowWordFields, 'flags'>): boolean {
+  return (flags & abi.FlowWordFlag.WORD_FLAG_PROGRAMMED) !== 0;
+}
+
+/** The flow has a path: it is steered, or would be if a node had not said otherwise. */
+export function isServiced(word: Pick<FlowWordFields, 'action' | 'flags'>): boolean {
+  return word.action === abi.FlowAction.FLOW_STEER || isProgrammed(word);
+}

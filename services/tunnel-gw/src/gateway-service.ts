@@ -6,6 +6,7 @@ import {
   GatewayService,
   type GatewayStatus,
   type GetFlowsRequest,
+  type ProgramFlowRequest,
   type TablesResponse,
   type TraceRequest,
   type TraceResponse,
@@ -14,8 +15,10 @@ import { Fault } from '@detour/core';
 import { implement, serverStream, unary } from '@detour/rpc';
 import { type CounterMaps, readDrops, readExamples, readPort, readRule, readStats } from './counters.js';
 import { type FlowRowSources, flowRows } from './flow-rows.js';
+import type { FlowTable } from './flow-table.js';
 import type { GatewayCore } from './gateway-core.js';
 import type { HealthBook } from './health.js';
+import { programFlow } from './program-flow.js';
 import type { TableSet } from './table-book.js';
 import { tablesResponse } from './table-rows.js';
 import { tracePacket } from './trace.js';
@@ -28,6 +31,7 @@ export interface GatewayServiceOptions {
   readonly flows: (set: TableSet) => FlowRowSources;
   readonly traceView: (set: TableSet) => TraceView;
   readonly status: () => GatewayStatus;
+  readonly flowTable: FlowTable;
 }
 
 export function gatewayService(options: GatewayServiceOptions): ReturnType<typeof implement> {
@@ -45,6 +49,9 @@ export function gatewayService(options: GatewayServiceOptions): ReturnType<typeo
     ),
     getStatus: unary(async () => options.status()),
     getCounters: unary(async () => countersResponse(options.counters, options.core.running)),
+    programFlow: unary(async (request: ProgramFlowRequest) =>
+      programFlow({ model: running().model, flows: options.flowTable }, request),
+    ),
     getTables: unary(async (): Promise<TablesResponse> => {
       const set = running();
       return tablesResponse(set, options.core.liveTables?.chains ?? new Map(), options.health);

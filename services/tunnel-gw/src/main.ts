@@ -277,6 +277,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
           }),
           traceView: (set) => traceView(gateway, set),
           status: () => board.status(),
+          flowTable: gateway.flows,
         }),
       ],
     }),

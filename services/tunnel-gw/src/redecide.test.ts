@@ -61,6 +61,24 @@ function reply(question: FlowQuestion, port: number): FlowQuestion {
 const about = (flow: abi.Flow) => ({ flow, opened: true, pinGen: 3 });
 
 describe('redecide', () => {
+  it('what a node said of a flow stays while the rules give it the same chain, and ends when they do not', () => {
+    const question = flowQuestion();
+    const flags = abi.FlowWordFlag.WORD_FLAG_PROGRAMMED;
+    for (const action of [abi.FlowAction.FLOW_ALLOW, abi.FlowAction.FLOW_DROP]) {
+      const held = { flow: recorded(question, { action, flags, rule: 1 }), opened: true, pinGen: 1 };
+      expect(redecide(tables(ruleRow({ number: 1 })), question, held)).toBeNull();
+      expect(redecide(tables(ruleRow({ number: 2 })), question, held)).toBeNull();
+      expect(redecide(tables(ruleRow({ chain: 2 })), question, held)).toMatchObject({
+        moved: true,
+        decision: { action: 'steer', chain: 2 },
+      });
+      expect(redecide(tables(), question, held)).toMatchObject({
+        moved: true,
+        decision: { action: 'allow' },
+      });
+    }
+  });
+
   it('says nothing where the rules say what the record says', () => {
     const question = flowQuestion();
     expect(redecide(tables(ruleRow()), question, about(recorded(question)))).toBeNull();

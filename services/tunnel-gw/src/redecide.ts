@@ -10,7 +10,7 @@ import {
   forwardTuple,
   type LiveTables,
 } from './decision.js';
-import { unpackFlowWord } from './flow-word.js';
+import { isProgrammed, unpackFlowWord } from './flow-word.js';
 
 export interface Redecided {
   readonly decision: FlowDecision;
@@ -33,7 +33,7 @@ export function redecide(
     syn: opened,
   });
   const moved = next.action !== actionOf(word) || (next.action === 'steer' && flow.chain !== next.chain);
-  if (!moved && flow.rule === next.rule) return null;
+  if (!moved && (flow.rule === next.rule || isProgrammed(word))) return null;
   if (moved) return { moved, decision: { ...next, pinGen: pinGen + 1 } };
   const { initiatorIsB, path } = word;
   return { moved, decision: { ...next, initiatorIsB, path, pinGen } };
@@ -47,6 +47,7 @@ function asFirstAsked(question: FlowQuestion, initiatorIsB: boolean, fwdPort: nu
 }
 
 function actionOf(word: { readonly action: number; readonly flags: number }): DecisionAction {
+  if (isProgrammed(word)) return 'steer'; // what the rules said; a node said the rest
   switch (word.action) {
     case abi.FlowAction.FLOW_ALLOW:
       return 'allow';

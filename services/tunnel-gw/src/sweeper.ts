@@ -8,6 +8,7 @@ import { BOTH_FIN, type FlowHead, hasEnded, readFlowHead } from './flow-head.js'
 import { flowsOf, type ScannedFlow, scanFlowBatches } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
+import { isProgrammed } from './flow-word.js';
 import type { ChainModel } from './model.js';
 
 export interface PinUse {
@@ -111,7 +112,7 @@ class Sweep {
     const idleMs = (this.nowNs - (lastNs === 0 ? flow.createdNs : lastNs)) / 1e6;
     const proto = key[PROTO_AT] ?? 0;
     const chain = this.chains.get(flow.chain);
-    if (idleMs >= idleLimitMs({ action: flow.action, established, proto, seen }, chain))
+    if (idleMs >= idleLimitMs({ action: flow.action, flags: flow.flags, established, proto, seen }, chain))
       this.ending.push({
         key: key.slice(),
         established,
@@ -187,11 +188,11 @@ const PROTO_AT = abi.flowKey.offsets.proto;
 
 /** How long a record may be idle. A connection that ended stays a while, so that its last packets pass (late FIN, late ACK). */
 function idleLimitMs(
-  flow: { action: number; established: boolean; proto: number; seen: number },
+  flow: { action: number; flags: number; established: boolean; proto: number; seen: number },
   chain: ChainModel | undefined,
 ): number {
   if (flow.action === abi.FlowAction.FLOW_PENDING) return IDLE_MS.pending;
-  if (flow.action === abi.FlowAction.FLOW_DROP) return IDLE_MS.dropped;
+  if (flow.action === abi.FlowAction.FLOW_DROP && !isProgrammed(flow)) return IDLE_MS.dropped;
   if (flow.proto === PROTO.tcp) {
     if ((flow.seen & abi.FlowSeen.SEEN_RST) !== 0) return IDLE_MS.reset;
     if ((flow.seen & BOTH_FIN) === BOTH_FIN) return IDLE_MS.bothFin;

@@ -101,6 +101,40 @@ describe.each(FAMILIES)('a flow of %s', (_name, family) => {
     expect(forwarded('outside', toUplink(reply(there)))).toBe(toClient(reply({ ...there, ttl: 63 })));
   });
 
+  it('passes no node any more when a node has said so, and what nodes still have of it leaves as well', () => {
+    const programmed = {
+      ...there,
+      flags: abi.FlowWordFlag.WORD_FLAG_PROGRAMMED,
+      path: PATH.pair,
+      chain: CHAIN.pair,
+    };
+    putFlow(rig, { ...programmed, action: abi.FlowAction.FLOW_ALLOW });
+    const skipped = rig.stat('STAT_FP_SKIPPED');
+    expect(forwarded('inside', toUs(request(there)))).toBe(toServer(request({ ...there, ttl: 63 })));
+    expect(forwarded('outside', toUplink(reply(there)))).toBe(toClient(reply({ ...there, ttl: 63 })));
+    expect(rig.stat('STAT_FP_SKIPPED') - skipped).toBe(2n);
+    const returned = fromRemote(NODES[1], innerOf(1, request(there))); // was at the first of two when the word changed
+    expect(forwarded('underlay', returned)).toBe(toServer(request({ ...there, ttl: 63 })));
+    const stranger = fromRemote(NODES[3], innerOf(3, request(there)));
+    expect(sendOne(rig, 'underlay', stranger).end).toBe('DROP_STRICT_RETURN');
+  });
+
+  it('is dropped on all its ways when a node has said so, with a reason of its own', () => {
+    const programmed = {
+      ...there,
+      flags: abi.FlowWordFlag.WORD_FLAG_PROGRAMMED,
+      path: PATH.one,
+      chain: CHAIN.two,
+    };
+    putFlow(rig, { ...programmed, action: abi.FlowAction.FLOW_DROP });
+    for (let round = 0; round < 2; round++) {
+      expect(sendOne(rig, 'inside', toUs(request(there))).end).toBe('DROP_FP_DROP');
+      expect(sendOne(rig, 'outside', toUplink(reply(there))).end).toBe('DROP_FP_DROP');
+      const returned = fromRemote(NODES[1], innerOf(1, request(there)));
+      expect(sendOne(rig, 'underlay', returned).end).toBe('DROP_FP_DROP');
+    }
+  });
+
   it('leaves through a VTI when the route says so, and comes in through it', () => {
     const ends: Ends = { src: CLIENT[family], dst: BRANCH[family] };
     putFlow(rig, { ...ends, action: abi.FlowAction.FLOW_ALLOW });

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '378b296afc8fe518';
+export const ABI_HASH = 'b2383dd2ded692a2';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -398,10 +398,12 @@ export function flowWordName(value: number): keyof typeof FlowWord | undefined {
 /** enum flow_word_flag */
 export const FlowWordFlag = {
   WORD_FLAG_UNRESOLVED: 1,
+  WORD_FLAG_PROGRAMMED: 2,
 } as const;
 export type FlowWordFlag = (typeof FlowWordFlag)[keyof typeof FlowWordFlag];
 const flowWordFlagNames: Readonly<Record<number, keyof typeof FlowWordFlag>> = {
   1: 'WORD_FLAG_UNRESOLVED',
+  2: 'WORD_FLAG_PROGRAMMED',
 };
 /** The C name of a value of enum flow_word_flag; the first of several; undefined for a value that has none. */
 export function flowWordFlagName(value: number): keyof typeof FlowWordFlag | undefined {
@@ -458,7 +460,8 @@ export const DropReason = {
   DROP_TUNNEL_OPTION: 24,
   DROP_TUNNEL_CHECKSUM: 25,
   DROP_COOKIE: 26,
-  DROP_REASONS: 27,
+  DROP_FP_DROP: 27,
+  DROP_REASONS: 28,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
@@ -489,7 +492,8 @@ const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
   24: 'DROP_TUNNEL_OPTION',
   25: 'DROP_TUNNEL_CHECKSUM',
   26: 'DROP_COOKIE',
-  27: 'DROP_REASONS',
+  27: 'DROP_FP_DROP',
+  28: 'DROP_REASONS',
 };
 /** The C name of a value of enum drop_reason; the first of several; undefined for a value that has none. */
 export function dropReasonName(value: number): keyof typeof DropReason | undefined {
@@ -511,7 +515,8 @@ export const Stat = {
   STAT_EVENT_LOST: 10,
   STAT_DROPPED: 11,
   STAT_TTL_EXPIRED: 12,
-  STATS: 13,
+  STAT_FP_SKIPPED: 13,
+  STATS: 14,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -528,7 +533,8 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   10: 'STAT_EVENT_LOST',
   11: 'STAT_DROPPED',
   12: 'STAT_TTL_EXPIRED',
-  13: 'STATS',
+  13: 'STAT_FP_SKIPPED',
+  14: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {

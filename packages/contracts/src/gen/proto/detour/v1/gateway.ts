@@ -31,6 +31,80 @@ export const protobufFileName = "detour/v1/gateway.proto";
  * What a gateway can be asked: its live tables, flows, counters, and the way a packet would take.
  */
 
+/** What a node wants done with one flow of a path that it is on, from the flow's next packet on, as long as its record lives. */
+export const FlowInstruction = {
+  UNSPECIFIED: 0,
+  /** SKIP_ME - this node needs to see no more of it; on a path of one node the same as SKIP_ALL */
+  SKIP_ME: 1,
+  /** SKIP_ALL - accepted: no node needs to see more of it */
+  SKIP_ALL: 2,
+  DROP: 3,
+  /** NONE - takes back what was said: the flow passes its path again */
+  NONE: 4,
+} as const;
+
+export type FlowInstruction = typeof FlowInstruction[keyof typeof FlowInstruction];
+
+export namespace FlowInstruction {
+  export type UNSPECIFIED = typeof FlowInstruction.UNSPECIFIED;
+  export type SKIP_ME = typeof FlowInstruction.SKIP_ME;
+  export type SKIP_ALL = typeof FlowInstruction.SKIP_ALL;
+  export type DROP = typeof FlowInstruction.DROP;
+  export type NONE = typeof FlowInstruction.NONE;
+}
+
+export function flowInstructionFromJSON(object: any): FlowInstruction {
+  switch (object) {
+    case 0:
+    case "FLOW_INSTRUCTION_UNSPECIFIED":
+      return FlowInstruction.UNSPECIFIED;
+    case 1:
+    case "FLOW_INSTRUCTION_SKIP_ME":
+      return FlowInstruction.SKIP_ME;
+    case 2:
+    case "FLOW_INSTRUCTION_SKIP_ALL":
+      return FlowInstruction.SKIP_ALL;
+    case 3:
+    case "FLOW_INSTRUCTION_DROP":
+      return FlowInstruction.DROP;
+    case 4:
+    case "FLOW_INSTRUCTION_NONE":
+      return FlowInstruction.NONE;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum FlowInstruction");
+  }
+}
+
+export function flowInstructionToJSON(object: FlowInstruction): string {
+  switch (object) {
+    case FlowInstruction.UNSPECIFIED:
+      return "FLOW_INSTRUCTION_UNSPECIFIED";
+    case FlowInstruction.SKIP_ME:
+      return "FLOW_INSTRUCTION_SKIP_ME";
+    case FlowInstruction.SKIP_ALL:
+      return "FLOW_INSTRUCTION_SKIP_ALL";
+    case FlowInstruction.DROP:
+      return "FLOW_INSTRUCTION_DROP";
+    case FlowInstruction.NONE:
+      return "FLOW_INSTRUCTION_NONE";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum FlowInstruction");
+  }
+}
+
+export interface ProgramFlowRequest {
+  /** who says so; must be on the flow's path */
+  node: string;
+  /** in either direction; vrf 0: the node's own */
+  tuple: Tuple | undefined;
+  instruction: FlowInstruction;
+}
+
+export interface ProgramFlowResponse {
+  /** the record's flow-programming generation now */
+  generation: number;
+}
+
 export interface TraceRequest {
   /** port name; or the node's name, for a packet that the node returns */
   port: string;
@@ -252,6 +326,174 @@ export interface SelectionShare {
   weight: number;
   state: string;
 }
+
+function createBaseProgramFlowRequest(): ProgramFlowRequest {
+  return { node: "", tuple: undefined, instruction: 0 };
+}
+
+export const ProgramFlowRequest: MessageFns<ProgramFlowRequest> = {
+  encode(message: ProgramFlowRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.tuple !== undefined) {
+      Tuple.encode(message.tuple, writer.uint32(18).fork()).join();
+    }
+    if (message.instruction !== 0) {
+      writer.uint32(24).int32(message.instruction);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProgramFlowRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgramFlowRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tuple = Tuple.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.instruction = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProgramFlowRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      tuple: isSet(object.tuple) ? Tuple.fromJSON(object.tuple) : undefined,
+      instruction: isSet(object.instruction) ? flowInstructionFromJSON(object.instruction) : 0,
+    };
+  },
+
+  toJSON(message: ProgramFlowRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.tuple !== undefined) {
+      obj.tuple = Tuple.toJSON(message.tuple);
+    }
+    if (message.instruction !== 0) {
+      obj.instruction = flowInstructionToJSON(message.instruction);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProgramFlowRequest>): ProgramFlowRequest {
+    return ProgramFlowRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProgramFlowRequest>): ProgramFlowRequest {
+    const message = createBaseProgramFlowRequest();
+    message.node = object.node ?? "";
+    message.tuple = (object.tuple !== undefined && object.tuple !== null) ? Tuple.fromPartial(object.tuple) : undefined;
+    message.instruction = object.instruction ?? 0;
+    return message;
+  },
+};
+
+function createBaseProgramFlowResponse(): ProgramFlowResponse {
+  return { generation: 0 };
+}
+
+export const ProgramFlowResponse: MessageFns<ProgramFlowResponse> = {
+  encode(message: ProgramFlowResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.generation !== 0) {
+      writer.uint32(8).uint32(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProgramFlowResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgramFlowResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.generation = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProgramFlowResponse {
+    return { generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0 };
+  },
+
+  toJSON(message: ProgramFlowResponse): unknown {
+    const obj: any = {};
+    if (message.generation !== 0) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProgramFlowResponse>): ProgramFlowResponse {
+    return ProgramFlowResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProgramFlowResponse>): ProgramFlowResponse {
+    const message = createBaseProgramFlowResponse();
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
 
 function createBaseTraceRequest(): TraceRequest {
   return { port: "", tuple: undefined, syn: false, length: 0, ttl: 0 };
@@ -4066,6 +4308,15 @@ export const GatewayService = {
     responseSerialize: (value: TablesResponse): Buffer => Buffer.from(TablesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): TablesResponse => TablesResponse.decode(value),
   },
+  programFlow: {
+    path: "/detour.v1.Gateway/ProgramFlow" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ProgramFlowRequest): Buffer => Buffer.from(ProgramFlowRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ProgramFlowRequest => ProgramFlowRequest.decode(value),
+    responseSerialize: (value: ProgramFlowResponse): Buffer => Buffer.from(ProgramFlowResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ProgramFlowResponse => ProgramFlowResponse.decode(value),
+  },
 } as const;
 
 export interface GatewayServer extends UntypedServiceImplementation {
@@ -4074,6 +4325,7 @@ export interface GatewayServer extends UntypedServiceImplementation {
   getStatus: handleUnaryCall<GetStatusRequest, GatewayStatus>;
   getCounters: handleUnaryCall<GetCountersRequest, CountersResponse>;
   getTables: handleUnaryCall<GetTablesRequest, TablesResponse>;
+  programFlow: handleUnaryCall<ProgramFlowRequest, ProgramFlowResponse>;
 }
 
 export interface GatewayClient extends Client {
@@ -4142,6 +4394,21 @@ export interface GatewayClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: TablesResponse) => void,
+  ): ClientUnaryCall;
+  programFlow(
+    request: ProgramFlowRequest,
+    callback: (error: ServiceError | null, response: ProgramFlowResponse) => void,
+  ): ClientUnaryCall;
+  programFlow(
+    request: ProgramFlowRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ProgramFlowResponse) => void,
+  ): ClientUnaryCall;
+  programFlow(
+    request: ProgramFlowRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ProgramFlowResponse) => void,
   ): ClientUnaryCall;
 }
 
