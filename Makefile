@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup generate build demo test lint bench acceptance mutate up down clean
+.PHONY: help setup generate build demo test test-kernel lint bench acceptance mutate up down clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -19,6 +19,9 @@ demo: build ## raise the lab and tell the story, every step measured (KEEP=1 lea
 
 test: build ## run every test: lint, arrows, generated code, unit, integration, end to end, the demo
 	@tools/test.sh
+
+test-kernel: build ## run the datapath's tests on Debian 12's own kernel 6.1, emulated
+	@tools/kernel/test.sh
 
 lint: setup ## format and lint, arrows between packages, generated code up to date
 	@tools/lint.sh

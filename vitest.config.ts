@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two projects: `unit` has what stands beside its source, on real servers where it needs them; `lab` has what sends packets through network
-// namespaces, one file after the other.
+// Projects: `unit` has what stands beside its source, on real servers where it needs them; `datapath` runs the program packet by packet; `lab` has
+// what sends packets through network namespaces, one file after the other.
 import { defineConfig } from 'vitest/config';
 
 /** Workspace packages resolve to their sources, so that a test never runs a stale build. */
@@ -11,6 +11,8 @@ const shared = {
 };
 /** Stand beside their source, but measure time against real peers: they run alone, with the labs. */
 const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,service}.test.ts'];
+/** One packet after the other through the program, with no clock in it: no second try. */
+const datapath = 'tests/datapath/src/**/*.test.ts';
 const limits = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
@@ -34,10 +36,15 @@ export default defineConfig({
       },
       {
         ...shared,
+        test: { ...limits, name: 'datapath', include: [datapath], fileParallelism: false },
+      },
+      {
+        ...shared,
         test: {
           ...limits,
           name: 'lab',
           include: ['tests/**/src/**/*.test.ts', ...timed],
+          exclude: [...limits.exclude, datapath],
           // Real timers on shared cores: one more try tells a busy moment from a fault. A fault fails twice.
           retry: 1,
           testTimeout: 120_000,

@@ -13,6 +13,7 @@ run() { # name, vitest arguments
   pnpm exec vitest run "$@" ${ONLY:+"$ONLY"} --reporter=dot --reporter=json --outputFile.json="build/results/$name.json" --passWithNoTests || status=1
 }
 run unit --project unit
+run datapath --project datapath
 run lab --project lab
 node tools/count-tests.mjs build/results || status=1
 exit $status

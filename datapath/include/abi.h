@@ -123,7 +123,7 @@ struct control {
 struct port {
 	__u16 number;
 	__u16 vrf;
-	__u32 table;	/* Linux routing table of the VRF */
+	__u32 table;	/* Linux routing table of the VRF; where fib_by_table is 0: ifindex of the table's rule device */
 	__u8 kind;	/* enum port_kind */
 	__u8 flags;	/* enum port_flag */
 	__u16 hop;	/* PORT_VTI_INNER: hop row whose header goes in front of what the kernel sends */
@@ -138,7 +138,7 @@ struct tunnel {
 	__u16 node;
 	__u16 vrf;
 	__u16 port;	/* port number of the VTI */
-	__u32 table;
+	__u32 table;	/* as in struct port */
 	__u32 deliver_ifindex; /* our side of the VTI's veth pair */
 	__u8 inner_mac[6]; /* MAC of the operator's side, for what is delivered there */
 	__u8 inner_l3;	/* 1: no inner Ethernet header */

@@ -36,7 +36,7 @@ struct packet {
 	__u32 l4;	/* offset of the transport header */
 	__u32 frame;	/* bytes from l2 to the frame's end */
 	__u32 ip_len;	/* L3 bytes as the IP header says */
-	__u32 table;	/* the VRF's routing table */
+	__u32 table;	/* the VRF's routing table, as struct port has it */
 	__u32 deliver;	/* device through which the local stack gets it; 0 = the one it came in by */
 	__u32 out;	/* device to redirect to */
 	__u32 slot;	/* of the flow */

@@ -16,10 +16,16 @@
 #include "encap.h"
 #include "front.h"
 
-/* Of kernel 6.6: read the table given in tbid, whatever the rules say. Named here because older headers lack it. */
-enum fib_flag { FIB_DIRECT = 1 << 0, FIB_TBID = 1 << 3 };
-enum fib_family { FIB_IP4 = 2 /* AF_INET */, FIB_IP6 = 10 /* AF_INET6 */ };
+/*
+ * Set before loading. 1: the kernel reads a table by its id, whatever the rules say (6.6, and 6.1 in Debian's newer builds). 0: it goes by
+ * its rules, and the table is that of the rule which names the device packet.table (`ip rule … iif DEVICE lookup TABLE`, made by tunnel-gw
+ * before the row is published). No packet ever enters by that device; it stands for its table, however the packet came in.
+ */
+const volatile __u32 fib_by_table = 1;
 
+/* Named here because older headers lack FIB_TBID. */
+enum fib_flag { FIB_RULES = 0, FIB_DIRECT = 1 << 0, FIB_TBID = 1 << 3 };
+enum fib_family { FIB_IP4 = 2 /* AF_INET */, FIB_IP6 = 10 /* AF_INET6 */ };
 
 /* A tunnel of IP packets has one other end and no MAC addresses inside. */
 static __always_inline int vti_is_l3(__u32 bank, const __u32 *number)
@@ -35,7 +41,7 @@ RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct contro
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
 	struct bpf_fib_lookup fib = {};
 	struct egress_key key;
-	__u32 gen, *row;
+	__u32 gen, *row, flags = FIB_RULES;
 	void *l3;
 	long rc;
 
@@ -45,7 +51,7 @@ RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct contro
 	l3 = data + packet_l2(p) + ETH_HLEN;
 	key.bank = p->bank;
 	count_stat(STAT_FIB_LOOKUP);
-	fib.ifindex = ctx->ingress_ifindex;
+	fib.ifindex = ACCESS_ONCE(ctx->ingress_ifindex); /* a load of its own: the verifier takes no choice of addresses */
 	fib.l4_protocol = p->key.proto;
 	if (p->v6) {
 		struct ipv6hdr *ip = l3;
@@ -66,8 +72,13 @@ RARE int route_resolve(struct xdp_md *ctx, struct packet *p, const struct contro
 		fib.ipv4_src = ip->saddr;
 		fib.ipv4_dst = ip->daddr;
 	}
-	__builtin_memcpy(&fib.h_vlan_proto, &p->table, sizeof(p->table)); /* tbid shares this place (kernel 6.6) */
-	rc = bpf_fib_lookup(ctx, &fib, sizeof(fib), FIB_DIRECT | FIB_TBID);
+	if (fib_by_table) {
+		flags = FIB_DIRECT | FIB_TBID;
+		__builtin_memcpy(&fib.h_vlan_proto, &p->table, sizeof(p->table)); /* tbid shares this place */
+	} else {
+		fib.ifindex = p->table;
+	}
+	rc = bpf_fib_lookup(ctx, &fib, sizeof(fib), flags);
 	if (rc != BPF_FIB_LKUP_RET_SUCCESS && rc != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
 	__builtin_memset(out, 0, sizeof(*out));

@@ -11,7 +11,6 @@ import {
   BTF_REMEDY,
   type Feature,
   PROG_TYPE_XDP,
-  probeFibLookupByTable,
   probeHelper,
   probeKernelStruct,
   probeMapType,
@@ -36,7 +35,6 @@ export function probeFeatures(options: { readonly bpffs: string }): Feature[] {
     { ...probeKernelStruct('bpf_xdp_link'), feature: 'XDP links' },
     { ...probeMapType(MapType.RINGBUF), feature: 'ring buffer maps' },
     { ...probeHelper(PROG_TYPE_XDP, HELPER_FIB_LOOKUP), feature: 'bpf_fib_lookup' },
-    probeFibLookupByTable(),
   ];
 }
 

@@ -80,10 +80,13 @@ export function probeKernelStruct(name: string): Feature {
 
 export const BTF_REMEDY = 'run a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian kernels are)';
 
-/** Whether bpf_fib_lookup can read a routing table by its id (BPF_FIB_LOOKUP_TBID, Linux 6.6): asked by running it. */
+/**
+ * Whether bpf_fib_lookup can read a routing table by its id (BPF_FIB_LOOKUP_TBID, Linux 6.6 and stable builds of 6.1 that took it over):
+ * asked by running it, for a version says too little.
+ */
 export function probeFibLookupByTable(): Feature {
   const feature = 'bpf_fib_lookup by table id';
-  const remedy = 'run Linux 6.6 or newer (Debian 12 has one in bookworm-backports)';
+  const remedy = "run Linux 6.6, a newer build of Debian 12's 6.1, or let VRFs be looked up by ip rules";
   const { fd, log } = loadProgram(PROG_TYPE_XDP, fibLookupProgram());
   if (fd < 0) return { feature, present: false, detail: `${describeErrno(fd)} ${log}`.trim(), remedy };
   try {

@@ -28,6 +28,15 @@ export function branchInnerDeviceName(number: number): string {
 /** The pair through which held packets go back into the datapath: tunnel-gw writes to the first, the program runs on the second. */
 export const INJECT_DEVICES = ['dt-inject', 'dt-injectx'] as const;
 
+/** Stands for a routing table in `ip rule`, on kernels that cannot look a table up by its id. Nothing enters by it. */
+export function ruleDeviceName(table: number): string {
+  return `dtr${table}`;
+}
+
+export function isRuleDevice(device: string): boolean {
+  return /^dtr\d+$/.test(device);
+}
+
 /** nftables table of the forwarding guard. */
 export const GUARD_TABLE = 'detour_guard';
 

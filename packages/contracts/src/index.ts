@@ -9,6 +9,8 @@ export {
   branchMacAddress,
   GUARD_TABLE,
   INJECT_DEVICES,
+  isRuleDevice,
+  ruleDeviceName,
   vtiDeviceName,
   vtiInnerDeviceName,
   vtiMacAddress,

@@ -17,6 +17,8 @@ export function tunnelGwSettings() {
     /** Whether a missing bpffs is mounted at /sys/fs/bpf. */
     mountBpffs: flag('DETOUR_MOUNT_BPFFS', { default: 'true' }),
     sysctlDir: path('DETOUR_SYSCTL_DIR', { default: SYSCTL_DIR }),
+    /** How a VRF's routing table is looked up: by its id where the kernel can, or by ip rules. */
+    vrfLookup: text('DETOUR_VRF_LOOKUP', { default: 'auto', oneOf: ['auto', 'rules'] }),
     maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
     maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The datapath as tunnel-gw holds it: the loaded object with its pinned maps, the program on its ports, and the live control words.
 // Programs, links and maps are pinned under a directory named by the ABI's hash, so they outlive this process and the next one takes over.
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   attachXdp,
@@ -25,6 +25,8 @@ export interface DatapathOptions {
   readonly pinDir: string; // on a bpffs; one directory for each ABI is made below it
   readonly maxFlows: number;
   readonly maxEmbryos: number;
+  /** Rows say a VRF's table by its rule device's ifindex, not by its id. */
+  readonly lookupByRules: boolean;
 }
 
 const HASH_TABLES = new Set(['ports', 'tunnels', 'own', 'egress']);
@@ -87,12 +89,28 @@ export class Datapath implements BankStore, Disposable {
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
         flow_front: frontRows(options.maxFlows),
       },
+      rodata: { fib_by_table: options.lookupByRules ? 0 : 1 },
     });
     const control = mapArray(object.map('control'));
     const datapath = new Datapath(object, object.program('detour_edge'), control, pinDir, takenOver);
     datapath.bumpFlows(); // a predecessor may have removed records and ended before it said so
     Atomics.store(datapath.words, WORD.frontMask, object.map('flow_front').maxEntries - 1);
+    datapath.agreeOnLookup(options.lookupByRules);
     return datapath;
+  }
+
+  /**
+   * A predecessor's rows may say tables in the other way. Then they are out of force until new ones are published: no packet is looked up
+   * by a number that means something else. A directory says how, for files cannot be made here.
+   */
+  private agreeOnLookup(byRules: boolean): void {
+    const mark = join(this.pinDir, 'by-rules');
+    const marked = existsSync(mark);
+    if (marked === byRules) return;
+    Atomics.store(this.words, WORD.live, 0);
+    this.bumpRoutes();
+    if (byRules) mkdirSync(mark);
+    else rmdirSync(mark);
   }
 
   map(name: string): BpfMap {

@@ -30,7 +30,7 @@ interface LinkRow {
 }
 
 /** Marks devices that Detour made, so that it removes no other. */
-const ALIAS = 'detour';
+export const DEVICE_ALIAS = 'detour';
 
 /** A device as it is now. */
 export interface LinkState {
@@ -52,7 +52,7 @@ export async function readLinks(): Promise<Map<string, LinkState>> {
         ifindex: row.ifindex,
         mac: row.address ?? '',
         mtu: row.mtu ?? 0,
-        ours: row.ifalias === ALIAS,
+        ours: row.ifalias === DEVICE_ALIAS,
         noArp: row.flags?.includes('NOARP') === true,
         addresses: (row.addr_info ?? []).flatMap((a) =>
           a.local === undefined ? [] : [`${a.local}/${a.prefixlen}`],
@@ -141,7 +141,7 @@ function makePair(device: string, inner: string, mac: string | null, mtu: number
   const address = mac === null ? '' : ` address ${mac}`;
   return [
     `link add ${device} mtu ${mtu}${address} type veth peer name ${inner} mtu ${mtu}`,
-    `link set dev ${device} alias ${ALIAS}${mac === null ? ' addrgenmode none' : ''} up`,
+    `link set dev ${device} alias ${DEVICE_ALIAS}${mac === null ? ' addrgenmode none' : ''} up`,
     `link set dev ${inner} addrgenmode none up`,
   ];
 }

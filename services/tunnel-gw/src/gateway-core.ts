@@ -266,6 +266,7 @@ export class GatewayCore {
       model,
       links: this.machine.links,
       injectInner: INJECT_DEVICES[1],
+      lookupByRules: this.options.lookupByRules,
       wayTo: (remote: string, device: string, peer: string | null) =>
         ways.wayTo(remote, device, peer, this.machine.links),
     };

@@ -85,10 +85,17 @@ export function vtiDevices(model: GatewayModel, underlayMtu: number): VtiDevice[
   return [...branches, ...nodes];
 }
 
-/** Equal texts: the same devices, addresses and tunnels, so that nothing has to be made, attached or resolved anew. */
+/** Routing tables of the VRFs that ports and nodes are in. */
+export function routingTables(model: GatewayModel): number[] {
+  const tables = new Set([...model.ports, ...model.nodes].map((row) => row.table));
+  return [...tables].sort((a, b) => a - b);
+}
+
+/** Equal texts: the same devices, addresses, tunnels and routing tables, so that nothing has to be made, attached or resolved anew. */
 export function machineShape(model: GatewayModel): string {
   return JSON.stringify([
     model.underlay,
+    routingTables(model),
     model.ports.map(({ device, attachMode, tunnel }) => [device, attachMode, tunnel]),
     model.nodes.map(({ device, inner, mac, local, peer, remote, l3 }) => [
       device,

@@ -125,6 +125,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
       build: (members, chain) => builder.build(members, chain),
       onError: (text) => log.warn({}, text),
     }),
+    lookupByRules: options.lookupByRules,
     guardDevices: options.guardDevices,
     sysctlDir: options.sysctlDir,
     onPublished: (set) => options.onPublished(set),

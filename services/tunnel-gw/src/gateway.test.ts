@@ -112,6 +112,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     pinDir: join(bpffs, pins),
     maxFlows: 1024,
     maxEmbryos: 1024,
+    lookupByRules: false,
     guardDevices: [],
     sysctlDir: '/proc/sys',
     decideWithinMs: 20,
@@ -450,6 +451,51 @@ describe('a gateway on a kernel', () => {
     expect(livePort(gateway, 'eth7')).not.toBeNull();
     await run(gateway);
     ip('link', 'del', 'eth7');
+  });
+
+  it('where rules look VRFs up: they go before their revision, come back when taken away, and end with it', async () => {
+    const rulesNow = () =>
+      ['-4', '-6'].map((family) =>
+        ip('-N', family, 'rule', 'show')
+          .split('\n')
+          .flatMap((line) => /iif (dtr\d+ .*)/.exec(line)?.[1] ?? []),
+      );
+    const of = (table: number) => [`dtr${table} lookup ${table}`, `dtr${table} 7`];
+    const tableNow = (gateway: Gateway) => {
+      const row = Uint32Array.of(gateway.datapath.readBank() * abi.DetourLimit.DT_MAX_NODES + 1);
+      const value = gateway.datapath.map('node_tunnels').lookup(new Uint8Array(row.buffer));
+      return value === undefined ? 0 : abi.tunnel.decode(value).table;
+    };
+    const indexOf = (device: string) => JSON.parse(ip('-j', 'link', 'show', device))[0].ifindex;
+
+    const gateway = await start('rules', { lookupByRules: true });
+    await run(gateway);
+    expect(rulesNow()).toEqual([of(100), of(100)]);
+    expect(tableNow(gateway)).toBe(indexOf('dtr100'));
+    ip('-6', 'rule', 'del', 'priority', '0', 'iif', 'dtr100', 'lookup', '100');
+    await until(() => rulesNow()[1]?.length === 2, { what: 'the rule that somebody took away' });
+    ip('link', 'del', 'dtr100');
+    await until(() => tableNow(gateway) !== 0 && ip('link').includes('dtr100'), { what: 'its device' });
+    await until(() => tableNow(gateway) === indexOf('dtr100'), { what: 'the row that names it' });
+
+    await run(gateway, { table: 200 });
+    expect(rulesNow()).toEqual([of(200), of(200)]);
+    expect(tableNow(gateway)).toBe(indexOf('dtr200'));
+    expect(ip('link')).not.toContain('dtr100');
+    await close(gateway);
+    expect(rulesNow()).toEqual([of(200), of(200)]); // packets go on
+
+    const same = await start('rules', { lookupByRules: true });
+    expect(same.datapath.live).toBe(true);
+    await run(same, { table: 200 });
+    await close(same);
+    const other = await start('rules');
+    expect(other.datapath.takenOver).toBe(true);
+    expect(other.datapath.live).toBe(false); // its predecessor's rows mean something else here
+    await run(other, { table: 200 });
+    expect(tableNow(other)).toBe(200);
+    expect(rulesNow()).toEqual([[], []]);
+    expect(ip('link')).not.toContain('dtr');
   });
 
   it('a revision that is refused half-way leaves devices, addresses, programs and guard as they were', async () => {

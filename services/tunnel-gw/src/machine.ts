@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The machine below the tables: its links, the devices of a model, the guard around them, and the program on them. Devices are made before the
 // tables that name them, and removed after those that do not.
-import type { AlarmCode } from '@detour/contracts';
+import { type AlarmCode, ruleDeviceName } from '@detour/contracts';
 import { describeError } from '@detour/core';
 import type { Datapath } from './datapath.js';
 import {
@@ -18,16 +18,19 @@ import {
   guardedDevices,
   portDevices,
   requireDevices,
+  routingTables,
   vtiDevices,
 } from './gateway-devices.js';
 import { installGuard } from './guard.js';
 import type { GatewayModel } from './model.js';
+import { ensureVrfRules, removeVrfRules } from './vrf-rules.js';
 import type { Ways } from './ways.js';
 
 export interface MachineOptions {
   readonly datapath: Datapath;
   readonly ways: Ways;
   readonly sysctlDir: string;
+  readonly lookupByRules: boolean;
   readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
@@ -53,7 +56,7 @@ export class Machine {
     requireDevices(model, links);
     const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
     await installGuard([...guardDevices, ...guardedDevices(model)], { keep: true });
-    this.links = await ensureDevices(vtis, this.options.sysctlDir);
+    this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
     enableForwarding(
       portDevices(model).filter((device) => this.links.has(device)),
       this.options.sysctlDir,
@@ -69,7 +72,7 @@ export class Machine {
     try {
       const links = await readLinks();
       const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
-      this.links = await ensureDevices(vtis, this.options.sysctlDir);
+      this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
       ways.retain(model);
       await this.cleanUp(model, vtis);
       return true;
@@ -84,7 +87,9 @@ export class Machine {
     const { guardDevices, datapath, onTrouble } = this.options;
     try {
       datapath.detachAllBut(new Set(attachedDevices(model)));
-      await removeDevices(new Set(vtis.map((vti) => vti.device)));
+      const tables = this.options.lookupByRules ? routingTables(model) : [];
+      await removeVrfRules(tables);
+      await removeDevices(new Set([...vtis.map((vti) => vti.device), ...tables.map(ruleDeviceName)]));
       await installGuard([...guardDevices, ...guardedDevices(model)]);
       onTrouble('cleanup_failed', null);
     } catch (error) {
@@ -95,9 +100,9 @@ export class Machine {
   /** Looks at links and routes again, with what `readLinks` found, and follows them; true when any changed. */
   async refresh(model: GatewayModel, links: ReadonlyMap<string, LinkState>): Promise<boolean> {
     const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
-    const next = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu)
-      ? links
-      : await ensureDevices(vtis, this.options.sysctlDir);
+    const right = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu);
+    const made = right ? links : await ensureDevices(vtis, this.options.sysctlDir);
+    const next = await this.ensureRules(model, made);
     const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
     const rerouted = await this.options.ways.refreshRoutes();
     if (!changed && !rerouted) return false;
@@ -108,6 +113,15 @@ export class Machine {
     );
     this.attachWhatIsThere(model);
     return true;
+  }
+
+  /** Where the kernel needs rules for VRFs, those of this model; also after somebody took them away. */
+  private async ensureRules(
+    model: GatewayModel,
+    links: ReadonlyMap<string, LinkState>,
+  ): Promise<ReadonlyMap<string, LinkState>> {
+    const { lookupByRules, sysctlDir } = this.options;
+    return lookupByRules ? ensureVrfRules(routingTables(model), links, sysctlDir) : links;
   }
 
   private attach(model: GatewayModel, device: string): void {

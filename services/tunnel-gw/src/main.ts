@@ -59,7 +59,9 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
   readiness.set('intent', false, 'no revision is live yet');
   const pinDir = config.pinDir === '' ? `/sys/fs/bpf/detour/${name}` : config.pinDir;
-  await requireMachine('/sys/fs/bpf', { mount: config.mountBpffs });
+  const machine = requireMachine('/sys/fs/bpf', { mount: config.mountBpffs, lookup: config.vrfLookup });
+  if (machine.lookupByRules !== null)
+    log.info({}, `VRFs are looked up by ip rules, which is slower: ${machine.lookupByRules}`);
   resources.use(await claimDatapath(pinDir), 'claim on the datapath');
   if (!raisePriority())
     log.warn({}, 'no right to a higher priority (CAP_SYS_NICE): decisions may be late on a busy machine');
@@ -125,6 +127,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     await Gateway.start({
       objectPath: config.object,
       pinDir,
+      lookupByRules: machine.lookupByRules !== null,
       maxFlows: config.maxFlows,
       maxEmbryos: config.maxEmbryos,
       guardDevices: config.guard,

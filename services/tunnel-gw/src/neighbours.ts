@@ -18,7 +18,7 @@ interface NeighbourRow {
  */
 export type NetworkEvent =
   | { kind: 'neighbour'; device: string; address: string; mac: string | null; changed: boolean }
-  | { kind: 'routing'; text: string }; // a route, a link or an address changed
+  | { kind: 'routing'; text: string }; // a route, a rule, a link or an address changed
 
 const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
 
@@ -72,7 +72,7 @@ export class NeighbourWatch implements AsyncDisposable {
   }
 
   private spawnMonitor(): void {
-    const child = spawn('ip', ['-o', 'monitor', 'neigh', 'route', 'link', 'address'], {
+    const child = spawn('ip', ['-o', 'monitor', 'neigh', 'route', 'rule', 'link', 'address'], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child = child;

@@ -32,7 +32,11 @@ const link = (ifindex: number, addresses: string[] = []): LinkState => ({
 });
 
 function inputs(
-  change: { links?: Record<string, LinkState | undefined>; model?: GatewayModel } = {},
+  change: {
+    links?: Record<string, LinkState | undefined>;
+    model?: GatewayModel;
+    lookupByRules?: boolean;
+  } = {},
 ): RowInputs {
   const links = {
     eth0: link(2, ['192.0.2.1/24', 'fe80::1/64']),
@@ -52,6 +56,7 @@ function inputs(
     model: change.model ?? model,
     links: new Map(there),
     injectInner: INJECT_DEVICES[1],
+    lookupByRules: change.lookupByRules ?? false,
     wayTo: () => ({
       ifindex: 2,
       sourceMac: '02:00:00:00:00:02',
@@ -109,6 +114,20 @@ describe('baseRows', () => {
       abi.hop.decode(rowsOf(rows, 'hops').find((row) => row.id === number)?.value ?? new Uint8Array());
     expect(hop(steer)).toMatchObject({ node: steer, mtu: 0 }); // the inner peer is not resolved
     expect(hop(carry)).toMatchObject({ node: 0, mtu: 1550 }); // what finds it gets through
+  });
+
+  it('where rules look VRFs up, rows say a table by the device that stands for it', () => {
+    const byRules = baseRows(inputs({ lookupByRules: true, links: { dtr100: link(77) } }));
+    const tables = byRules.flatMap((row) => {
+      if (['ports', 'port_numbers'].includes(row.table)) {
+        const { kind, table } = abi.port.decode(row.value);
+        return kind === abi.PortKind.PORT_UNDERLAY || kind === abi.PortKind.PORT_INJECT ? [] : [table];
+      }
+      return ['tunnels', 'node_tunnels'].includes(row.table) ? [abi.tunnel.decode(row.value).table] : [];
+    });
+    expect(new Set(tables)).toEqual(new Set([77]));
+    expect(tables.length).toBeGreaterThan(6);
+    expect(() => baseRows(inputs({ lookupByRules: true }))).toThrow(/dtr100 of routing table 100/);
   });
 
   it('tunnels are known by both ends and the VNI; a node that comes back by its number', () => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a gateway's model to the rows of its banked tables: ports, tunnels, own addresses, ways out, hops. Chains have theirs in
 // chain-rows.ts. Pure: the same model, links and neighbours give the same bytes.
-import { abi } from '@detour/contracts';
+import { abi, ruleDeviceName } from '@detour/contracts';
 import { Fault, formatAddress } from '@detour/core';
 import type { Row } from './bank.js';
 import type { LinkState } from './devices.js';
@@ -16,6 +16,8 @@ export interface RowInputs {
   readonly model: GatewayModel;
   readonly links: ReadonlyMap<string, LinkState>;
   readonly injectInner: string;
+  /** The datapath knows a VRF's table by its rule device's ifindex, not by its id. */
+  readonly lookupByRules: boolean;
   /** How outer packets for a tunnel's remote end leave, and the inner peer's MAC; null members while unresolved. */
   readonly wayTo: (remote: string, device: string, peer: string | null) => HopWay;
 }
@@ -66,6 +68,12 @@ function linkOf(inputs: RowInputs, device: string, what: string): LinkState {
   return link;
 }
 
+/** A VRF's routing table as the datapath wants it. */
+function tableOf(inputs: RowInputs, table: number): number {
+  if (!inputs.lookupByRules) return table;
+  return linkOf(inputs, ruleDeviceName(table), `routing table ${table}`).ifindex;
+}
+
 interface PortFields {
   readonly kind: number;
   readonly number?: number;
@@ -112,7 +120,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
   const common = {
     number: port.number,
     vrf: port.vrf,
-    table: port.table,
+    table: tableOf(inputs, port.table),
     classify: port.classify,
     kind: PORT_KIND[port.kind],
   };
@@ -130,7 +138,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
       kind: abi.PortKind.PORT_VTI_INNER,
       number: port.number,
       vrf: port.vrf,
-      table: port.table,
+      table: common.table,
       hop,
     }),
     egressRow(outside.ifindex, hop),
@@ -140,7 +148,7 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
       node: 0,
       vrf: port.vrf,
       port: port.number,
-      table: port.table,
+      table: common.table,
       deliverIfindex: inner.ifindex,
       innerMac: macBytes(tunnel.mac),
       innerL3: tunnel.l3 ? 1 : 0,
@@ -160,7 +168,7 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     node: node.number,
     vrf: node.vrf,
     port: 0,
-    table: node.table,
+    table: tableOf(inputs, node.table),
     deliverIfindex: inner.ifindex,
     innerMac: macBytes(node.mac),
     innerL3: node.l3 ? 1 : 0,
@@ -170,7 +178,7 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
     portRow(inner.ifindex, {
       kind: abi.PortKind.PORT_VTI_INNER,
       vrf: node.vrf,
-      table: node.table,
+      table: fields.table,
       hop: VTI_HOPS + node.number,
     }),
     egressRow(outside.ifindex, VTI_HOPS + node.number),

@@ -45,9 +45,10 @@ export function tryTool(
 }
 
 /** Runs many ip commands in one process; stops at the first that fails. */
-export async function runIpBatch(lines: readonly string[]): Promise<void> {
+export async function runIpBatch(lines: readonly string[], family?: '-4' | '-6'): Promise<void> {
   if (lines.length === 0) return;
-  await runTool('ip', ['-batch', '-'], `${lines.join('\n')}\n`);
+  const options = family === undefined ? [] : [family];
+  await runTool('ip', [...options, '-batch', '-'], `${lines.join('\n')}\n`);
 }
 
 /** Parsed output of `ip -j …`. The caller names the shape it reads and checks what it uses. */

@@ -25,6 +25,8 @@ export interface ExampleText {
   readonly ports?: readonly string[];
   readonly rules?: readonly string[];
   readonly underlay?: string;
+  /** Routing table of its one VRF. */
+  readonly table?: number;
 }
 
 export const EXAMPLE_PORTS = [
@@ -40,11 +42,12 @@ export function exampleText({
     '{ name: web, priority: 100, match: { vrf: red, protocol: tcp, destinationPorts: [80] }, action: { chain: inspect } }',
   ],
   underlay = '{ device: eth0, address: 192.0.2.1 }',
+  table = 100,
 }: ExampleText = {}): string {
   const node = (name: string, n: number) =>
     `  - { name: ${name}, service: firewall, health: fast, attach: { kind: tunnel, protocol: vxlan, remote: 192.0.2.${10 + n}, vni: ${4000 + n}, strictReturn: true, gateways: { edge1: { local: 169.254.${n}.1/30, peer: 169.254.${n}.2 } } } }`;
   return `apiVersion: detour/v1
-vrfs: [{ name: red, table: 100 }]
+vrfs: [{ name: red, table: ${table} }]
 gateways:
   - name: edge1
     underlay: ${underlay}

@@ -117,7 +117,12 @@ export function genOf(flow: abi.Flow): number {
   return Number((flow.word >> BigInt(abi.FlowWord.WORD_CHAIN_GEN_SHIFT)) & 0xffffn);
 }
 
-/** No flow is known any more, established or embryonic. */
+/** No flow is known any more, established or embryonic, nor what was counted of it. */
 export function clearFlows(rig: Rig): void {
-  for (const name of ['flows', 'embryos']) for (const key of [...rig.map(name).keys()]) rig.remove(name, key);
+  const zero = new Uint8Array(abi.flowCounters.size);
+  for (const name of ['flows', 'embryos'] as const)
+    for (const key of [...rig.map(name).keys()]) {
+      rig.put('flow_counters', readFlow(rig, key, name).slot, zero);
+      rig.remove(name, key);
+    }
 }

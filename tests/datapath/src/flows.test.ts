@@ -181,7 +181,7 @@ describe('VRFs', () => {
     const blue = {
       number: 4,
       vrf: 8,
-      table: 100,
+      table: rig.tableRow(100),
       kind: abi.PortKind.PORT_INTERNAL,
       flags: abi.PortFlag.PORT_CLASSIFY,
     };

@@ -11,7 +11,7 @@ import { CHAIN, NODES, PATH, UNDERLAY, VRF } from './ends.js';
 import { disagreements } from './fate.js';
 import { putFlow } from './flow-records.js';
 import { type Machine, startMachine } from './machine.js';
-import { CLIENT, macOf, SERVER } from './network.js';
+import { CLIENT, macOf, SERVER, TABLE } from './network.js';
 import { openRig, u32 } from './rig.js';
 import { ownKey, publishAll, putPath, VTI_MAC } from './world.js';
 
@@ -87,7 +87,7 @@ beforeAll(async () => {
     abi.port.encode({
       number: 0,
       vrf: VRF,
-      table: 100,
+      table: rig.tableRow(TABLE),
       kind: abi.PortKind.PORT_VTI_INNER,
       flags: 0,
       hop: 1,

@@ -47,6 +47,35 @@ export function macOf(device: DeviceName): string {
   return `02:00:00:00:00:${(0x10 + Object.keys(DEVICES).indexOf(device)).toString(16)}`;
 }
 
+/** Runs lines of `ip`, those that begin with -6 last, in one process each family. */
+function runIp(lines: readonly string[]): void {
+  for (const family of ['-4', '-6']) {
+    const mine = lines.filter((line) => line.startsWith('-6') === (family === '-6'));
+    const input = mine.map((line) => `${line.replace(/^-[46] /, '')}\n`).join('');
+    execFileSync('ip', [family, '-batch', '-'], { input, stdio: ['pipe', 'ignore', 'pipe'] });
+  }
+}
+
+/**
+ * A device that stands for a routing table, with its rules in front of all others, as tunnel-gw makes it for kernels that cannot look a
+ * table up by its id. Returns its ifindex.
+ */
+export function makeRuleDevice(table: number): number {
+  const device = `dtr${table}`;
+  const lines = [`link add ${device} type veth peer name ${device}x`];
+  for (const family of ['-4', '-6'])
+    lines.push(
+      `${family} rule add priority 1 lookup 255`,
+      `${family} rule del priority 0 lookup 255`,
+      `${family} rule add priority 0 iif ${device} lookup ${table}`,
+      `${family} rule add priority 0 iif ${device} unreachable`,
+      `${family} rule add priority 0 lookup 255`,
+      `${family} rule del priority 1 lookup 255`,
+    );
+  runIp(lines);
+  return ifindex(device);
+}
+
 /** Enters a new namespace, which ends with this process, and makes everything in it. Returns ifindexes. */
 export function makeNetwork(): Readonly<Record<DeviceName, number>> {
   const unshare = koffi.load('libc.so.6').func('int unshare(int flags)');
@@ -80,7 +109,7 @@ export function makeNetwork(): Readonly<Record<DeviceName, number>> {
     `-6 neigh add ${CLIENT.ip6} lladdr ${CLIENT.mac} dev in0 nud permanent`,
     `-6 neigh add 2001:db8:99::fe lladdr ${SERVER.mac} dev out0 nud permanent`,
   );
-  for (const line of lines) execFileSync('ip', line.split(' '), { stdio: ['ignore', 'ignore', 'pipe'] });
+  runIp(lines);
   return Object.fromEntries(
     Object.entries(DEVICES).map(([part, device]) => [part, ifindex(device)]),
   ) as Record<DeviceName, number>;

@@ -148,7 +148,7 @@ describe('a packet of an unknown flow', () => {
     const value = {
       number: PORT.plain,
       vrf: VRF,
-      table: 100,
+      table: rig.tableRow(100),
       kind: abi.PortKind.PORT_UPLINK,
       flags: 0,
       hop: 0,

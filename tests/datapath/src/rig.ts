@@ -14,7 +14,7 @@ import {
   type Ring,
 } from '@detour/bpf';
 import { abi } from '@detour/contracts';
-import { type DeviceName, makeNetwork } from './network.js';
+import { type DeviceName, makeNetwork, makeRuleDevice, TABLE } from './network.js';
 
 const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
 
@@ -32,6 +32,8 @@ export interface HeldEvent {
 export interface Rig extends Disposable {
   readonly program: BpfProgram;
   readonly ifindex: Readonly<Record<DeviceName, number>>;
+  /** How rows say that a VRF has this routing table. */
+  tableRow(table: number): number;
   map(name: string): BpfMap;
   /** Changes fields of struct control, as tunnel-gw does, in place. */
   control(change: Partial<abi.Control>): void;
@@ -68,13 +70,27 @@ export interface RigOptions {
   readonly sizes?: Readonly<Record<string, number>>;
   /** Put the program itself on the devices, for packets that really arrive; else one that passes all holds their place. */
   readonly live?: boolean;
+  /** How the datapath finds a VRF's routing table; default: as DETOUR_VRF_LOOKUP says, else by its id. */
+  readonly lookup?: 'table' | 'rules';
 }
 
 export function openRig(options: RigOptions = {}): Rig {
   const objects = build();
   const ifindex = makeNetwork();
   const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, flow_front: 1024, ...options.sizes };
-  const object = openObject(`${objects}edge.bpf.o`, { maxEntries });
+  const byRules = (options.lookup ?? process.env.DETOUR_VRF_LOOKUP) === 'rules';
+  const ruleDevices = new Map<number, number>();
+  const tableRow = (table: number): number => {
+    if (!byRules) return table;
+    const device = ruleDevices.get(table) ?? makeRuleDevice(table);
+    ruleDevices.set(table, device);
+    return device;
+  };
+  tableRow(TABLE);
+  const object = openObject(`${objects}edge.bpf.o`, {
+    maxEntries,
+    rodata: { fib_by_table: byRules ? 0 : 1 },
+  });
   const passer = openObject(`${objects}pass.bpf.o`);
   const program = object.program('detour_edge');
   const placed = options.live === true ? program : passer.program('detour_pass');
@@ -102,6 +118,7 @@ export function openRig(options: RigOptions = {}): Rig {
   return {
     program,
     ifindex,
+    tableRow,
     map,
     count,
     control: (change) => {

@@ -27,7 +27,7 @@ export function publish(rig: Rig, bank: 0 | 1): void {
     rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex[device], vlan: 0, bank }), value);
     if (fields.number !== undefined) rig.put('port_numbers', at(limit.DT_MAX_PORTS, fields.number), value);
   };
-  const vrf = { vrf: VRF, table: TABLE };
+  const vrf = { vrf: VRF, table: rig.tableRow(TABLE) };
   const classify = abi.PortFlag.PORT_CLASSIFY;
   port('inside', {
     ...vrf,
@@ -137,7 +137,7 @@ export function tunnelValue(rig: Rig, fields: Partial<abi.Tunnel>): Uint8Array {
     node: 0,
     vrf: VRF,
     port: 0,
-    table: TABLE,
+    table: rig.tableRow(TABLE),
     deliverIfindex: rig.ifindex.vtiInner,
     innerMac: macToBytes(VTI_MAC),
     innerL3: 0,

@@ -47,6 +47,7 @@ describe('make up', () => {
       DETOUR_RUN_DIR: join(lab.dir, 'run'),
       DETOUR_LOG_DIR: join(lab.dir, 'log'),
       DETOUR_PIN_DIR: `/sys/fs/bpf/detour/${name}-edge1`,
+      DETOUR_VRF_LOOKUP: 'rules', // so that there are rules to be undone
     };
     intent = join(lab.dir, 'intent.yaml');
     writeFileSync(intent, blocksOf('README.md', 'yaml')[0] ?? '');
@@ -153,6 +154,10 @@ describe('make up', () => {
       started: { pid: number }[];
     };
     expect(started).toHaveLength(7);
+    const rules = async () =>
+      (await lab.exec('edge1', ['ip', 'rule'])).stdout +
+      (await lab.exec('edge1', ['ip', '-6', 'rule'])).stdout;
+    expect(await rules()).toContain('iif dtr');
     const down = await make('down');
     expect(down.code, down.stderr).toBe(0);
     const left = started.filter(({ pid }) => existsSync(`/proc/${pid}/exe`)); // what has ended has none
@@ -161,6 +166,7 @@ describe('make up', () => {
     const links = JSON.parse(stdout) as { ifname: string; ifalias?: string; xdp?: unknown }[];
     expect(links.filter(({ ifalias, xdp }) => ifalias === 'detour' || xdp !== undefined)).toEqual([]);
     expect((await lab.exec('edge1', ['nft', 'list', 'tables'])).stdout).not.toContain('detour');
+    expect(await rules()).not.toContain('dtr');
     expect(existsSync(`/sys/fs/bpf/detour/${name}-edge1`)).toBe(false);
     expect((await make('down')).stdout).toContain('nothing is up');
   });
