@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The stack in containers: compose.sh up | demo | down | clean. Starts Docker where none runs, and stops it again with the stack.
 # up: LAB=1 with the lab, TRACING=1 with collector and Jaeger. PULL=0: no registry is asked, base images are made here.
+# down: KEEP_ENGINE=1 leaves Docker running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 VERB=compose-${1:-}
@@ -72,7 +73,7 @@ down() {
   if ! engine_answers; then note 'no engine answers: nothing is up'; return 0; fi
   quietly --profile lab --profile tracing --profile cli down --volumes --remove-orphans
   note 'the stack is down: its containers, networks and volumes are gone, and with them namespaces, programs and pins'
-  stop_engine
+  [ "${KEEP_ENGINE:-0}" != 0 ] || stop_engine
 }
 
 # Takes the images away too: ours, and those that stand in for public ones.

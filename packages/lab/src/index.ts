@@ -42,7 +42,7 @@ export type { CapturedPacket } from './pcap.js';
 export type { LabProcess, SpawnOptions } from './process.js';
 export { type RawSender, startRawSender } from './raw-sender.js';
 export { reapDeadLabs } from './reap.js';
-export type { RunOptions, RunResult } from './run.js';
+export { type RunOptions, type RunResult, run } from './run.js';
 export type {
   BridgeSpec,
   LabSpec,
