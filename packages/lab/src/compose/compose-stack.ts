@@ -11,6 +11,7 @@ import { driveTraffic, type TrafficAgent } from '../traffic.js';
 export const composeRoot = fileURLToPath(new URL('../../../../', import.meta.url));
 const project = process.env.COMPOSE_PROJECT_NAME ?? 'detour';
 const profiles = ['lab', 'tracing', 'cli'].flatMap((name) => ['--profile', name]);
+const label = 'com.docker.compose';
 const composeMs = 90_000;
 
 /** Addresses and ports of the compose lab (docker-compose.yml, profile `lab`). */
@@ -21,6 +22,7 @@ export const composeAddresses = {
   forbidden: 8081,
   echo: 8007,
   unruled: 9000,
+  echoUnruled: 9007,
 } as const;
 
 export interface ContainerState {
@@ -74,9 +76,16 @@ export class ComposeStack {
     });
   }
 
-  /** The command line, from its image. Any exit code is an answer unless `okCodes` says otherwise. */
-  cli(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    const intent = `${composeRoot}deploy/intent.yaml:/etc/detour/intent.yaml:ro`;
+  /**
+   * The command line, from its image. Any exit code is an answer unless `okCodes` says otherwise.
+   * `document` is what it finds at /etc/detour/intent.yaml; default deploy/intent.yaml.
+   */
+  cli(
+    args: readonly string[],
+    options: RunOptions & { readonly document?: string } = {},
+  ): Promise<RunResult> {
+    const document = options.document ?? `${composeRoot}deploy/intent.yaml`;
+    const intent = `${document}:/etc/detour/intent.yaml:ro`;
     const nats = 'DETOUR_NATS=nats://nats:4222';
     const image = `detour/cli:${process.env.DETOUR_VERSION ?? 'dev'}`;
     const argv = [
@@ -99,8 +108,26 @@ export class ComposeStack {
     return JSON.parse(stdout) as T;
   }
 
+  /** Services that have a running container. */
+  async services(): Promise<string[]> {
+    const filters = [
+      '--filter',
+      `label=${label}.project=${project}`,
+      '--filter',
+      `label=${label}.oneoff=False`,
+    ];
+    const { stdout } = await run(['docker', 'ps', ...filters, '--format', `{{.Label "${label}.service"}}`]);
+    return stdout.split('\n').filter((name) => name !== '');
+  }
+
   async containerOf(service: string): Promise<string> {
-    const [id] = (await this.compose(['ps', '-q', service])).stdout.trim().split('\n');
+    const filters = [
+      `label=${label}.project=${project}`,
+      `label=${label}.service=${service}`,
+      `label=${label}.oneoff=False`,
+    ];
+    const argv = ['docker', 'ps', '-aq', '--no-trunc', ...filters.flatMap((filter) => ['--filter', filter])];
+    const [id] = (await run(argv)).stdout.trim().split('\n');
     if (id === undefined || id === '') throw new Fault('not_found', `no container of service ${service}`);
     return id;
   }
