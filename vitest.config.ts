@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Projects: `unit` has what stands beside its source, on real servers where it needs them; `datapath` runs the program packet by packet; `lab` has
-// what sends packets through network namespaces, one file after the other; `compose` has the stack in containers.
+// what sends packets through network namespaces, one file after the other; `compose` has the stack in
+// containers, and what breaks NATS and Redis once more, in containers.
 import { defineConfig } from 'vitest/config';
 
 /** Workspace packages resolve to their sources, so that a test never runs a stale build. */
@@ -59,7 +60,7 @@ export default defineConfig({
         test: {
           ...limits,
           name: 'compose',
-          include: [containers],
+          include: [containers, 'packages/*/src/broken-*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 180_000,
           fileParallelism: false,
