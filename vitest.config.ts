@@ -62,7 +62,7 @@ export default defineConfig({
           name: 'compose',
           include: [containers, 'packages/*/src/broken-*.test.ts'],
           testTimeout: 120_000,
-          hookTimeout: 180_000,
+          hookTimeout: 400_000, // a build of the images that was not made before
           fileParallelism: false,
         },
       },

@@ -31,7 +31,7 @@ async function page(command: string): Promise<string> {
     DETOUR_TRACE_RATIO: '1',
   };
   const { stdout, stderr } = await run(['bash', '-euo', 'pipefail', '-c', here], {
-    ...{ cwd: composeRoot, timeoutMs: 170_000, env },
+    ...{ cwd: composeRoot, timeoutMs: 380_000, env },
   });
   return stdout + stderr;
 }
