@@ -106,7 +106,7 @@ describe('a container in a bad environment', () => {
     'a wrong NATS address: %s runs on, unhealthy, and both its log and its health check name the address',
     async (service) => {
       const environment = ['-e', 'DETOUR_NATS=nats://127.0.0.1:4999', '-e', 'DETOUR_METRICS=127.0.0.1:9400'];
-      const quick = ['--health-interval=1s', '--health-retries=2', '--health-start-period=0s'];
+      const quick = ['--health-interval=1s', '--health-retries=2', '--health-start-period=1s'];
       const id = await start(service, [...environment, ...quick]);
       const state = await waitFor(
         async () => {
