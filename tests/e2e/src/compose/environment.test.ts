@@ -111,7 +111,7 @@ describe('a container in a bad environment', () => {
       const state = await waitFor(
         async () => {
           const now = await stateOf(id);
-          return now.health === 'unhealthy' && now;
+          return now.health === 'unhealthy' && /nothing read/.test(now.said) && now;
         },
         { what: 'an unhealthy container', timeoutMs: 30_000, everyMs: 200 },
       );
