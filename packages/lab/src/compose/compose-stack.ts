@@ -103,8 +103,11 @@ export class ComposeStack {
     return run([...argv, image, ...args], { timeoutMs: composeMs, okCodes: 'any', ...options });
   }
 
+  /** What a question answers as JSON, whatever its exit code (`status` has one for "not well"). */
   async cliJson<T>(args: readonly string[]): Promise<T> {
-    const { stdout } = await this.cli([...args, '-o', 'json'], { okCodes: [0, 1] });
+    const { stdout, stderr, code } = await this.cli([...args, '-o', 'json']);
+    if (stdout.trim() === '')
+      throw new Fault('internal', `detour ${args.join(' ')}: exit code ${code}: ${stderr}`);
     return JSON.parse(stdout) as T;
   }
 
