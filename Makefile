@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup generate build demo test test-kernel lint bench acceptance mutate up down clean
+.PHONY: help setup generate build demo test test-kernel lint bench acceptance mutate up down compose-up compose-demo compose-down test-compose clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -37,6 +37,18 @@ acceptance: build ## run the acceptance tests and write docs/acceptance.md and b
 
 mutate: build ## break the code in named ways; each must be noticed by its test
 	@node tools/mutate.mjs $(if $(ONLY),--only $(ONLY))
+
+compose-up: ## the stack in containers; installs and starts Docker where there is none (LAB=1 with client, server, firewalls)
+	@tools/docker/compose.sh up
+
+compose-demo: build ## the stack in containers with its lab: an intent applied, a packet steered, a trace shown
+	@tools/docker/compose.sh demo
+
+compose-down: ## take the containers down: networks, volumes, programs and all; stops the Docker that compose-up started
+	@tools/docker/compose.sh down
+
+test-compose: build ## test the stack in containers; base images are made from Debian's packages
+	@tools/test-compose.sh
 
 up: build ## run the stack on this machine's own devices: make up INTENT=my.yaml GATEWAY=edge1
 	@node tools/up.mjs "$(INTENT)" "$(GATEWAY)"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Projects: `unit` has what stands beside its source, on real servers where it needs them; `datapath` runs the program packet by packet; `lab` has
-// what sends packets through network namespaces, one file after the other.
+// what sends packets through network namespaces, one file after the other; `compose` has the stack in
+// containers, and what breaks NATS and Redis once more, in containers.
 import { defineConfig } from 'vitest/config';
 
 /** Workspace packages resolve to their sources, so that a test never runs a stale build. */
@@ -13,6 +14,8 @@ const shared = {
 const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,service}.test.ts'];
 /** One packet after the other through the program, with no clock in it: no second try. */
 const datapath = 'tests/datapath/src/**/*.test.ts';
+/** Need Docker and the images: `make test-compose`. */
+const containers = 'tests/e2e/src/compose/**/*.test.ts';
 const limits = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
@@ -44,11 +47,22 @@ export default defineConfig({
           ...limits,
           name: 'lab',
           include: ['tests/**/src/**/*.test.ts', ...timed],
-          exclude: [...limits.exclude, datapath],
+          exclude: [...limits.exclude, datapath, containers],
           // Real timers on shared cores: one more try tells a busy moment from a fault. A fault fails twice.
           retry: 1,
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        ...shared,
+        test: {
+          ...limits,
+          name: 'compose',
+          include: [containers, 'packages/*/src/broken-*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 400_000, // a build of the images that was not made before
           fileParallelism: false,
         },
       },

@@ -3,11 +3,14 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const dir = process.argv[2] ?? 'build/results';
+// Arguments: the directory with vitest's reports as JSON, and the name of one report (all, if none is given).
+const [dir = 'build/results', only] = process.argv.slice(2);
 let passed = 0;
 let failed = 0;
 let skipped = 0;
-for (const name of readdirSync(dir).filter((file) => file.endsWith('.json'))) {
+for (const name of readdirSync(dir).filter((file) =>
+  only === undefined ? file.endsWith('.json') : file === `${only}.json`,
+)) {
   const report = JSON.parse(readFileSync(join(dir, name), 'utf8'));
   for (const file of report.testResults) {
     if (file.status === 'failed' && file.assertionResults.length === 0) {

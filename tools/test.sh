@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs every test: what needs no lab two files at a time, then the end-to-end labs one after the other, so that timers are not starved.
+# Runs every test: what needs no lab two files at a time, then the end-to-end labs one after the other, so that timers are not starved, then the stack in containers.
 # The last line counts them. ONLY=pattern runs the files whose path contains it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -15,5 +15,6 @@ run() { # name, vitest arguments
 run unit --project unit
 run datapath --project datapath
 run lab --project lab
+case ${ONLY:-compose} in *compose*) COUNT=0 tools/test-compose.sh || status=1 ;; esac
 node tools/count-tests.mjs build/results || status=1
 exit $status

@@ -20,6 +20,7 @@ enum detour_limit {
 	DT_BANKS = 2,
 	DT_MAX_PORTS = 256,	 /* port numbers 1..254 fit flow_key.scope */
 	DT_MAX_TUNNELS = 4096,	 /* rows of the tunnel table, both banks together */
+	DT_SENT_ROWS = 2048,	 /* frames handed to devices are counted in row ifindex modulo this */
 	DT_MAX_NODES = 4096,
 	DT_MAX_CHAINS = 64,
 	DT_MAX_PATHS = 16384,

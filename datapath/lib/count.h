@@ -26,6 +26,16 @@ static __always_inline void count_stat(enum stat which)
 		(*n)++;
 }
 
+/* A redirect can still fail after the verdict: the gateway holds this against what the device says that it sent. */
+static __always_inline void count_sent(__u32 ifindex)
+{
+	__u32 row = ifindex % DT_SENT_ROWS;
+	__u64 *n = bpf_map_lookup_elem(&sent, &row);
+
+	if (n)
+		(*n)++;
+}
+
 static __always_inline void count_node(__u32 node, __u32 bytes, int from)
 {
 	struct node_counters *n = bpf_map_lookup_elem(&node_counters, &node);
@@ -117,6 +127,7 @@ static __always_inline int count_end(struct xdp_md *ctx, const struct packet *p,
 		count_stat(STAT_FORWARDED);
 		if (c)
 			c->forwarded++;
+		count_sent(p->out);
 		return bpf_redirect(p->out, 0);
 	case PACKET_PASS:
 		count_stat(STAT_PASSED);

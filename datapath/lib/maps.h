@@ -169,6 +169,14 @@ MAP_BEGIN
 	__type(value, struct port_counters);
 MAP_END(port_counters);
 
+/* Frames handed to devices, whatever became of them there. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DT_SENT_ROWS);
+	__type(key, __u32);
+	__type(value, __u64);
+MAP_END(sent);
+
 MAP_BEGIN
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, DROP_REASONS);

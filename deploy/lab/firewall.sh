@@ -19,7 +19,7 @@ log stderr all;
 router id $INNER;
 protocol device { }
 protocol bfd {
-  interface "vxlan0" { min rx interval 300 ms; min tx interval 300 ms; multiplier 3; idle tx interval 1 s; };
+  interface "vxlan0" { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; idle tx interval 1 s; };
   neighbor $GATEWAY_INNER dev "vxlan0" local $INNER;
 }
 END

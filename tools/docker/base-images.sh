@@ -18,7 +18,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 has() { docker image inspect "$1" >/dev/null 2>&1; }
-pulled() { [ "$PULL" = 1 ] && timeout 300 docker pull -q "$1" >/dev/null 2>&1; }
+# After one failure no registry is asked again.
+pulled() {
+  [ "$PULL" = 1 ] || return 1
+  timeout 120 docker pull -q "$1" >/dev/null 2>&1 || { PULL=0; note 'no registry can be reached: base images are made here'; return 1; }
+}
 made() { note "$1: made here from Debian's packages, it stands in for the public image"; }
 # The Debian archive that this machine's own apt uses.
 archive() { apt-get indextargets 'Created-By: Packages' --format '$(REPO_URI) $(CODENAME) $(ORIGIN)' | sed -n "s/ $SUITE Debian\$//p" | head -1; }

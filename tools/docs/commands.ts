@@ -12,6 +12,11 @@ export interface RunElsewhere {
 export const RUN_ELSEWHERE: readonly RunElsewhere[] = [
   { command: 'make demo', test: 'tests/e2e/src/demo.test.ts', evidence: 'demo/main.js' },
   { command: 'make demo KEEP=1', test: 'tests/e2e/src/demo.test.ts', evidence: '--keep' },
+  {
+    command: 'make compose-demo',
+    test: 'tests/e2e/src/compose/stack.test.ts',
+    evidence: "commandsOf('Start')",
+  },
   { command: 'make test', test: '.ci/run', evidence: 'make test' },
   {
     command: 'make up INTENT=intent.yaml GATEWAY=edge1',

@@ -13,6 +13,7 @@ export const ALARM_CODES = [
   'intent_refused', // controllers: a revision that cannot be used
   'node_down', // bfd
   'node_stale', // stats-collector: a source of attributes is silent
+  'port_silent', // tunnel-gw: frames are handed to a port's device, which does not send them
   'publish_failed', // tunnel-gw: a change could not be written to the datapath, what was live stays
   'redis_unreachable', // path-selector, tunnel-gw
   'revision_refused', // tunnel-gw: this gateway cannot carry a revision out

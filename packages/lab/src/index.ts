@@ -14,6 +14,14 @@ export type {
 } from './agents/protocol.js';
 export type { BfdPeer } from './bfd-peers.js';
 export { type Capture, type CaptureOptions, startCapture } from './capture.js';
+export {
+  ComposeStack,
+  type ContainerState,
+  composeAddresses,
+  composeRoot,
+  stateOf,
+} from './compose/compose-stack.js';
+export { receivedSpans } from './compose/received-spans.js';
 export type { ConntrackFilter, ConntrackRow } from './conntrack.js';
 export { readConntrack } from './conntrack.js';
 export { type Firewall, type NftCounter, openFirewall, parseCounters } from './firewall.js';
@@ -34,7 +42,7 @@ export type { CapturedPacket } from './pcap.js';
 export type { LabProcess, SpawnOptions } from './process.js';
 export { type RawSender, startRawSender } from './raw-sender.js';
 export { reapDeadLabs } from './reap.js';
-export type { RunOptions, RunResult } from './run.js';
+export { type RunOptions, type RunResult, run } from './run.js';
 export type {
   BridgeSpec,
   LabSpec,

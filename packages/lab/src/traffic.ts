@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Traffic from inside a namespace: many TCP connections, numbered UDP streams, HTTP, through an agent process there. */
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Fault } from '@detour/core';
 import type {
@@ -43,12 +44,33 @@ export interface TrafficAgent extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** A running agent, however it was started. */
+export interface AgentProcess {
+  /** Completes the sentence "traffic in". */
+  readonly where: string;
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly exited: Promise<unknown>;
+  isRunning(): boolean;
+  /** What it said last, for the message about its end. */
+  lastWords(): string;
+  kill(): Promise<void>;
+}
+
 /** @throws Fault when the agent cannot be started. */
 export function startTraffic(lab: Lab, ns: string): TrafficAgent {
   const main = fileURLToPath(new URL('../dist/agents/traffic.js', import.meta.url));
   const agent = lab.spawn(ns, [...promptly, process.execPath, main], { name: 'traffic', stdio: 'pipe' });
   const { stdin, stdout } = agent.child;
   if (stdin === null || stdout === null) throw new Fault('internal', 'the traffic agent has no pipes');
+  const lastWords = (): string => tail(agent.logFile, agent.log);
+  const { exited, isRunning, kill } = agent;
+  return driveTraffic({ where: ns, stdin, stdout, exited, isRunning, lastWords, kill });
+}
+
+/** Asks an agent that runs already. */
+export function driveTraffic(agent: AgentProcess): TrafficAgent {
+  const { stdin, stdout, where } = agent;
   const waiting = new Map<number, (response: AgentResponse) => void>();
   let ids = 0;
   createInterface({ input: stdout }).on('line', (line) => {
@@ -57,22 +79,21 @@ export function startTraffic(lab: Lab, ns: string): TrafficAgent {
     waiting.delete(response.id);
   });
   void agent.exited.then(() => {
-    for (const [id, done] of waiting)
-      done({ id, ok: false, error: `the agent ended: ${tail(agent.logFile, agent.log)}` });
+    for (const [id, done] of waiting) done({ id, ok: false, error: `the agent ended: ${agent.lastWords()}` });
     waiting.clear();
   });
   stdin.on('error', () => undefined); // the agent's end is reported by `exited`
 
   const ask = async <T>(request: AgentRequest): Promise<T> => {
     if (!agent.isRunning())
-      throw new Fault('unavailable', `traffic in ${ns}: the agent ended: ${agent.logFile}`);
+      throw new Fault('unavailable', `traffic in ${where}: the agent ended: ${agent.lastWords()}`);
     ids += 1;
     const id = ids;
     const response = await new Promise<AgentResponse>((resolve) => {
       waiting.set(id, resolve);
       stdin.write(`${JSON.stringify({ id, ...request })}\n`);
     });
-    if (!response.ok) throw new Fault('internal', `traffic in ${ns}: ${request.op}: ${response.error}`);
+    if (!response.ok) throw new Fault('internal', `traffic in ${where}: ${request.op}: ${response.error}`);
     return response.value as T;
   };
   const close = (): Promise<void> => agent.kill();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Real NATS and Redis servers for tests, and waiting with a deadline.
+export { type BreakableServer, startBreakableNats, startBreakableRedis } from './breakable.js';
 export { freePort } from './free-port.js';
 export { type HostedService, type HostSpec, hostService } from './host-service.js';
 export { type NatsServer, startNats } from './nats.js';

@@ -8,6 +8,8 @@ export interface CounterMaps {
   readonly drops: BpfMap;
   readonly stats: BpfMap;
   readonly ports: BpfMap;
+  /** Frames handed to devices, by ifindex modulo DT_SENT_ROWS. */
+  readonly sent: BpfMap;
   readonly rules: BpfMap;
   readonly nodes: BpfMap;
   readonly examples: BpfMap;
@@ -38,6 +40,11 @@ export function readStats(maps: CounterMaps): Record<string, bigint> {
 
 export function readPort(maps: CounterMaps, number: number): abi.PortCounters {
   return sumStructs(maps.ports, number, abi.portCounters.decode);
+}
+
+/** Frames handed to devices whose index falls into the same row as this one's. */
+export function readSent(maps: CounterMaps, ifindex: number): bigint {
+  return sumU64(maps.sent, ifindex % abi.DetourLimit.DT_SENT_ROWS);
 }
 
 export function readRule(maps: CounterMaps, number: number): abi.PairCounters {

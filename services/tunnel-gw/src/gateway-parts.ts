@@ -101,6 +101,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     drops: map('drops'),
     stats: map('stats'),
     ports: map('port_counters'),
+    sent: map('sent'),
     rules: map('rule_counters'),
     nodes: map('node_counters'),
     examples: map('drop_examples'),

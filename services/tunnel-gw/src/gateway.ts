@@ -14,6 +14,8 @@ import {
   type FlowQuestion,
   forwardTuple,
 } from './decision.js';
+import { checkDelivery } from './delivery-check.js';
+import { DeliveryWatch } from './delivery-watch.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
@@ -57,6 +59,7 @@ export class Gateway implements AsyncDisposable {
   private resolveTimer: NodeJS.Timeout | null = null;
   private sweeping: Promise<void> = Promise.resolve();
   private readonly stopping = new AbortController();
+  private readonly delivery = new DeliveryWatch();
 
   private constructor(
     private readonly options: GatewayOptions,
@@ -227,6 +230,7 @@ export class Gateway implements AsyncDisposable {
             { devices },
             `the program had been taken off ${devices.join(', ')}, by somebody else: it is put back`,
           );
+        this.checkDelivery();
         this.lastSweep = await sweepFlows(
           {
             maps: this.flowMaps,
@@ -245,6 +249,14 @@ export class Gateway implements AsyncDisposable {
         if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
       }
     }
+  }
+
+  private checkDelivery(): void {
+    const model = this.core.running?.model;
+    if (model === undefined) return;
+    const linkOf = (device: string) => this.core.linkOf(device);
+    const why = checkDelivery(this.delivery, { model, maps: this.counterMaps, linkOf });
+    this.options.onTrouble('port_silent', why);
   }
 
   /** Stops serving; the program, its links and its maps stay and go on steering. */

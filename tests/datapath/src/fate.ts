@@ -83,6 +83,9 @@ export function disagreements(rig: Rig): string[] {
   }
   for (const end of END_NAMES)
     if (ports[end] !== stats[end]) found.push(`${end}: ports ${ports[end]}, stats ${stats[end]}`);
+  let sent = 0n;
+  for (let row = 0; row < limit.DT_SENT_ROWS; row++) sent += rig.count('sent', row, 0);
+  if (sent !== stats.forwarded) found.push(`handed to devices ${sent}, forwarded ${stats.forwarded}`);
   if (ports.rx !== rig.stat('STAT_RX')) found.push(`rx: ports ${ports.rx}, stats ${rig.stat('STAT_RX')}`);
   const reasons = DROP_NAMES.reduce((sum, name) => sum + rig.drops(name), 0n);
   if (reasons !== stats.dropped) found.push(`drops by reason ${reasons}, dropped ${stats.dropped}`);

@@ -52,13 +52,14 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = 'b2383dd2ded692a2';
+export const ABI_HASH = '58906a12f23af5b4';
 
 /** enum detour_limit */
 export const DetourLimit = {
   DT_BANKS: 2,
   DT_MAX_PORTS: 256,
   DT_MAX_TUNNELS: 4096,
+  DT_SENT_ROWS: 2048,
   DT_MAX_NODES: 4096,
   DT_MAX_CHAINS: 64,
   DT_MAX_PATHS: 16384,
@@ -80,6 +81,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   136: 'DT_MAX_HEADER',
   256: 'DT_MAX_PORTS',
   1024: 'DT_MAX_WAYS',
+  2048: 'DT_SENT_ROWS',
   4096: 'DT_MAX_TUNNELS',
   8448: 'DT_MAX_HOPS',
   9216: 'DT_PUNT_BYTES',
