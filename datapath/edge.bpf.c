@@ -31,6 +31,10 @@
 #include "lib/route.h"
 #include "lib/tunnel.h"
 #include "lib/inject.h"
+#include "lib/mss.h"
+#include "lib/fragment-hold.h"
+#include "lib/too-big.h"
+#include "lib/outer-error.h"
 
 static __always_inline struct port *port_find(struct xdp_md *ctx, struct packet *p)
 {
@@ -57,6 +61,8 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 
 	if (!p || !c)
 		return DROP_NO_TABLE;
+	if (p->leaves)
+		return c->live ? PACKET_LEAVE : DROP_NOT_LIVE;
 	if (p->quoted && (why = parse_unquoted(ctx, p)))
 		return why;
 	if (own_has(p, packet_dst(p), p->key.vrf))
@@ -66,7 +72,7 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 	if (!c->live)
 		return DROP_NOT_LIVE;
 	if (p->odd)
-		return p->odd;
+		return p->odd == DROP_FRAGMENT ? fragment_hold(ctx, p, c) : p->odd;
 	if (p->node)
 		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
 	if (!p->classify)
@@ -154,6 +160,15 @@ static __always_inline int drop_of(__u64 word)
 	return word >> WORD_FLAGS_SHIFT & WORD_FLAG_UNRESOLVED ? DROP_UNRESOLVED : DROP_RULE;
 }
 
+/* A SYN enters its path: its chain may want smaller segments. */
+static __noinline void syn_steered(struct xdp_md *ctx, const struct packet *p)
+{
+	struct chain *chain = chain_row(p->bank, p->chain);
+
+	if (chain && chain->mss)
+		mss_clamp(ctx, p, chain->mss);
+}
+
 /* The flow's own decision. */
 static __always_inline int decided(struct packet *p, const struct control *c, struct flow *f)
 {
@@ -237,7 +252,7 @@ static __always_inline int known(struct packet *p, const struct control *c)
 /* What the record says, or the lack of one. */
 static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow **flow)
 {
-	struct flow *f = c->live && !p->odd ? flow_find(ctx, p) : NULL;
+	struct flow *f = c->live && !p->odd && !p->leaves ? flow_find(ctx, p) : NULL;
 
 	if (f && tcp_opens(p) && flow_ended(p, c))
 		f = NULL;
@@ -262,6 +277,8 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	switch (row->kind) {
 	case PORT_UNDERLAY:
 		end = tunnel_take(ctx, p);
+		if (end == PACKET_PASS)
+			outer_error(ctx, p, c);
 		break;
 	case PORT_INTERNAL:
 	case PORT_UPLINK:
@@ -281,15 +298,18 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	}
 	if (end || (end = packet_parse(ctx, p, entered)))
 		return end;
-	end = c->live && !p->odd ? known(p, c) : 0;
+	if (p->outer_ecn & ECN_TOLD && (end = ecn_combine(ctx, p)))
+		return end;
+	end = c->live && !p->odd && !p->leaves ? known(p, c) : 0;
 	if (!end) {
 		p->way = 0;
 		end = recorded(ctx, p, c, &f);
 	}
-	if (end == PACKET_STEER)
+	if (end == PACKET_STEER) {
+		if (p->tcp_flags & TCP_SYN && !p->node)
+			syn_steered(ctx, p);
 		end = path_send(ctx, p);
-	if (end == PACKET_LEAVE && p->outer_ecn == ECN_CE && (end = ecn_combine(ctx, p)) == 0)
-		end = PACKET_LEAVE;
+	}
 	if (end == PACKET_LEAVE)
 		end = leave(ctx, p, c, f);
 	if (f)
@@ -310,8 +330,12 @@ int detour_edge(struct xdp_md *ctx)
 	p.bank = ACCESS_ONCE(c->bank) & 1;
 	p.epoch = control_epoch(c);
 	end = walk(ctx, &p, c);
-	if (end == PACKET_PASS)
-		end = packet_pass(ctx, &p);
+	if (end != PACKET_FORWARD) {
+		if (end == PACKET_PASS)
+			end = packet_pass(ctx, &p);
+		else if (end == DROP_TOO_BIG)
+			end = too_big(ctx, &p, c);
+	}
 	return count_end(ctx, &p, end);
 }
 

@@ -81,9 +81,10 @@ int main(void)
   });
 
   it('clears padding in memory that was used before', () => {
-    const used = new Uint8Array(abi.sourceKey.size).fill(0xff);
-    abi.sourceKey.write({ addr: new Uint8Array(16), vrf: 1 }, used);
-    expect([...used.subarray(16)]).toEqual([1, 0, 0, 0]);
+    const used = new Uint8Array(abi.tunnelKey.size).fill(0xff);
+    const address = new Uint8Array(16);
+    abi.tunnelKey.write({ src: address, dst: address, vni: 1, proto: 2, bank: 1 }, used);
+    expect([...used.subarray(32)]).toEqual([1, 0, 0, 0, 2, 1, 0, 0]);
   });
 
   it('names enum values', () => {

@@ -78,10 +78,21 @@ struct egress_key {
 	__u32 bank;
 };
 
+/* A token bucket: of one source address, for one purpose. */
 struct source_key {
 	__u8 addr[16];
 	__u16 vrf;
-	__u16 pad;
+	__u16 purpose;	/* enum punt_purpose */
+};
+
+/* A datagram whose fragments are on their way (RFC 791 3.2, RFC 8200 4.5). Not normalised: src and dst as in the packet. */
+struct datagram_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id;	/* identification, host order */
+	__u16 vrf;
+	__u8 proto;	/* 0 for IPv6, where later fragments need not repeat it */
+	__u8 pad;
 };
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
@@ -105,6 +116,8 @@ enum on_rule_change { ON_RULE_CHANGE_REVALIDATE = 0, ON_RULE_CHANGE_KEEP = 1 };
 enum affinity { AFFINITY_5_TUPLE = 0, AFFINITY_3_TUPLE = 1, AFFINITY_2_TUPLE = 2, AFFINITY_SOURCE = 3 };
 enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
 enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3 };
+enum punt_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3 };
+enum mss_clamp { MSS_KEEP = 0, MSS_AUTO = 1 /* what the hops of the path leave */ };
 enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
 
 /* One word that every packet reads once, and what changes with no new revision. One element, mmap'ed by tunnel-gw. */
@@ -220,7 +233,17 @@ struct chain {
 	__u8 pad;
 	__u32 nslots;		/* 0: no path can be chosen */
 	__u16 backup;		/* chain number, ON_FAILURE_BACKUP */
-	__u16 pad2;
+	__u16 mss;		/* largest TCP MSS of a SYN that is steered along the chain; or enum mss_clamp */
+};
+
+/* What the first fragment of a datagram said, for those behind it. */
+struct datagram {
+	struct flow_key key;
+	__u64 at_ns;	/* CLOCK_MONOTONIC */
+	__u8 known;	/* 0: later fragments wait for the first one */
+	__u8 norm;
+	__u8 quoted;
+	__u8 pad[5];
 };
 
 struct selection {
@@ -342,7 +365,10 @@ enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, S
 	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11,
 	    STAT_TTL_EXPIRED = 12, /* of the passed ones: so that the kernel answers with time exceeded */
 	    STAT_FP_SKIPPED = 13, /* of the forwarded ones: without the service of their chain, because a node of it said so */
-	    STATS = 14 };
+	    STAT_FRAGMENT_FOLLOWED = 14, /* later fragments that took the way of their first */
+	    STAT_FRAGMENT_HELD = 15, /* of the punted ones: fragments that came before their first */
+	    STAT_MSS_CLAMPED = 16,
+	    STATS = 17 };
 
 struct drop_example {
 	struct flow_key key;
@@ -362,10 +388,15 @@ enum event_type {
 	EVENT_REPIN = 3,	/* the kernel moved a flow to another path */
 	EVENT_REVALIDATE = 4,	/* rules changed since this flow was classified */
 	EVENT_HOP_NEIGH = 5,	/* a hop row is not ready; no packet */
+	EVENT_TOO_BIG = 6,	/* larger than its way takes; the packet follows, its first DT_PUNT_BYTES at least */
+	EVENT_FRAGMENT = 7,	/* a fragment that came before its first, which follows */
+	EVENT_FRAGMENT_FIRST = 8, /* the first fragment of a datagram of which others wait */
+	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
 };
 
 /* Where a held packet goes on when it comes back. */
-enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3 };
+enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3,
+		 INJECT_LEAVE = 4 /* tunnel-gw's own packet: leaves by the routing table of the port's VRF, whatever flows there are */ };
 
 struct event {
 	__u32 type;		/* enum event_type */
@@ -378,7 +409,8 @@ struct event {
 	__u8 first;		/* 1: first packet of an undecided flow */
 	__u16 port;		/* number of the port by which it entered */
 	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
-	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row */
+	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
+				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
 	__u32 new_path;
 	__u16 chain;
 	__u16 pin_gen;
@@ -394,7 +426,7 @@ struct inject_hdr {
 	__be16 ethertype_be;
 	__u8 op;	/* enum inject_op */
 	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
-	__u16 port;	/* INJECT_PORT, as in the event; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
+	__u16 port;	/* INJECT_PORT, INJECT_LEAVE, as in the event; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
 	__u16 node;	/* INJECT_RETURN, as in the event; map node_tunnels has the row (bank * DT_MAX_NODES + node) */
 	__u32 pad;
 };
@@ -404,6 +436,8 @@ _Static_assert(sizeof(struct port_key) == 8, "port_key");
 _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
 _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
+_Static_assert(sizeof(struct datagram_key) == 40, "datagram_key");
+_Static_assert(sizeof(struct datagram) == 56, "datagram");
 _Static_assert(sizeof(struct control) == 40, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");

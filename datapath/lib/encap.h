@@ -197,8 +197,10 @@ static __always_inline int hop_send(struct xdp_md *ctx, struct packet *p, __u32 
 		return DROP_NO_TABLE;
 	if (!hop->mtu)
 		return hop_not_ready(p, hop, number);
-	if (p->frame - ETH_HLEN > hop->mtu)
+	if (p->frame - ETH_HLEN > hop->mtu) {
+		p->fits = hop->mtu;
 		return DROP_TOO_BIG;
+	}
 	ecn = packet_ecn(ctx, p);
 	grow = (int)(p->l2 + ETH_HLEN) - hop->header_len;
 	if (grow && bpf_xdp_adjust_head(ctx, grow))

@@ -40,6 +40,13 @@ RARE int inject_take(struct xdp_md *ctx, struct packet *p)
 		port_enter(p, row);
 		p->deliver = row->vti_ifindex;
 		return 0;
+	case INJECT_LEAVE:
+		row = port_row(p->bank, h->port);
+		if (!row || row->number != h->port || !row->table)
+			return DROP_INJECT;
+		port_enter(p, row);
+		p->leaves = 1;
+		return 0;
 	case INJECT_RETURN:
 		tunnel = node_row(p->bank, h->node);
 		if (!tunnel || tunnel->node != h->node || tunnel->kind != TUNNEL_TO_NODE)

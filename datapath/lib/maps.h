@@ -15,6 +15,7 @@ enum map_size {
 	EMBRYOS_DEFAULT = 65536,
 	FRONT_DEFAULT = 262144,	  /* a power of two; control.front_mask says the size in use */
 	SOURCES = 65536,
+	DATAGRAMS = 16384,
 	PORT_KEYS = 2 * DT_MAX_PORTS,
 	OWN_KEYS = 8192,
 	EGRESS_KEYS = 8192,
@@ -211,6 +212,14 @@ MAP_BEGIN
 	__type(key, struct source_key);
 	__type(value, struct punt_bucket);
 MAP_END(sources);
+
+/* Datagrams in fragments: a flood of them can push out nothing but each other. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, DATAGRAMS);
+	__type(key, struct datagram_key);
+	__type(value, struct datagram);
+MAP_END(datagrams);
 
 /* When a hop row that is not ready was last reported, in nanoseconds. */
 MAP_BEGIN

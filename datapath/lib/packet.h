@@ -27,6 +27,7 @@ enum packet_end {
 };
 
 enum ip_bits { ECN_MASK = 3 };
+enum packet_fragment { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 
 /* No pointers in here: the rarely taken steps are global functions, verified on their own, and see it as plain memory. */
 struct packet {
@@ -45,6 +46,7 @@ struct packet {
 	__u32 position;	/* on it, in the packet's direction */
 	__u32 epoch;	/* sum of the generations in struct control, as the packet came */
 	__u32 way;	/* row of `ways` by which it leaves; 0 = not known */
+	__u32 datagram;	/* identification, of a fragment */
 	__u8 inner_mac[6]; /* the VTI's, for what the local stack gets; here, for its alignment */
 	__u16 entropy;	/* outer UDP source port of its flow */
 	__u16 port;	/* number by which it entered, as rules and flows see it */
@@ -59,13 +61,16 @@ struct packet {
 	__u8 dir;	/* 0 forward, 1 reverse; known with the flow */
 	__u8 tcp_flags;
 	__u8 quoted;	/* the key is that of the packet which this ICMP error quotes */
-	__u8 odd;	/* enum drop_reason if it can only be for the local stack: a fragment, an unknown extension header */
+	__u8 odd;	/* enum drop_reason if it can only be for the local stack: an unknown extension header, a fragment without its first */
+	__u8 fragment;	/* enum packet_fragment */
+	__u8 leaves;	/* tunnel-gw's own: no flow's, goes out */
 	__u8 of_flow;	/* slot and rule are known */
 	__u8 outer_ecn;
 	__u8 asked;	/* enum tunnel_flag of the node's tunnel */
 	__u8 told;	/* enum tunnel_flag: which of them the packet brought */
 	__u8 sidx;	/* hops still to do, of a packet on its way to one */
 	__u16 chain;
+	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
 	__u32 cookie;	/* as brought */
 };
 

@@ -6,7 +6,8 @@
  * that the transport header is there as far as it is read. Left to end points: transport checksums and lengths.
  * The local stack's: ARP, multicast and limited broadcast, IPv6 link-local, ND and MLD, frames to a foreign MAC (the stack ignores those).
  * A packet whose TTL ends here goes to the stack as well: its forward path answers with time exceeded and cannot forward it.
- * Marked odd, for the local stack or dropped: fragments, IPv6 extension headers beyond hop-by-hop, destination options and routing.
+ * Marked odd, for the local stack or dropped: IPv6 extension headers beyond hop-by-hop, destination options, routing and fragment. What
+ * fragments do is in fragment.h.
  * ICMP errors get the key of the flow that they quote, in the direction against the quoted packet's (RFC 5508 and conntrack do so).
  */
 #ifndef DETOUR_PARSE_H
@@ -14,47 +15,18 @@
 
 #include "packet.h"
 #include "count.h"
+#include "fragment.h"
+#include "quoted.h"
 
 enum parse_limit {
 	IP6_EXTENSIONS = 4, /* headers walked */
 	IP6_EXTENSION_BYTES = 256,
 	IP4_MORE_OR_OFFSET = 0x3fff,
+	IP4_OFFSET = 0x1fff,
+	IP6_OFFSET = 0xfff8,
+	IP6_MORE = 1,
 	ND_HOP_LIMIT = 255, /* RFC 4861 7.1 */
 };
-
-enum icmp4_type { ICMP4_ECHO_REPLY = 0, ICMP4_UNREACHABLE = 3, ICMP4_QUENCH = 4, ICMP4_ECHO = 8, ICMP4_EXCEEDED = 11, ICMP4_PARAMETER = 12 };
-enum icmp6_type { ICMP6_ERROR_LAST = 4, ICMP6_ECHO = 128, ICMP6_ECHO_REPLY = 129, ICMP6_MLD_FIRST = 130, ICMP6_MLD_LAST = 132,
-		  ICMP6_ND_FIRST = 133, ICMP6_ND_LAST = 137, ICMP6_MLD2 = 143 };
-
-static __always_inline void key_set4(struct packet *p, __be32 src, __be32 dst, __be16 sport, __be16 dport)
-{
-	__u32 s = bpf_ntohl(src), d = bpf_ntohl(dst);
-	int swap = s > d || (s == d && bpf_ntohs(sport) > bpf_ntohs(dport));
-
-	p->norm = swap;
-	key_put4(p->key.a, swap ? dst : src);
-	key_put4(p->key.b, swap ? src : dst);
-	p->key.aport_be = swap ? dport : sport;
-	p->key.bport_be = swap ? sport : dport;
-}
-
-static __always_inline void key_set6(struct packet *p, const struct in6_addr *src, const struct in6_addr *dst, __be16 sport, __be16 dport)
-{
-	const __u64 *s = (const __u64 *)src, *d = (const __u64 *)dst;
-	int swap;
-
-	if (s[0] != d[0])
-		swap = bpf_be64_to_cpu(s[0]) > bpf_be64_to_cpu(d[0]);
-	else if (s[1] != d[1])
-		swap = bpf_be64_to_cpu(s[1]) > bpf_be64_to_cpu(d[1]);
-	else
-		swap = bpf_ntohs(sport) > bpf_ntohs(dport);
-	p->norm = swap;
-	key_put6(p->key.a, swap ? dst : src);
-	key_put6(p->key.b, swap ? src : dst);
-	p->key.aport_be = swap ? dport : sport;
-	p->key.bport_be = swap ? sport : dport;
-}
 
 /* 0xffff when the header is intact (RFC 1071). */
 static __always_inline __u32 csum_fold(__u64 sum)
@@ -94,87 +66,6 @@ RARE __u32 csum_options(struct xdp_md *ctx, __u32 l3, __u32 ihl)
 	return csum_fold(sum);
 }
 
-/* The flow of the packet that an ICMP error quotes; the error travels against it. Nothing usable quoted: the key stays. */
-RARE int parse_quoted(struct xdp_md *ctx, struct packet *p)
-{
-	void *data = packet_data(ctx), *end = packet_data_end(ctx);
-	__be16 sport = 0, dport = 0;
-	__u8 *l4, proto;
-	void *quote;
-
-	if (!p)
-		return DROP_MALFORMED;
-	quote = data + (p->l4 & 0x3ff) + 8;
-	if (p->v6) {
-		struct ipv6hdr *ip = quote;
-
-		if ((void *)(ip + 1) > end || ip->version != 6)
-			return 0;
-		proto = ip->nexthdr;
-		l4 = (__u8 *)(ip + 1);
-	} else {
-		struct iphdr *ip = quote;
-
-		if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
-			return 0;
-		proto = ip->protocol;
-		l4 = quote + ip->ihl * 4;
-		if (ip->frag_off & bpf_htons(0x1fff))
-			return 0;
-	}
-	if ((void *)(l4 + 8) > end)
-		return 0;
-	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP) {
-		sport = *(__be16 *)l4;
-		dport = *(__be16 *)(l4 + 2);
-	} else if (p->v6 ? proto == IPPROTO_ICMPV6 && (l4[0] == ICMP6_ECHO || l4[0] == ICMP6_ECHO_REPLY)
-			 : proto == IPPROTO_ICMP && (l4[0] == ICMP4_ECHO || l4[0] == ICMP4_ECHO_REPLY)) {
-		sport = dport = *(__be16 *)(l4 + 4);
-	}
-	if (p->v6) {
-		struct ipv6hdr *ip = quote;
-
-		key_set6(p, &ip->saddr, &ip->daddr, sport, dport);
-	} else {
-		struct iphdr *ip = quote;
-
-		key_set4(p, ip->saddr, ip->daddr, sport, dport);
-	}
-	p->key.proto = proto;
-	p->norm ^= 1;
-	p->quoted = 1;
-	return 0;
-}
-
-/* The key of the packet itself, ports 0: for an ICMP error whose quoted flow is not known here. */
-RARE int parse_unquoted(struct xdp_md *ctx, struct packet *p)
-{
-	void *data = packet_data(ctx), *end = packet_data_end(ctx);
-	void *l3;
-
-	if (!p)
-		return DROP_MALFORMED;
-	l3 = data + packet_l2(p) + ETH_HLEN;
-	p->quoted = 0;
-	p->key.scope = 0;
-	if (p->v6) {
-		struct ipv6hdr *ip = l3;
-
-		if ((void *)(ip + 1) > end)
-			return DROP_MALFORMED;
-		key_set6(p, &ip->saddr, &ip->daddr, 0, 0);
-		p->key.proto = IPPROTO_ICMPV6;
-	} else {
-		struct iphdr *ip = l3;
-
-		if ((void *)(ip + 1) > end)
-			return DROP_MALFORMED;
-		key_set4(p, ip->saddr, ip->daddr, 0, 0);
-		p->key.proto = IPPROTO_ICMP;
-	}
-	return 0;
-}
-
 /* Ports at p->l4, as the key has them; bytes is what the IP header leaves for the transport. */
 static __always_inline int parse_transport(struct xdp_md *ctx, struct packet *p, __u32 proto, __s32 bytes, __be16 *sport, __be16 *dport)
 {
@@ -209,6 +100,41 @@ static __always_inline int parse_transport(struct xdp_md *ctx, struct packet *p,
 	return 0;
 }
 
+/* A packet of which there is more, or that begins in the middle of its datagram. */
+RARE int parse_fragment4(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = packet_data(ctx), *end = packet_data_end(ctx);
+	struct datagram_key datagram = {};
+	__be16 sport = 0, dport = 0;
+	struct iphdr *ip;
+	int why;
+
+	if (!p)
+		return DROP_MALFORMED;
+	ip = data + packet_l2(p) + ETH_HLEN;
+	if ((void *)(ip + 1) > end)
+		return DROP_MALFORMED;
+	key_put4(datagram.src, ip->saddr);
+	key_put4(datagram.dst, ip->daddr);
+	datagram.id = p->datagram = bpf_ntohs(ip->id);
+	datagram.vrf = p->key.vrf;
+	datagram.proto = ip->protocol;
+	if (ip->frag_off & bpf_htons(IP4_OFFSET)) {
+		if (ip->protocol == IPPROTO_TCP && (ip->frag_off & bpf_htons(IP4_OFFSET)) == bpf_htons(1))
+			return DROP_MALFORMED; /* RFC 3128: would rewrite TCP's flags */
+		p->fragment = FRAGMENT_LATER;
+		key_set4(p, ip->saddr, ip->daddr, 0, 0);
+		return fragment_later(p, &datagram);
+	}
+	p->fragment = FRAGMENT_FIRST;
+	if ((why = parse_transport(ctx, p, ip->protocol, p->ip_len - ip->ihl * 4, &sport, &dport)))
+		return why;
+	key_set4(p, ip->saddr, ip->daddr, sport, dport);
+	if (p->quoted && (why = parse_quoted(ctx, p)))
+		return why;
+	return fragment_first(p, &datagram);
+}
+
 static __always_inline int ttl_expired(const struct packet *p, __u8 ttl)
 {
 	if (ttl > 1 || p->node)
@@ -241,8 +167,8 @@ static __always_inline int parse_ip4(struct xdp_md *ctx, struct packet *p)
 	p->key.proto = ip->protocol;
 	p->l4 = p->l2 + ETH_HLEN + ihl * 4;
 	if (ip->frag_off & bpf_htons(IP4_MORE_OR_OFFSET))
-		p->odd = DROP_FRAGMENT;
-	else if ((why = parse_transport(ctx, p, ip->protocol, p->ip_len - ihl * 4, &sport, &dport)))
+		return parse_fragment4(ctx, p);
+	if ((why = parse_transport(ctx, p, ip->protocol, p->ip_len - ihl * 4, &sport, &dport)))
 		return why;
 	key_set4(p, ip->saddr, ip->daddr, sport, dport);
 	return p->quoted ? parse_quoted(ctx, p) : 0;
@@ -266,8 +192,26 @@ RARE int parse_extensions(struct xdp_md *ctx, struct packet *p, __u32 next)
 		case IPPROTO_DSTOPTS:
 			break;
 		case IPPROTO_FRAGMENT:
-			p->odd = DROP_FRAGMENT;
-			return next;
+			if (p->fragment) {
+				p->odd = DROP_UNSUPPORTED;
+				return next;
+			}
+			if ((void *)(header + 8) > end) {
+				p->odd = DROP_MALFORMED;
+				return next;
+			}
+			p->datagram = bpf_ntohl(*(__be32 *)(header + 4));
+			if (*(__be16 *)(header + 2) & bpf_htons(IP6_OFFSET)) {
+				p->fragment = FRAGMENT_LATER;
+				return header[0];
+			}
+			if (header[3] & IP6_MORE) /* neither: an atomic fragment, a packet like any other (RFC 6946) */
+				p->fragment = FRAGMENT_FIRST;
+			if (i == IP6_EXTENSIONS || at - start > IP6_EXTENSION_BYTES)
+				break;
+			next = header[0];
+			at += 8;
+			continue;
 		case IPPROTO_AH:
 		case IPPROTO_NONE:
 		case IPPROTO_MH:
@@ -292,6 +236,45 @@ RARE int parse_extensions(struct xdp_md *ctx, struct packet *p, __u32 next)
 	return next;
 }
 
+/* An IPv6 packet whose first header is none of the usual ones: extension headers, fragments, other transports. */
+RARE int parse_extended6(struct xdp_md *ctx, struct packet *p, __u32 next)
+{
+	void *data, *end;
+	struct datagram_key datagram = {};
+	__be16 sport = 0, dport = 0;
+	struct ipv6hdr *ip;
+	int why = 0;
+
+	if (!p)
+		return DROP_MALFORMED;
+	next = parse_extensions(ctx, p, next);
+	if (p->odd == DROP_MALFORMED)
+		return DROP_MALFORMED;
+	if (!p->odd && p->fragment != FRAGMENT_LATER)
+		why = parse_transport(ctx, p, next, p->ip_len + p->l2 + ETH_HLEN - p->l4, &sport, &dport);
+	data = packet_data(ctx), end = packet_data_end(ctx);
+	ip = data + packet_l2(p) + ETH_HLEN;
+	if ((void *)(ip + 1) > end)
+		return DROP_MALFORMED;
+	if (why)
+		return why == PACKET_PASS && ip->hop_limit != ND_HOP_LIMIT ? DROP_MALFORMED : why;
+	p->key.proto = next;
+	key_set6(p, &ip->saddr, &ip->daddr, sport, dport);
+	if (p->quoted && (why = parse_quoted(ctx, p)))
+		return why;
+	if (p->odd || !p->fragment)
+		return 0;
+	data = packet_data(ctx), end = packet_data_end(ctx);
+	ip = data + packet_l2(p) + ETH_HLEN;
+	if ((void *)(ip + 1) > end)
+		return DROP_MALFORMED;
+	key_put6(datagram.src, &ip->saddr);
+	key_put6(datagram.dst, &ip->daddr);
+	datagram.id = p->datagram;
+	datagram.vrf = p->key.vrf;
+	return p->fragment == FRAGMENT_LATER ? fragment_later(p, &datagram) : fragment_first(p, &datagram);
+}
+
 static __always_inline int parse_ip6(struct xdp_md *ctx, struct packet *p)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
@@ -313,10 +296,8 @@ static __always_inline int parse_ip6(struct xdp_md *ctx, struct packet *p)
 	p->l4 = p->l2 + ETH_HLEN + sizeof(*ip);
 	next = ip->nexthdr;
 	if (next != IPPROTO_TCP && next != IPPROTO_UDP && next != IPPROTO_ICMPV6)
-		next = parse_extensions(ctx, p, next);
-	if (p->odd == DROP_MALFORMED)
-		return DROP_MALFORMED;
-	if (!p->odd && (why = parse_transport(ctx, p, next, p->ip_len + p->l2 + ETH_HLEN - p->l4, &sport, &dport)))
+		return parse_extended6(ctx, p, next);
+	if ((why = parse_transport(ctx, p, next, p->ip_len + p->l2 + ETH_HLEN - p->l4, &sport, &dport)))
 		return why == PACKET_PASS && ip->hop_limit != ND_HOP_LIMIT ? DROP_MALFORMED : why;
 	p->key.proto = next;
 	key_set6(p, &ip->saddr, &ip->daddr, sport, dport);

@@ -25,7 +25,7 @@ static __always_inline void event_fill(struct event *e, const struct packet *p, 
 	e->at_ns = bpf_ktime_get_ns();
 	e->key = p->key;
 	e->norm = p->norm;
-	e->op = p->node ? INJECT_RETURN : INJECT_PORT;
+	e->op = p->leaves ? INJECT_LEAVE : p->node ? INJECT_RETURN : INJECT_PORT;
 	e->tcp_flags = p->tcp_flags;
 	e->port = p->port;
 	e->node = p->node;
@@ -85,9 +85,10 @@ RARE int hop_not_ready(const struct packet *p, const struct hop *hop, __u32 numb
 	return DROP_HOP_NOT_READY;
 }
 
-static __always_inline int punt_allowed(const struct packet *p, const struct control *c)
+/* Takes a token from the bucket that this source has for this purpose. */
+static __always_inline int punt_allowed(const struct packet *p, const struct control *c, enum punt_purpose purpose)
 {
-	struct source_key key = { .vrf = p->key.vrf };
+	struct source_key key = { .vrf = p->key.vrf, .purpose = purpose };
 	__u64 now = bpf_ktime_get_ns(), full = (__u64)c->punt_burst * 1000, passed;
 	struct punt_bucket *b, fresh;
 
@@ -144,7 +145,7 @@ RARE int punt_miss(struct xdp_md *ctx, struct packet *p, const struct control *c
 	__u64 now = bpf_ktime_get_ns();
 	__u8 first = 0;
 
-	if (!s || !p || !c || !punt_allowed(p, c))
+	if (!s || !p || !c || !punt_allowed(p, c, PUNT_DECISION))
 		return DROP_PUNT_FULL;
 	key = p->key;
 	pending = bpf_map_lookup_elem(&embryos, &key);
@@ -180,7 +181,7 @@ RARE int punt_neighbour(struct xdp_md *ctx, struct packet *p, const struct contr
 {
 	struct scratch *s = scratch_here();
 
-	if (!s || !p || !c || !fib || !punt_allowed(p, c))
+	if (!s || !p || !c || !fib || !punt_allowed(p, c, PUNT_DECISION))
 		return DROP_PUNT_FULL;
 	event_fill(&s->event, p, EVENT_PUNT_NEIGH);
 	s->event.out_ifindex = fib->ifindex;

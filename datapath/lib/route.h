@@ -135,12 +135,24 @@ static __always_inline int ttl_decrement(struct xdp_md *ctx, struct packet *p)
 	return 0;
 }
 
+static __always_inline int ttl_ended(const struct packet *p, int why)
+{
+	return why == DROP_TTL && p->tunnelled ? PACKET_PASS : why;
+}
+
 /* The way out is a VTI: behind its header, the frame goes to the neighbour that the routing table named. */
 static __always_inline int vti_leave(struct xdp_md *ctx, struct packet *p, struct nexthop *to, __u16 entropy)
 {
 	struct hop *hop = hop_row(p->bank, to->hop);
-	int end = hop_send(ctx, p, to->hop, entropy);
+	int end;
 
+	if (hop && hop->mtu && p->frame - ETH_HLEN > hop->mtu) {
+		p->fits = hop->mtu;
+		return DROP_TOO_BIG;
+	}
+	if ((end = ttl_decrement(ctx, p)))
+		return ttl_ended(p, end);
+	end = hop_send(ctx, p, to->hop, entropy);
 	if (end != PACKET_FORWARD || !hop || hop->inner_l3 || hop->header_len < ETH_HLEN)
 		return end;
 	return bpf_xdp_store_bytes(ctx, hop->header_len - ETH_HLEN, to->dmac, 6) ? DROP_ADJUST : end;
@@ -164,12 +176,14 @@ static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const str
 	}
 	if (!to.gen && (why = route_resolve(ctx, p, c, f, &to)))
 		return why;
-	if (to.mtu && p->frame - ETH_HLEN > to.mtu)
+	if (to.mtu && p->frame - ETH_HLEN > to.mtu) {
+		p->fits = to.mtu;
 		return DROP_TOO_BIG;
-	if ((why = ttl_decrement(ctx, p)))
-		return why == DROP_TTL && p->tunnelled ? PACKET_PASS : why;
+	}
 	if (to.hop)
 		return vti_leave(ctx, p, &to, p->entropy ? p->entropy : ENTROPY_BASE);
+	if ((why = ttl_decrement(ctx, p)))
+		return ttl_ended(p, why);
 	if (p->l2 && bpf_xdp_adjust_head(ctx, p->l2))
 		return DROP_ADJUST;
 	data = packet_data(ctx), end = packet_data_end(ctx);

@@ -10,7 +10,8 @@
  * flipped address or VNI would have to name another known tunnel (RFC 6936 4 weighs this).
  * Outer fragments are dropped: the first one is known by its port; the others name none, go to the stack and end there, incomplete.
  * Outer IPv4 options are nobody's way to send VXLAN: such a packet goes to the stack, which has no socket there.
- * ECN: congestion marked on the underlay is carried over into the inner packet (RFC 6040 4.2), or drops it where it cannot be said.
+ * ECN: congestion marked on the underlay is carried over into the inner packet (RFC 6040 4.2), or drops it where it cannot be said; so
+ * early that the next node of a chain gets it too.
  */
 #ifndef DETOUR_TUNNEL_H
 #define DETOUR_TUNNEL_H
@@ -26,7 +27,10 @@ enum tunnel_const {
 	VXLAN_PORT = 4789,
 	VXLAN_FLAG_I = 0x08,
 	VXLAN_HEADER = 8,
+	ECN_ECT1 = 1,
+	ECN_ECT0 = 2,
 	ECN_CE = 3,
+	ECN_TOLD = 1, /* the bit of CE and ECT(1), which outside may say more than the packet does */
 };
 
 /* The outer header, up to what the key needs; 0 with l4 at the UDP header. */
@@ -212,7 +216,15 @@ static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 	return tunnel_enter(p, t);
 }
 
-/* The underlay marked congestion: say so in the inner packet (RFC 6040 4.2, figure 4). */
+/* What the inner packet says then (RFC 6040 4.2, figure 4); -1: it cannot say it. */
+static __always_inline int ecn_inner(__u8 inner, __u8 outer)
+{
+	if (outer == ECN_CE)
+		return inner ? ECN_CE : -1;
+	return outer == ECN_ECT1 && inner == ECN_ECT0 ? ECN_ECT1 : inner;
+}
+
+/* The underlay marked the outer packet: say so in the inner one. */
 RARE int ecn_combine(struct xdp_md *ctx, const struct packet *p)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
@@ -222,24 +234,28 @@ RARE int ecn_combine(struct xdp_md *ctx, const struct packet *p)
 		return DROP_MALFORMED;
 	l3 = data + packet_l2(p) + ETH_HLEN;
 	if (p->v6) {
-		struct ipv6hdr *ip = l3;
+		__u8 *ip = l3;
+		int ecn;
 
-		if ((void *)(ip + 1) > end)
+		if (l3 + sizeof(struct ipv6hdr) > end)
 			return DROP_MALFORMED;
-		if (!(((__u8 *)ip)[1] >> 4 & ECN_MASK))
+		ecn = ecn_inner(ip[1] >> 4 & ECN_MASK, p->outer_ecn);
+		if (ecn < 0)
 			return DROP_TUNNEL_HEADER;
-		((__u8 *)ip)[1] |= ECN_CE << 4;
+		ip[1] = (ip[1] & ~(ECN_MASK << 4)) | ecn << 4;
 	} else {
 		struct iphdr *ip = l3;
-		__u8 ecn;
+		__u8 was;
+		int ecn;
 
 		if ((void *)(ip + 1) > end)
 			return DROP_MALFORMED;
-		ecn = ip->tos & ECN_MASK;
-		if (!ecn)
+		was = ip->tos & ECN_MASK;
+		ecn = ecn_inner(was, p->outer_ecn);
+		if (ecn < 0)
 			return DROP_TUNNEL_HEADER;
-		ip->tos |= ECN_CE;
-		ip->check = ~csum_fold((__u64)(__u16)~ip->check + (__u16)~bpf_htons(ecn) + bpf_htons(ECN_CE));
+		ip->tos = (ip->tos & ~ECN_MASK) | ecn;
+		ip->check = ~csum_fold((__u64)(__u16)~ip->check + (__u16)~bpf_htons(was) + bpf_htons(ecn));
 	}
 	return 0;
 }

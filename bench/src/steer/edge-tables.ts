@@ -84,6 +84,7 @@ const CHAIN_ROW: abi.Chain = {
   gen: 1,
   onFailure: abi.OnFailure.ON_FAILURE_DROP,
   onNodeDown: abi.OnNodeDown.ON_NODE_DOWN_REBALANCE,
+  mss: abi.MssClamp.MSS_KEEP,
   onRuleChange: abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
   affinity: abi.Affinity.AFFINITY_5_TUPLE,
   valid: 1,

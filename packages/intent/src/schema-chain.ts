@@ -49,6 +49,8 @@ const onFailureSchema = z.codec(
 
 const idle = duration({ minMs: 1000, maxMs: 30 * 86_400_000 });
 
+const mssBounds = says('must be auto, or a number of bytes from 536 to 9176');
+
 export const chainSchema = z
   .strictObject({
     name,
@@ -68,6 +70,16 @@ export const chainSchema = z
     onFailure: onFailureSchema.default({ kind: 'drop' }),
     onNodeDown: z.enum(['rebalance', 'keep']).default('rebalance'),
     onRuleChange: z.enum(['revalidate', 'keep']).default('revalidate'),
+    mssClamp: z
+      .union(
+        [z.literal('auto'), z.number().int(mssBounds).min(536, mssBounds).max(9176, mssBounds)],
+        mssBounds,
+      )
+      .optional()
+      .meta({
+        description:
+          'Largest TCP segment that SYNs of steered flows may offer: auto is what the hops of the path take. Never raised.',
+      }),
     idleTimeout: z
       .strictObject({ tcp: idle.default(3_600_000), udp: idle.default(120_000), other: idle.default(60_000) })
       .default({ tcp: 3_600_000, udp: 120_000, other: 60_000 }),

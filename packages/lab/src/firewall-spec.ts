@@ -16,6 +16,8 @@ export interface FirewallOptions {
   readonly bfd?: BfdTiming;
   /** TCP port that the firewall forbids; default 8081. */
   readonly forbiddenPort?: number;
+  /** Bytes that its VXLAN device takes; default 1,500. */
+  readonly tunnelMtu?: number;
   /** Underlay address of the gateway; default 192.0.2.1. */
   readonly gateway?: string;
 }
@@ -69,7 +71,7 @@ export function firewallNamespace(options: FirewallOptions): NamespaceSpec {
         vni: at.vni,
         local: at.underlay,
         remote: options.gateway ?? '192.0.2.1',
-        mtu: 1500,
+        mtu: options.tunnelMtu ?? 1500,
         mac: at.innerMac,
         addresses: [`${at.inner}/30`, `${at.inner6}/64`],
       },

@@ -22,6 +22,8 @@ export interface StandardLabOptions {
   readonly daemons?: readonly BfdDaemon[];
   readonly bfd?: BfdTiming;
   readonly forbiddenPort?: number;
+  /** Bytes; default 1,600, so that 1,500 fit into the tunnels. */
+  readonly underlayMtu?: number;
   /** How many addresses the client has (10.1.0.10 and up), 1 to 200; default 16. */
   readonly clientAddresses?: number;
   /** Server processes that share its ports; one holds at most the open-files limit of connections. Default 1. */
@@ -55,7 +57,7 @@ export const standardPorts = {
 /** VRF `red` of the gateway is this Linux routing table. */
 export const standardTable = 100;
 
-const underlayMtu = 1600;
+const defaultUnderlayMtu = 1600;
 
 /** The client's addresses, IPv4. */
 export function clientAddresses(count: number): string[] {
@@ -71,6 +73,7 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
     throw new Fault('invalid', `clientAddresses: ${clients}: use 1 to 200`);
   const indexes = Array.from({ length: firewalls }, (_, i) => i + 1);
   const at = standardAddresses;
+  const mtu = options.underlayMtu ?? defaultUnderlayMtu;
 
   const firewallSpaces = indexes.map((index): [string, NamespaceSpec] => {
     const daemon = options.daemons?.[index - 1];
@@ -80,6 +83,7 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
       ...(daemon && { daemon }),
       ...(bfd && { bfd }),
       ...(forbiddenPort && { forbiddenPort }),
+      tunnelMtu: Math.min(1500, mtu - 50),
     };
     return [firewallAddresses(index).name, firewallNamespace(spec)];
   });
@@ -108,7 +112,7 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
           { to: '2001:db8:2::/64', dev: 'eth2', table: standardTable },
         ],
       },
-      underlay: { bridges: [{ name: 'br0', mtu: underlayMtu }] },
+      underlay: { bridges: [{ name: 'br0', mtu }] },
       mgmt: { bridges: [{ name: 'br0', addresses: [`${at.management}/24`] }] },
       ...Object.fromEntries(firewallSpaces),
     },
@@ -147,13 +151,13 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
           txOffload: 'off',
         },
       },
-      underlayLink({ ns: 'edge1', mac: '02:00:00:03:00:01', addresses: [`${at.edgeUnderlay}/24`] }),
+      underlayLink({ ns: 'edge1', mac: '02:00:00:03:00:01', addresses: [`${at.edgeUnderlay}/24`] }, mtu),
       managementLink('edge1', at.edgeManagement),
       ...indexes.flatMap((index) => {
         const { name, underlay, management } = firewallAddresses(index);
         const mac = `02:00:00:03:00:1${index}`;
         return [
-          underlayLink({ ns: name, mac, addresses: [`${underlay}/24`] }),
+          underlayLink({ ns: name, mac, addresses: [`${underlay}/24`] }, mtu),
           managementLink(name, management),
         ];
       }),
@@ -164,11 +168,11 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
 /** Many connections from few addresses need the whole range of ports. */
 const manyPorts = { 'net.ipv4.ip_local_port_range': '1024 65535' } as const;
 
-function underlayLink(end: Omit<LinkEnd, 'device'>): LinkSpec {
+function underlayLink(end: Omit<LinkEnd, 'device'>, mtu: number): LinkSpec {
   return {
     a: { ...end, device: firewallDevices.underlay, txOffload: 'off' },
     b: { ns: 'underlay', device: end.ns, bridge: 'br0', txOffload: 'off', xdpPass: true },
-    mtu: underlayMtu,
+    mtu,
   };
 }
 

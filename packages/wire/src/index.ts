@@ -33,6 +33,7 @@ export {
   parseArp,
   parseEthernet,
 } from './ethernet.js';
+export { fragmentIpv4 } from './fragments.js';
 export {
   buildFrame,
   buildPacket,
@@ -53,6 +54,7 @@ export {
 } from './geneve.js';
 export { buildGre, GRE_ETHERNET, type Gre, parseGre } from './gre.js';
 export { buildIcmp, echoRest, ICMP, ICMPV6, type Icmp, parseIcmp } from './icmp.js';
+export { type IcmpErrorNews, IPV6_LEAST_MTU, icmpErrorAbout } from './icmp-error.js';
 export { buildIpv4, IP_PROTOCOL, type Ipv4, type Ipv4Fields, parseIpv4 } from './ipv4.js';
 export {
   buildIpv6,
@@ -63,7 +65,7 @@ export {
   type Ipv6Fields,
   parseIpv6,
 } from './ipv6.js';
-export type { Layer, Parsed } from './parsed.js';
+export { accept, type Layer, type Parsed, refuse } from './parsed.js';
 export { buildTcp, parseTcp, TCP_FLAG, type Tcp, type TcpFields } from './tcp.js';
 export { buildUdp, parseUdp, type Udp } from './udp.js';
 export { buildVxlan, parseVxlan, VXLAN_PORT, type Vxlan } from './vxlan.js';

@@ -40,6 +40,15 @@ describe('buildPathTable', () => {
     expect(shortfalls.size).toBe(0);
   });
 
+  it.each([
+    ['onFailure: drop', 0],
+    ['mssClamp: auto', 1],
+    ['mssClamp: 1360', 1360],
+  ])('%s: the largest TCP segment is %i in its row', (chain, mss) => {
+    const revision = revisionOf(exampleText({ firewalls: [''], chain }));
+    expect(buildPathTable(revision, facts({})).rows[0]?.mss).toBe(mss);
+  });
+
   it('weighs paths by score, and by declared capacity where none is published', () => {
     const text = exampleText({ firewalls: THREE });
     expect(weightsOf(text, facts({ fw1: 50, fw2: 100, fw3: 50 }))).toEqual([500, 1000, 500]);

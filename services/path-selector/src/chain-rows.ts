@@ -105,6 +105,7 @@ function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyM
     onNodeDown: chain.onNodeDown === 'keep' ? OnNodeDown.KEEP : OnNodeDown.REBALANCE,
     onRuleChange: chain.onRuleChange === 'keep' ? OnRuleChange.KEEP : OnRuleChange.REVALIDATE,
     affinity: AFFINITY[chain.affinity],
+    mss: chain.mssClamp === undefined ? 0 : chain.mssClamp === 'auto' ? 1 : chain.mssClamp,
     select: select === 'priority' ? SelectPolicy.PRIORITY : SelectPolicy.WEIGHTED,
     idleTcpMs: BigInt(chain.idleTimeout.tcp),
     idleUdpMs: BigInt(chain.idleTimeout.udp),

@@ -156,6 +156,7 @@ describe('ChainModels', () => {
           onFailure: OnFailure.BACKUP,
           backup: 4,
           onNodeDown: OnNodeDown.KEEP,
+          mss: 1360,
           paths: [pathRow(11, [5, 6, 7])],
         }),
       ],
@@ -168,6 +169,7 @@ describe('ChainModels', () => {
       onFailure: abi.OnFailure.ON_FAILURE_BACKUP,
       backup: 4,
       onNodeDown: abi.OnNodeDown.ON_NODE_DOWN_KEEP,
+      mss: 1360,
       nslots: 0, // a path of unknown state gets no new flows,
     });
     const path = abi.path.decode(value('paths'));

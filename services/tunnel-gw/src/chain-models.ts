@@ -131,6 +131,7 @@ function modelOf(
     onNodeDown: row.onNodeDown === OnNodeDown.KEEP ? 'keep' : 'rebalance',
     onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
     affinity: affinityOf(row),
+    mss: row.mss,
     paths: paths.map(({ path, nodes, state, weight, skipped }) => ({
       number: path,
       nodes,

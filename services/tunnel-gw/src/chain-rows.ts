@@ -34,6 +34,7 @@ export function chainRows(chain: ChainModel): Row[] {
     valid: 1,
     nslots: chain.slots.length,
     backup: chain.backup,
+    mss: chain.mss,
   });
   const chainKey = (bank: number) => u32Key(bank * LIMIT.DT_MAX_CHAINS + chain.number);
   const rows: Row[] = [{ table: 'chains', id: chain.number, key: chainKey, value }];

@@ -20,6 +20,12 @@ function handled(change: Partial<abi.Event>, packet = new Uint8Array(0), questio
     neighbours: {
       take: (device: string, address: string, held: HeldPacket) => seen.push({ device, address, held }),
     },
+    fragments: {
+      take: (id: string, held: HeldPacket) => seen.push({ id, held }),
+      settle: (id: string) => seen.push({ settled: id }),
+    },
+    tooBig: { take: (held: HeldPacket, fits: number) => seen.push({ held, fits }) },
+    outerErrors: { take: (frame: Uint8Array) => seen.push({ outer: frame }) },
     deviceName: (ifindex: number) => (ifindex === 3 ? 'eth1' : undefined),
     dropHeld: (packets: readonly HeldPacket[], reason: number) =>
       seen.push({ dropped: packets.length, reason }),
@@ -114,5 +120,36 @@ describe('handleEvent', () => {
     ]);
     expect(handled({ type: EventType.EVENT_HOP_NEIGH, node: 8 })).toEqual([{ node: 8 }]);
     expect(handled({ type: 99 })).toEqual([]);
+  });
+
+  it('a packet that is too big: the packet, and what fits', () => {
+    const [seen] = handled({ type: EventType.EVENT_TOO_BIG, oldPath: 1450, port: 4 }, Uint8Array.of(1, 2));
+    expect(seen).toEqual({
+      held: { frame: Buffer.of(1, 2), op: abi.InjectOp.INJECT_PORT, port: 4, node: 0 },
+      fits: 1450,
+    });
+  });
+
+  it('fragments of one datagram, and its first: by one name, and by another for another datagram', () => {
+    const question = flowQuestion();
+    const other = { ...question, key: { ...question.key, vrf: 9 } };
+    const name = (change: Partial<abi.Event>, asked = question): string => {
+      const [seen] = handled(
+        { type: EventType.EVENT_FRAGMENT, oldPath: 7, ...change },
+        Uint8Array.of(1),
+        asked,
+      );
+      const { id, settled } = seen as { id?: string; settled?: string };
+      return id ?? settled ?? '';
+    };
+    expect(name({ port: 2, norm: 1 })).toBe(name({}));
+    expect(name({ type: EventType.EVENT_FRAGMENT_FIRST })).toBe(name({}));
+    expect(name({ oldPath: 8 })).not.toBe(name({}));
+    expect(name({}, other)).not.toBe(name({}));
+  });
+
+  it('an ICMP error to the underlay address: its frame', () => {
+    const [seen] = handled({ type: EventType.EVENT_OUTER_ERROR }, Uint8Array.of(5, 6));
+    expect(seen).toEqual({ outer: Buffer.of(5, 6) });
   });
 });

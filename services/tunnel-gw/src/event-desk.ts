@@ -3,8 +3,11 @@
 import { abi } from '@detour/contracts';
 import { formatAddress } from '@detour/core';
 import type { FlowQuestion } from './decision.js';
+import type { FragmentDesk } from './fragment-desk.js';
 import type { NeighbourDesk } from './neighbour-desk.js';
+import type { OuterErrorDesk } from './outer-error-desk.js';
 import type { HeldPacket, PuntDesk } from './punt-desk.js';
+import type { TooBigDesk } from './too-big-desk.js';
 
 export interface Repin {
   readonly key: abi.FlowKey;
@@ -17,6 +20,9 @@ export interface Repin {
 export interface EventDeskOptions {
   readonly punts: PuntDesk;
   readonly neighbours: NeighbourDesk;
+  readonly fragments: FragmentDesk;
+  readonly tooBig: TooBigDesk;
+  readonly outerErrors: OuterErrorDesk;
   readonly deviceName: (ifindex: number) => string | undefined;
   readonly dropHeld: (packets: readonly HeldPacket[], reason: number) => void;
   readonly onRepin: (repin: Repin) => void;
@@ -33,9 +39,7 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
   const event = abi.event.decode(record);
   switch (event.type) {
     case abi.EventType.EVENT_PUNT_MISS: {
-      const at = record.byteOffset + abi.event.offsets.key;
-      const id = Buffer.from(record.buffer, at, abi.flowKey.size).toString('latin1');
-      options.punts.take(id, questionOf(event), heldPacket(record, event), event.first === 1);
+      options.punts.take(keyText(record), questionOf(event), heldPacket(record, event), event.first === 1);
       return;
     }
     case abi.EventType.EVENT_PUNT_NEIGH: {
@@ -60,9 +64,31 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
     case abi.EventType.EVENT_HOP_NEIGH:
       options.onHopNotReady(event.node);
       return;
+    case abi.EventType.EVENT_TOO_BIG:
+      options.tooBig.take(heldPacket(record, event), event.oldPath);
+      return;
+    case abi.EventType.EVENT_FRAGMENT:
+      options.fragments.take(datagramId(record, event), heldPacket(record, event));
+      return;
+    case abi.EventType.EVENT_FRAGMENT_FIRST:
+      options.fragments.settle(datagramId(record, event));
+      return;
+    case abi.EventType.EVENT_OUTER_ERROR:
+      options.outerErrors.take(heldPacket(record, event).frame);
+      return;
     default:
       return;
   }
+}
+
+function keyText(record: Uint8Array): string {
+  const at = record.byteOffset + abi.event.offsets.key;
+  return Buffer.from(record.buffer, at, abi.flowKey.size).toString('latin1');
+}
+
+/** Source, destination, VRF and protocol stand in the event's key, the identification beside it. */
+function datagramId(record: Uint8Array, event: abi.Event): string {
+  return `${event.oldPath} ${keyText(record)}`;
 }
 
 function questionOf(event: abi.Event): FlowQuestion {

@@ -13,6 +13,7 @@ import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
 import type { GatewayModel, NodeModel } from './model.js';
+import { type OwnAddress, ownAddress } from './own-address.js';
 import { baseRows } from './rows.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
@@ -66,11 +67,22 @@ export class GatewayCore {
   /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
   hopMtu(node: NodeModel): number {
     const underlay = this.machine.links.get(this.active?.model.underlay.device ?? '');
-    return (underlay?.mtu ?? 0) - overheadBytes(node);
+    return this.options.ways.mtuTo(node.remote, underlay?.mtu ?? 0) - overheadBytes(node);
   }
 
   deviceName(ifindex: number): string | undefined {
     return this.machine.deviceName(ifindex);
+  }
+
+  /** From where somebody in a VRF is spoken to; null before there is a revision, or from nowhere. */
+  ownAddress(entered: { readonly port: number; readonly node: number }, towards: string): OwnAddress | null {
+    const model = this.active?.model;
+    if (model === undefined) return null;
+    const entry = model.ports.find((port) => port.number === entered.port);
+    const node = model.nodes.find((row) => row.number === entered.node);
+    const vrf = (node ?? entry)?.vrf;
+    if (vrf === undefined) return null;
+    return ownAddress({ model, links: this.machine.links }, { vrf, entry: entry?.number ?? 0, towards });
   }
 
   linkOf(device: string): LinkState | undefined {
@@ -117,6 +129,12 @@ export class GatewayCore {
   waysChanged(): void {
     this.base = null;
     this.republish();
+  }
+
+  /** What a way takes changed: hop rows at once, and the devices of the VTIs, for what the kernel itself sends. */
+  async pathMtuChanged(): Promise<void> {
+    this.waysChanged();
+    await this.networkChanged();
   }
 
   /** Links, addresses or routes may have changed: compares, and publishes when they did. */

@@ -2,6 +2,7 @@
 // Which devices a model needs, and for what.
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
+import { IPV6_LEAST_MTU } from '@detour/wire';
 import type { LinkState, VtiDevice } from './devices.js';
 import type { AttachMode, GatewayModel, TunnelModel } from './model.js';
 import { overheadBytes } from './tunnel-kind.js';
@@ -65,9 +66,11 @@ export function requireDevices(model: GatewayModel, links: ReadonlyMap<string, L
   );
 }
 
-export function vtiDevices(model: GatewayModel, underlayMtu: number): VtiDevice[] {
+/** `outerMtu`: bytes of the largest outer packet to a remote end. */
+export function vtiDevices(model: GatewayModel, outerMtu: (remote: string) => number): VtiDevice[] {
   /** 1280: IPv6 needs it, also where the underlay has no room for it (RFC 8200 5). */
-  const mtuOf = (tunnel: TunnelModel) => Math.min(1500, Math.max(1280, underlayMtu - overheadBytes(tunnel)));
+  const mtuOf = (tunnel: TunnelModel) =>
+    Math.min(1500, Math.max(IPV6_LEAST_MTU, outerMtu(tunnel.remote) - overheadBytes(tunnel)));
   const branches = model.ports.flatMap(({ device, tunnel }) => {
     if (tunnel === null) return [];
     const { inner, mac, addresses, l3 } = tunnel;

@@ -17,6 +17,8 @@ import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
+import { type PacketDesks, packetDesks } from './packet-desks.js';
+import { PathMtus } from './path-mtus.js';
 import { PuntDesk } from './punt-desk.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
@@ -61,6 +63,8 @@ const DROP = {
 export interface LateParts {
   readonly onNetwork: (event: NetworkEvent) => void;
   readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
+  /** What a way of the underlay takes has changed. */
+  readonly onPathMtu: () => void;
 }
 
 export interface GatewayParts {
@@ -77,6 +81,8 @@ export interface GatewayParts {
   readonly injector: Injector;
   readonly arps: NeighbourDesk;
   readonly builder: SlotBuilder;
+  readonly desks: PacketDesks;
+  readonly pathMtus: PathMtus;
 }
 
 /** Installs the guard, loads or takes over the datapath, and makes all parts. */
@@ -114,7 +120,8 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     return { liveness: node?.liveness ?? true, adminDownAction: node?.adminDownAction ?? 'keep' };
   });
   const neighbours = new NeighbourWatch(late.onNetwork, (text) => log.warn({}, text));
-  const ways = new Ways(neighbours, (text) => log.warn({}, text));
+  const pathMtus = new PathMtus(() => clock.monoMs());
+  const ways = new Ways(neighbours, pathMtus, (text) => log.warn({}, text));
   const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
   const builder = new SlotBuilder(options.slotWorker);
   const core = new GatewayCore({
@@ -174,8 +181,18 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     putBack: (packets) => injector.putBack(packets),
     dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
   });
+  const desks = packetDesks({
+    ...{ core, flows, injector, pathMtus },
+    hops: map('hops'),
+    readBank: () => datapath.readBank(),
+    monoMs: () => clock.monoMs(),
+    onPathMtu: (remote, mtu, router) => {
+      log.info({ remote, mtu, router }, `the way to ${remote} takes ${mtu} bytes, says ${router}`);
+      late.onPathMtu();
+    },
+  });
   return {
     ...{ datapath, core, health, ways, neighbours, slots, flows, flowMaps, counterMaps },
-    ...{ punts, injector, arps, builder },
+    ...{ punts, injector, arps, builder, desks, pathMtus },
   };
 }

@@ -27,6 +27,7 @@ import type { HealthBook } from './health.js';
 import type { Injector } from './injector.js';
 import type { ChainModel } from './model.js';
 import type { NeighbourWatch, NetworkEvent } from './neighbours.js';
+import type { PacketDesks } from './packet-desks.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
 import { type SweepResult, sweepFlows } from './sweeper.js';
@@ -49,6 +50,7 @@ export class Gateway implements AsyncDisposable {
   readonly slots: FlowSlots;
   readonly punts: PuntDesk;
   readonly injector: Injector;
+  readonly desks: PacketDesks;
   readonly flows: FlowTable;
   readonly counterMaps: CounterMaps;
   readonly flowMaps: FlowMaps;
@@ -73,6 +75,7 @@ export class Gateway implements AsyncDisposable {
     this.slots = parts.slots;
     this.punts = parts.punts;
     this.injector = parts.injector;
+    this.desks = parts.desks;
     this.flows = parts.flows;
     this.flowMaps = parts.flowMaps;
     this.counterMaps = parts.counterMaps;
@@ -88,6 +91,7 @@ export class Gateway implements AsyncDisposable {
         if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
         return self.gateway.decideAlone(question);
       },
+      onPathMtu: () => self.gateway?.pathMtuChanged(),
     });
     const made = new Gateway(options, parts);
     self.gateway = made;
@@ -102,6 +106,7 @@ export class Gateway implements AsyncDisposable {
     const desk: EventDeskOptions = {
       punts: this.punts,
       neighbours: this.parts.arps,
+      ...this.desks,
       deviceName: (ifindex) => this.core.deviceName(ifindex),
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
@@ -115,6 +120,8 @@ export class Gateway implements AsyncDisposable {
       setInterval(() => {
         this.punts.tick();
         this.parts.arps.tick();
+        this.desks.fragments.tick();
+        if (this.parts.pathMtus.expire()) this.pathMtuChanged();
       }, DESK_TICK_MS),
     );
     this.sweeping = this.sweepForever();
@@ -198,6 +205,10 @@ export class Gateway implements AsyncDisposable {
       this.resolveTimer = null;
       this.inBackground(this.core.resolveAgain(), 'neighbours were not asked for again');
     }, RESOLVE_AGAIN_MS);
+  }
+
+  private pathMtuChanged(): void {
+    this.inBackground(this.core.pathMtuChanged(), 'the MTU of VTIs stays as it was');
   }
 
   private inBackground(work: Promise<void>, otherwise: string): void {

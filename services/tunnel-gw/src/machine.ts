@@ -54,7 +54,7 @@ export class Machine {
     const { guardDevices, ways } = this.options;
     const links = await readLinks();
     requireDevices(model, links);
-    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+    const vtis = this.vtisOf(model, links);
     await installGuard([...guardDevices, ...guardedDevices(model)], { keep: true });
     this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
     enableForwarding(
@@ -71,7 +71,7 @@ export class Machine {
     const { ways, onTrouble } = this.options;
     try {
       const links = await readLinks();
-      const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+      const vtis = this.vtisOf(model, links);
       this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
       ways.retain(model);
       await this.cleanUp(model, vtis);
@@ -99,7 +99,7 @@ export class Machine {
 
   /** Looks at links and routes again, with what `readLinks` found, and follows them; true when any changed. */
   async refresh(model: GatewayModel, links: ReadonlyMap<string, LinkState>): Promise<boolean> {
-    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+    const vtis = this.vtisOf(model, links);
     const right = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu);
     const made = right ? links : await ensureDevices(vtis, this.options.sysctlDir);
     const next = await this.ensureRules(model, made);
@@ -122,6 +122,11 @@ export class Machine {
   ): Promise<ReadonlyMap<string, LinkState>> {
     const { lookupByRules, sysctlDir } = this.options;
     return lookupByRules ? ensureVrfRules(routingTables(model), links, sysctlDir) : links;
+  }
+
+  private vtisOf(model: GatewayModel, links: ReadonlyMap<string, LinkState>): VtiDevice[] {
+    const linkMtu = links.get(model.underlay.device)?.mtu ?? 1500;
+    return vtiDevices(model, (remote) => this.options.ways.mtuTo(remote, linkMtu));
   }
 
   private attach(model: GatewayModel, device: string): void {

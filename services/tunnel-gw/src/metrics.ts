@@ -68,6 +68,15 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
   counter('detour_held_packets', 'held packets by how they ended', () =>
     rows(gateway.injector.counts, 'end'),
   );
+  counter('detour_too_big_packets', 'packets larger than their way takes, by what was done', () =>
+    rows(gateway.desks.tooBig.counts, 'done'),
+  );
+  counter('detour_held_fragments', 'fragments that came before their first, by what became of them', () =>
+    rows(gateway.desks.fragments.counts, 'end'),
+  );
+  counter('detour_outer_errors', 'ICMP errors to the underlay address, by what was made of them', () =>
+    rows(gateway.desks.outerErrors.counts, 'done'),
+  );
   gauge('detour_revision', 'intent revision in force', () => [
     [gateway.core.running?.model.revision ?? 0, {}],
   ]);

@@ -82,6 +82,7 @@ export interface ChainModel {
   readonly onNodeDown: 'rebalance' | 'keep';
   readonly onRuleChange: 'revalidate' | 'keep';
   readonly affinity: Affinity;
+  readonly mss: number; // largest TCP MSS of its SYNs; abi.MssClamp: 0 as it is, 1 what the hops take
   readonly slots: Uint16Array; // path number per slot; empty: none can be chosen
   readonly paths: readonly PathModel[];
   readonly gen: number;

@@ -25,7 +25,7 @@ export interface RowInputs {
 /** Hop rows: of a node its number, to steer; of its VTI this offset more, which needs no inner peer (it carries the ARP that finds it). */
 const VTI_HOPS = 4096;
 /** Of a branch VTI: this offset and the port's number. */
-const BRANCH_HOPS = 8192;
+export const BRANCH_HOPS = 8192;
 
 /**
  * All rows but those of chains.

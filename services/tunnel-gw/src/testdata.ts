@@ -83,6 +83,7 @@ export function chainRow(change: Partial<ChainRow> = {}): ChainRow {
     idleOtherMs: 60_000n,
     paths: [pathRow(1, [1]), pathRow(2, [2])],
     allStale: false,
+    mss: 0,
     ...change,
   };
 }

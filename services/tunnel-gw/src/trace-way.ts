@@ -57,6 +57,8 @@ export function pathOf(view: TraceView, number: number): PathModel | undefined {
   return undefined;
 }
 
+const SENDER_TOLD = 'its sender is told; IPv4 without DF is cut instead';
+
 export function toNode(view: TraceView, packet: TracePacket, number: number | undefined, add: Add): End {
   const node = view.model.nodes.find((row) => row.number === number);
   if (node === undefined) return drop('no_table');
@@ -64,7 +66,7 @@ export function toNode(view: TraceView, packet: TracePacket, number: number | un
   add('hop', `${node.name} through ${node.device}`, hop.ready ? describeTunnel(node) : hop.why);
   if (!hop.ready) return drop('hop_not_ready');
   if (packet.lengthBytes > hop.mtu) {
-    add('mtu', `${packet.lengthBytes} bytes`, `more than the hop's ${hop.mtu}`);
+    add('mtu', `${packet.lengthBytes} bytes`, `more than the hop's ${hop.mtu}: ${SENDER_TOLD}`);
     return drop('too_big');
   }
   return { verdict: 'forward', reason: '', egress: hop.device, node: node.name };
@@ -88,7 +90,7 @@ export async function leave(
     `table ${table}: ${route.text}`,
   );
   if (packet.lengthBytes > route.mtu) {
-    add('mtu', `${packet.lengthBytes} bytes`, `more than ${route.device}'s ${route.mtu}`);
+    add('mtu', `${packet.lengthBytes} bytes`, `more than ${route.device}'s ${route.mtu}: ${SENDER_TOLD}`);
     return drop('too_big');
   }
   if (packet.ttl <= 1) {

@@ -5,6 +5,7 @@ import type { LinkState } from './devices.js';
 import type { HopWay } from './hop-rows.js';
 import type { GatewayModel } from './model.js';
 import type { NeighbourWatch } from './neighbours.js';
+import type { PathMtus } from './path-mtus.js';
 import { addressBytes } from './row-bytes.js';
 import { askIpBatch } from './system.js';
 
@@ -34,6 +35,7 @@ export class Ways {
 
   constructor(
     private readonly neighbours: NeighbourWatch,
+    private readonly pathMtus: PathMtus,
     private readonly onError: (text: string) => void,
   ) {}
 
@@ -97,10 +99,15 @@ export class Ways {
         route === undefined || outer === undefined
           ? null
           : this.neighbours.macOf(route.device, route.nextHop),
-      linkMtu: outer?.mtu ?? 0,
+      linkMtu: this.pathMtus.within(remote, outer?.mtu ?? 0),
       innerSourceMac: vti.mac,
       innerPeerMac: peer === null ? null : this.neighbours.macOf(device, peer),
     };
+  }
+
+  /** Bytes of the largest outer packet to a remote end, of those that its device takes. */
+  mtuTo(remote: string, linkMtu: number): number {
+    return this.pathMtus.within(remote, linkMtu);
   }
 
   /** Why a node's hop is not ready, in a sentence; empty when it is. */

@@ -110,7 +110,11 @@ describe('a packet of an unknown flow', () => {
       'DROP_PUNT_FULL',
     ]);
     expect(from('10.1.0.6', 1)).toBe('punted');
-    const key = abi.sourceKey.encode({ addr: ipToKeyBytes(CLIENT.ip4), vrf: VRF });
+    const key = abi.sourceKey.encode({
+      addr: ipToKeyBytes(CLIENT.ip4),
+      vrf: VRF,
+      purpose: abi.PuntPurpose.PUNT_DECISION,
+    });
     const bucket = abi.puntBucket.decode(rig.map('sources').lookup(key) ?? fail());
     rig.put('sources', key, abi.puntBucket.encode({ ...bucket, atNs: bucket.atNs - 2_000_000_000n }));
     expect([6, 7, 8].map((port) => from(CLIENT.ip4, port))).toEqual(['punted', 'punted', 'DROP_PUNT_FULL']);

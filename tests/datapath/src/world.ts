@@ -196,6 +196,7 @@ export function putChain(
     valid: 1,
     nslots: slots.length,
     backup: 0,
+    mss: 0,
   };
   const path = new Uint16Array(abi.DetourLimit.DT_MAX_SLOTS);
   path.set(slots);

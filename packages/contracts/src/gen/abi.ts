@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '58906a12f23af5b4';
+export const ABI_HASH = '41d5521b0ae33fe8';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -372,6 +372,40 @@ export function tunnelKindName(value: number): keyof typeof TunnelKind | undefin
   return tunnelKindNames[value];
 }
 
+/** enum punt_purpose */
+export const PuntPurpose = {
+  PUNT_DECISION: 0,
+  PUNT_TOO_BIG: 1,
+  PUNT_FRAGMENT: 2,
+  PUNT_OUTER_ERROR: 3,
+} as const;
+export type PuntPurpose = (typeof PuntPurpose)[keyof typeof PuntPurpose];
+const puntPurposeNames: Readonly<Record<number, keyof typeof PuntPurpose>> = {
+  0: 'PUNT_DECISION',
+  1: 'PUNT_TOO_BIG',
+  2: 'PUNT_FRAGMENT',
+  3: 'PUNT_OUTER_ERROR',
+};
+/** The C name of a value of enum punt_purpose; the first of several; undefined for a value that has none. */
+export function puntPurposeName(value: number): keyof typeof PuntPurpose | undefined {
+  return puntPurposeNames[value];
+}
+
+/** enum mss_clamp */
+export const MssClamp = {
+  MSS_KEEP: 0,
+  MSS_AUTO: 1,
+} as const;
+export type MssClamp = (typeof MssClamp)[keyof typeof MssClamp];
+const mssClampNames: Readonly<Record<number, keyof typeof MssClamp>> = {
+  0: 'MSS_KEEP',
+  1: 'MSS_AUTO',
+};
+/** The C name of a value of enum mss_clamp; the first of several; undefined for a value that has none. */
+export function mssClampName(value: number): keyof typeof MssClamp | undefined {
+  return mssClampNames[value];
+}
+
 /** enum flow_word */
 export const FlowWord = {
   WORD_PATH_MASK: 8388607,
@@ -518,7 +552,10 @@ export const Stat = {
   STAT_DROPPED: 11,
   STAT_TTL_EXPIRED: 12,
   STAT_FP_SKIPPED: 13,
-  STATS: 14,
+  STAT_FRAGMENT_FOLLOWED: 14,
+  STAT_FRAGMENT_HELD: 15,
+  STAT_MSS_CLAMPED: 16,
+  STATS: 17,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -536,7 +573,10 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   11: 'STAT_DROPPED',
   12: 'STAT_TTL_EXPIRED',
   13: 'STAT_FP_SKIPPED',
-  14: 'STATS',
+  14: 'STAT_FRAGMENT_FOLLOWED',
+  15: 'STAT_FRAGMENT_HELD',
+  16: 'STAT_MSS_CLAMPED',
+  17: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -550,6 +590,10 @@ export const EventType = {
   EVENT_REPIN: 3,
   EVENT_REVALIDATE: 4,
   EVENT_HOP_NEIGH: 5,
+  EVENT_TOO_BIG: 6,
+  EVENT_FRAGMENT: 7,
+  EVENT_FRAGMENT_FIRST: 8,
+  EVENT_OUTER_ERROR: 9,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
 const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
@@ -558,6 +602,10 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   3: 'EVENT_REPIN',
   4: 'EVENT_REVALIDATE',
   5: 'EVENT_HOP_NEIGH',
+  6: 'EVENT_TOO_BIG',
+  7: 'EVENT_FRAGMENT',
+  8: 'EVENT_FRAGMENT_FIRST',
+  9: 'EVENT_OUTER_ERROR',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
@@ -569,12 +617,14 @@ export const InjectOp = {
   INJECT_PORT: 1,
   INJECT_RETURN: 2,
   INJECT_DROP: 3,
+  INJECT_LEAVE: 4,
 } as const;
 export type InjectOp = (typeof InjectOp)[keyof typeof InjectOp];
 const injectOpNames: Readonly<Record<number, keyof typeof InjectOp>> = {
   1: 'INJECT_PORT',
   2: 'INJECT_RETURN',
   3: 'INJECT_DROP',
+  4: 'INJECT_LEAVE',
 };
 /** The C name of a value of enum inject_op; the first of several; undefined for a value that has none. */
 export function injectOpName(value: number): keyof typeof InjectOp | undefined {
@@ -764,10 +814,11 @@ export const egressKey = {
 export interface SourceKey {
   readonly addr: Uint8Array;
   readonly vrf: number;
+  readonly purpose: number;
 }
 export const sourceKey = {
   size: 20,
-  offsets: { addr: 0, vrf: 16 },
+  offsets: { addr: 0, vrf: 16, purpose: 18 },
   encode(value: SourceKey): Uint8Array {
     const bytes = new Uint8Array(20);
     sourceKey.write(value, bytes);
@@ -775,18 +826,93 @@ export const sourceKey = {
   },
   write(value: SourceKey, into: Uint8Array, at = 0): void {
     const view = viewOf('source_key', 20, into, at);
-    into.fill(0, at, at + 20);
     into.set(checkCount('source_key.addr', value.addr, 16), at + 0);
     view.setUint16(16, checkInt('source_key.vrf', value.vrf, 0, 65535), LITTLE);
+    view.setUint16(18, checkInt('source_key.purpose', value.purpose, 0, 65535), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): SourceKey {
     const view = viewOf('source_key', 20, bytes, at);
     return {
       addr: copyBytes(bytes, at + 0, at + 16),
       vrf: view.getUint16(16, LITTLE),
+      purpose: view.getUint16(18, LITTLE),
     };
   },
 } as const satisfies Codec<SourceKey> & { readonly offsets: Readonly<Record<keyof SourceKey, number>> };
+
+/** struct datagram_key, 40 bytes */
+export interface DatagramKey {
+  readonly src: Uint8Array;
+  readonly dst: Uint8Array;
+  readonly id: number;
+  readonly vrf: number;
+  readonly proto: number;
+}
+export const datagramKey = {
+  size: 40,
+  offsets: { src: 0, dst: 16, id: 32, vrf: 36, proto: 38 },
+  encode(value: DatagramKey): Uint8Array {
+    const bytes = new Uint8Array(40);
+    datagramKey.write(value, bytes);
+    return bytes;
+  },
+  write(value: DatagramKey, into: Uint8Array, at = 0): void {
+    const view = viewOf('datagram_key', 40, into, at);
+    into.fill(0, at, at + 40);
+    into.set(checkCount('datagram_key.src', value.src, 16), at + 0);
+    into.set(checkCount('datagram_key.dst', value.dst, 16), at + 16);
+    view.setUint32(32, checkInt('datagram_key.id', value.id, 0, 4294967295), LITTLE);
+    view.setUint16(36, checkInt('datagram_key.vrf', value.vrf, 0, 65535), LITTLE);
+    view.setUint8(38, checkInt('datagram_key.proto', value.proto, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): DatagramKey {
+    const view = viewOf('datagram_key', 40, bytes, at);
+    return {
+      src: copyBytes(bytes, at + 0, at + 16),
+      dst: copyBytes(bytes, at + 16, at + 32),
+      id: view.getUint32(32, LITTLE),
+      vrf: view.getUint16(36, LITTLE),
+      proto: view.getUint8(38),
+    };
+  },
+} as const satisfies Codec<DatagramKey> & { readonly offsets: Readonly<Record<keyof DatagramKey, number>> };
+
+/** struct datagram, 56 bytes */
+export interface Datagram {
+  readonly key: FlowKey;
+  readonly atNs: bigint;
+  readonly known: number;
+  readonly norm: number;
+  readonly quoted: number;
+}
+export const datagram = {
+  size: 56,
+  offsets: { key: 0, atNs: 40, known: 48, norm: 49, quoted: 50 },
+  encode(value: Datagram): Uint8Array {
+    const bytes = new Uint8Array(56);
+    datagram.write(value, bytes);
+    return bytes;
+  },
+  write(value: Datagram, into: Uint8Array, at = 0): void {
+    const view = viewOf('datagram', 56, into, at);
+    into.fill(0, at, at + 56);
+    flowKey.write(value.key, into, at + 0);
+    view.setBigUint64(40, checkU64('datagram.at_ns', value.atNs), LITTLE);
+    view.setUint8(48, checkInt('datagram.known', value.known, 0, 255));
+    view.setUint8(49, checkInt('datagram.norm', value.norm, 0, 255));
+    view.setUint8(50, checkInt('datagram.quoted', value.quoted, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): Datagram {
+    const view = viewOf('datagram', 56, bytes, at);
+    return {
+      key: flowKey.decode(bytes, at + 0),
+      atNs: view.getBigUint64(40, LITTLE),
+      known: view.getUint8(48),
+      norm: view.getUint8(49),
+      quoted: view.getUint8(50),
+    };
+  },
+} as const satisfies Codec<Datagram> & { readonly offsets: Readonly<Record<keyof Datagram, number>> };
 
 /** struct control, 40 bytes */
 export interface Control {
@@ -1052,10 +1178,11 @@ export interface Chain {
   readonly valid: number;
   readonly nslots: number;
   readonly backup: number;
+  readonly mss: number;
 }
 export const chain = {
   size: 16,
-  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, nslots: 8, backup: 12 },
+  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, nslots: 8, backup: 12, mss: 14 },
   encode(value: Chain): Uint8Array {
     const bytes = new Uint8Array(16);
     chain.write(value, bytes);
@@ -1072,6 +1199,7 @@ export const chain = {
     view.setUint8(6, checkInt('chain.valid', value.valid, 0, 255));
     view.setUint32(8, checkInt('chain.nslots', value.nslots, 0, 4294967295), LITTLE);
     view.setUint16(12, checkInt('chain.backup', value.backup, 0, 65535), LITTLE);
+    view.setUint16(14, checkInt('chain.mss', value.mss, 0, 65535), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Chain {
     const view = viewOf('chain', 16, bytes, at);
@@ -1084,6 +1212,7 @@ export const chain = {
       valid: view.getUint8(6),
       nslots: view.getUint32(8, LITTLE),
       backup: view.getUint16(12, LITTLE),
+      mss: view.getUint16(14, LITTLE),
     };
   },
 } as const satisfies Codec<Chain> & { readonly offsets: Readonly<Record<keyof Chain, number>> };

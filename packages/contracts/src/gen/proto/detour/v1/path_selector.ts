@@ -366,6 +366,8 @@ export interface ChainRow {
   paths: PathRow[];
   /** no up node has a fresh score: declared capacity counts */
   allStale: boolean;
+  /** largest TCP MSS of its SYNs; 0: left as it is, 1: what the hops of the path take */
+  mss: number;
 }
 
 export interface PathUpdate {
@@ -1044,6 +1046,7 @@ function createBaseChainRow(): ChainRow {
     idleOtherMs: 0n,
     paths: [],
     allStale: false,
+    mss: 0,
   };
 }
 
@@ -1096,6 +1099,9 @@ export const ChainRow: MessageFns<ChainRow> = {
     }
     if (message.allStale !== false) {
       writer.uint32(104).bool(message.allStale);
+    }
+    if (message.mss !== 0) {
+      writer.uint32(112).uint32(message.mss);
     }
     return writer;
   },
@@ -1217,6 +1223,14 @@ export const ChainRow: MessageFns<ChainRow> = {
             message.allStale = reader.bool();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.mss = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1274,6 +1288,7 @@ export const ChainRow: MessageFns<ChainRow> = {
         : isSet(object.all_stale)
         ? globalThis.Boolean(object.all_stale)
         : false,
+      mss: isSet(object.mss) ? globalThis.Number(object.mss) : 0,
     };
   },
 
@@ -1318,6 +1333,9 @@ export const ChainRow: MessageFns<ChainRow> = {
     if (message.allStale !== false) {
       obj.allStale = message.allStale;
     }
+    if (message.mss !== 0) {
+      obj.mss = Math.round(message.mss);
+    }
     return obj;
   },
 
@@ -1341,6 +1359,7 @@ export const ChainRow: MessageFns<ChainRow> = {
       : 0n;
     message.paths = object.paths?.map((e) => PathRow.fromPartial(e)) || [];
     message.allStale = object.allStale ?? false;
+    message.mss = object.mss ?? 0;
     return message;
   },
 };

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The desks for packets that are no whole, fitting packets of a flow: too big, in pieces out of order, or an ICMP error about an outer
+// packet. Put together from the parts of a gateway.
+import type { BpfMap } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { normaliseTuple, type Tuple } from '@detour/core';
+import type { FlowTable } from './flow-table.js';
+import { unpackFlowWord } from './flow-word.js';
+import { FragmentDesk } from './fragment-desk.js';
+import type { GatewayCore } from './gateway-core.js';
+import type { Injector } from './injector.js';
+import { OuterErrorDesk, type TunnelHop } from './outer-error-desk.js';
+import type { PathMtus } from './path-mtus.js';
+import { u32Key } from './row-bytes.js';
+import { BRANCH_HOPS } from './rows.js';
+import { TooBigDesk } from './too-big-desk.js';
+
+export interface PacketDesks {
+  readonly fragments: FragmentDesk;
+  readonly tooBig: TooBigDesk;
+  readonly outerErrors: OuterErrorDesk;
+}
+
+export interface PacketDesksOptions {
+  readonly core: GatewayCore;
+  readonly flows: FlowTable;
+  readonly injector: Injector;
+  readonly hops: BpfMap;
+  readonly readBank: () => number;
+  readonly pathMtus: PathMtus;
+  readonly monoMs: () => number;
+  readonly onPathMtu: (remote: string, mtu: number, router: string) => void;
+}
+
+/** How long a fragment waits for its first: reordering on a network is a matter of milliseconds. */
+const HOLD_FRAGMENT_MS = 500;
+/** A datagram of 64 KiB in fragments of 1,280 bytes. */
+const MAX_FRAGMENTS = 53;
+const MAX_DATAGRAMS = 1024;
+const MAX_FRAGMENT_BYTES = 8 << 20;
+/** As many ICMP errors as Linux sends (icmp_msgs_per_sec). */
+const MESSAGES_PER_S = 1000;
+
+export function packetDesks(options: PacketDesksOptions): PacketDesks {
+  const { core, injector, monoMs, pathMtus } = options;
+  const tooBig = new TooBigDesk({
+    messagesPerS: MESSAGES_PER_S,
+    monoMs,
+    from: (entered, towards) => core.ownAddress(entered, towards),
+    putBack: (packets) => injector.putBack(packets),
+    dropHeld: (packets) => injector.drop(packets, abi.DropReason.DROP_TOO_BIG),
+  });
+  return {
+    tooBig,
+    fragments: new FragmentDesk({
+      holdMs: HOLD_FRAGMENT_MS,
+      maxPacketsPerDatagram: MAX_FRAGMENTS,
+      maxDatagrams: MAX_DATAGRAMS,
+      maxBytes: MAX_FRAGMENT_BYTES,
+      monoMs,
+      putBack: (packets) => injector.putBack(packets),
+      dropHeld: (packets) => injector.drop(packets, abi.DropReason.DROP_FRAGMENT),
+    }),
+    outerErrors: new OuterErrorDesk({
+      hops: () => tunnelHops(options),
+      pathMtus,
+      onPathMtu: options.onPathMtu,
+      isThrough: (tunnel, tuple) => isThrough(options, tunnel, tuple),
+      tell: (packet, news) => tooBig.tell(packet, news),
+    }),
+  };
+}
+
+/** Every tunnel of the live revision with its hop row as packets use it now. */
+function* tunnelHops({ core, hops, readBank }: PacketDesksOptions): Iterable<TunnelHop> {
+  const model = core.running?.model;
+  if (model === undefined) return;
+  const bank = readBank();
+  const row = (number: number): abi.Hop | null => {
+    const value = hops.lookup(u32Key(bank * abi.DetourLimit.DT_MAX_HOPS + number));
+    return value === undefined ? null : abi.hop.decode(value);
+  };
+  for (const { number, remote, vrf } of model.nodes) {
+    const hop = row(number);
+    if (hop !== null) yield { remote, vrf, node: number, port: 0, hop };
+  }
+  for (const { number, vrf, tunnel } of model.ports) {
+    const hop = tunnel === null ? null : row(BRANCH_HOPS + number);
+    if (tunnel !== null && hop !== null) yield { remote: tunnel.remote, vrf, node: 0, port: number, hop };
+  }
+}
+
+function isThrough({ core, flows }: PacketDesksOptions, tunnel: TunnelHop, tuple: Tuple): boolean {
+  const record = flows.read(normaliseTuple(tuple).key);
+  if (record === null) return false;
+  const { action, path } = unpackFlowWord(record.flow.word);
+  const { FLOW_STEER, FLOW_ALLOW } = abi.FlowAction;
+  if (tunnel.node === 0) return action === FLOW_STEER || action === FLOW_ALLOW;
+  return action === FLOW_STEER && core.running?.model.pathNodes.get(path)?.includes(tunnel.node) === true;
+}
