@@ -7,6 +7,7 @@ import type { Datapath } from './datapath.js';
 import {
   enableForwarding,
   ensureDevices,
+  keepTags,
   type LinkState,
   readLinks,
   removeDevices,
@@ -19,6 +20,7 @@ import {
   portDevices,
   requireDevices,
   routingTables,
+  trunkDevices,
   vtiDevices,
 } from './gateway-devices.js';
 import { installGuard } from './guard.js';
@@ -54,9 +56,10 @@ export class Machine {
     const { guardDevices, ways } = this.options;
     const links = await readLinks();
     requireDevices(model, links);
-    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+    const vtis = vtiDevices(model, links);
     await installGuard([...guardDevices, ...guardedDevices(model)], { keep: true });
     this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
+    await keepTags(trunkDevices(model));
     enableForwarding(
       portDevices(model).filter((device) => this.links.has(device)),
       this.options.sysctlDir,
@@ -71,7 +74,7 @@ export class Machine {
     const { ways, onTrouble } = this.options;
     try {
       const links = await readLinks();
-      const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
+      const vtis = vtiDevices(model, links);
       this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
       ways.retain(model);
       await this.cleanUp(model, vtis);
@@ -99,8 +102,10 @@ export class Machine {
 
   /** Looks at links and routes again, with what `readLinks` found, and follows them; true when any changed. */
   async refresh(model: GatewayModel, links: ReadonlyMap<string, LinkState>): Promise<boolean> {
-    const vtis = vtiDevices(model, links.get(model.underlay.device)?.mtu ?? 1500);
-    const right = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu);
+    const vtis = vtiDevices(model, links);
+    const right = vtis.every(
+      ({ device, mtu, mac }) => links.get(device)?.mtu === mtu && links.get(device)?.mac === mac,
+    );
     const made = right ? links : await ensureDevices(vtis, this.options.sysctlDir);
     const next = await this.ensureRules(model, made);
     const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);

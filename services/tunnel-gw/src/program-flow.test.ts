@@ -39,6 +39,7 @@ beforeAll(() => {
     nowNs: () => process.hrtime.bigint(),
     rulesGen: () => 1,
     chainGen: () => 7,
+    isInside: () => true,
     onReplaced: () => {
       replaced++;
     },
