@@ -39,7 +39,7 @@ const UNTAGGED: Tags = { vlan: 0, outer: 0 };
 const PORT = {
   number: 0,
   vrf: VRF,
-  table: TABLE,
+  table: rig.tableRow(TABLE),
   kind: 0,
   flags: 0,
   hop: 0,
