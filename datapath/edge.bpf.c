@@ -2,8 +2,8 @@
 /*
  * detour_edge: the program on every port of a gateway.
  *
- *	port ── inject header? ── underlay? outer header → tunnel → inner packet ─┐
- *	                                                                          ▼
+ *	port ── VLAN tag off ── inject header? ── underlay? outer header → tunnel → inner packet ─┐
+ *	                                                                                          ▼
  *	                             parse → front row, or flow ── unknown → local? → punt
  *	                                               │
  *	              ┌── returned by a node: position on its path, next hop or leave
@@ -28,6 +28,7 @@
 #include "lib/punt.h"
 #include "lib/path.h"
 #include "lib/encap.h"
+#include "lib/vlan.h"
 #include "lib/route.h"
 #include "lib/tunnel.h"
 #include "lib/inject.h"
@@ -35,13 +36,7 @@
 #include "lib/fragment-hold.h"
 #include "lib/too-big.h"
 #include "lib/outer-error.h"
-
-static __always_inline struct port *port_find(struct xdp_md *ctx, struct packet *p)
-{
-	struct port_key key = { .ifindex = ctx->ingress_ifindex, .bank = p->bank };
-
-	return bpf_map_lookup_elem(&ports, &key);
-}
+#include "lib/service-port.h"
 
 /* Source addresses that no packet on a wire may have. */
 static __always_inline int source_impossible(const struct packet *p)
@@ -93,6 +88,8 @@ static __always_inline int path_send(struct xdp_md *ctx, struct packet *p)
 		return DROP_NO_TABLE;
 	p->sidx = path->nhops - position;
 	end = hop_send(ctx, p, path->hop[at], p->entropy);
+	if (end == PACKET_FRAME)
+		end = arm_send(ctx, p, path->hop[at], p->inside);
 	if (end == PACKET_FORWARD)
 		count_node(path->node[(p->dir ? path->nhops - 1 - position : position) & (DT_MAX_PATH_HOPS - 1)], p->ip_len, 0);
 	return end;
@@ -138,6 +135,9 @@ static __always_inline int returned(struct packet *p, const struct control *c, s
 		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
 	if ((p->asked & (TUNNEL_COOKIE | TUNNEL_PATH)) && !p->injected && (why = told_wrong(p, c, f->slot)))
 		return why;
+	p->inside = word_side(word, p);
+	if (p->arms && !arm_opposite(p))
+		return DROP_SERVICE_LOOP;
 	if (!p->injected)
 		count_node(p->node, p->ip_len, 1);
 	if (word_programmed(word))
@@ -185,6 +185,7 @@ static __always_inline int decided(struct packet *p, const struct control *c, st
 	}
 	if (action == FLOW_STEER) {
 		why = path_check(p, c, f);
+		p->inside = word_side(word, p);
 		if (!why)
 			return PACKET_STEER;
 		if (why == PACKET_LEAVE)
@@ -220,6 +221,7 @@ static __always_inline int known(struct packet *p, const struct control *c)
 	p->rule = row.ids >> 32;
 	p->entropy = row.marks >> 16;
 	p->chain = row.marks;
+	p->inside = word_side(row.word, p);
 	if (action != FLOW_STEER) {
 		if (p->node || (!p->dir && (__u16)(row.marks >> 32) != p->port) || (action == FLOW_ALLOW && !p->way))
 			return 0;
@@ -236,6 +238,8 @@ static __always_inline int known(struct packet *p, const struct control *c)
 		if (!behind || (behind == nhops && !p->way))
 			return 0;
 		if ((p->asked & (TUNNEL_COOKIE | TUNNEL_PATH)) && !p->injected && told_wrong(p, c, p->slot))
+			return 0;
+		if (p->arms && !arm_opposite(p))
 			return 0;
 		if (!p->injected)
 			count_node(p->node, p->ip_len, 1);
@@ -267,12 +271,20 @@ static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const 
 
 static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
-	struct port *row = port_find(ctx, p), *entered = NULL;
+	struct port_key key = { .ifindex = ctx->ingress_ifindex, .bank = p->bank };
+	struct port *row = bpf_map_lookup_elem(&ports, &key), *entered = NULL;
 	struct flow *f = NULL;
 	int end;
 
 	if (!row)
 		return PACKET_PASS;
+	if (row->flags & PORT_TAGS) {
+		if ((end = vlan_pop(ctx, p, &key)))
+			return end;
+		if (key.vlan && !(row = bpf_map_lookup_elem(&ports, &key)))
+			return DROP_NO_TABLE;
+		p->deliver = row->vti_ifindex;
+	}
 	p->count_port = p->port = row->number;
 	switch (row->kind) {
 	case PORT_UNDERLAY:
@@ -288,6 +300,15 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 		port_enter(p, row);
 		end = 0;
 		break;
+	case PORT_SERVICE:
+		entered = row;
+		arm_enter(p, row);
+		end = 0;
+		break;
+	case PORT_NONE:
+		return PACKET_PASS;
+	case PORT_LINK_INNER:
+		return c->live ? link_send(ctx, p, row) : DROP_NOT_LIVE;
 	case PORT_VTI_INNER:
 		return c->live ? vti_send(ctx, p, row) : DROP_NOT_LIVE;
 	case PORT_INJECT:

@@ -6,6 +6,61 @@
 const ACCEPTANCE = 'tests/e2e/src/acceptance';
 
 export const FAULTS = [
+  // ---- address pairs
+  {
+    name: 'one-member-for-both',
+    what: 'replies enter a bump in the wire by the same member as the packets that they answer',
+    file: 'datapath/lib/service-port.h',
+    find: 'WORD_FLAG_INSIDE ? 1 : 0) ^ (p->dir & 1);',
+    put: 'WORD_FLAG_INSIDE ? 1 : 0);',
+    test: `${ACCEPTANCE}/vrfd.test.ts`,
+    pattern: 'VRFD-2',
+  },
+  {
+    name: 'service-port-classifies',
+    what: 'what a bump in the wire returns is looked up in the rules again',
+    file: 'datapath/lib/service-port.h',
+    find: 'p->node = row->node;',
+    put: 'p->node = 0;\n\tp->classify = PORT_CLASSIFY;',
+    test: `${ACCEPTANCE}/vrfd.test.ts`,
+    pattern: 'VRFD-9',
+  },
+  {
+    name: 'unresolved-arm-sends',
+    what: 'a packet whose next hop has no MAC is sent all the same',
+    file: 'datapath/lib/service-port.h',
+    find: 'return arm_hold(ctx, p, number);',
+    put: 'return frame_send(ctx, p, hop, hop->dmac);',
+    test: `${ACCEPTANCE}/vrfd-health.test.ts`,
+    pattern: 'VRFD-8',
+  },
+  {
+    name: 'pair-session-outlives-rows',
+    what: 'the session through a pair goes on when no chain leads there any more',
+    file: 'services/bfd/src/derive-sessions.ts',
+    find: 'return used ? vrfsOfNode(node)',
+    put: 'return used || true ? vrfsOfNode(node)',
+    test: `${ACCEPTANCE}/vrfc.test.ts`,
+    pattern: 'VRFC-10',
+  },
+  {
+    name: 'pair-across-vrfs',
+    what: 'a pair whose members are ports of two VRFs is accepted',
+    file: 'packages/intent/src/check-attach.ts',
+    find: 'if (a === vrf && b === vrf) return;',
+    put: 'if (a === vrf || b === vrf) return;',
+    test: `${ACCEPTANCE}/vrfc.test.ts`,
+    pattern: 'VRFC-2',
+  },
+  {
+    name: 'health-without-vrf',
+    what: 'a node that serves several VRFs has one health for all',
+    file: 'services/tunnel-gw/src/health.ts',
+    find: "return [name, vrfName].join('/');",
+    put: 'return name + (vrfName && "");',
+    test: 'tests/e2e/src/pair-vlans.test.ts',
+    pattern: 'dies in one VRF alone',
+  },
   // ---- datapath
   {
     name: 'no-reverse-pin',

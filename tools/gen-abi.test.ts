@@ -71,13 +71,13 @@ int main(void)
   });
 
   it('refuses values that do not fit, naming the field', () => {
-    const key = { ifindex: 1, vlan: 0, bank: 0 };
+    const key = { ifindex: 1, vlan: 0, bank: 0, inner: 0 };
     expect(() => abi.portKey.encode({ ...key, vlan: 65536 })).toThrow(/port_key.vlan: 65536/);
     expect(() => abi.portKey.encode({ ...key, ifindex: -1 })).toThrow(/port_key.ifindex: -1/);
     expect(() => abi.ownKey.encode({ addr: new Uint8Array(4), vrf: 1, bank: 0 })).toThrow(
       /own_key.addr: 4 elements, it has 16/,
     );
-    expect(() => abi.portKey.decode(new Uint8Array(7))).toThrow(/struct port_key: 8 bytes at 0 of 7/);
+    expect(() => abi.portKey.decode(new Uint8Array(7))).toThrow(/struct port_key: 12 bytes at 0 of 7/);
   });
 
   it('clears padding in memory that was used before', () => {

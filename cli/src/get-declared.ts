@@ -3,12 +3,13 @@
 import { GatewayClient, type TablesResponse } from '@detour/contracts';
 import {
   type Chain,
+  chainKey,
   type Intent,
   pathKey,
   pathsOfChain,
-  policyKey,
   protocolName,
   type Rule,
+  vrfsOfChain,
   vrfsOfNode,
 } from '@detour/intent';
 import { type Answers, askAll, askOnce, instancesAt } from './ask.js';
@@ -65,6 +66,7 @@ function onFailureText(chain: Chain): string {
 
 interface ChainRow {
   readonly name: string;
+  readonly vrf: string;
   readonly number: number | null;
   readonly hops: readonly string[];
   readonly select: string;
@@ -76,6 +78,7 @@ interface ChainRow {
 
 const CHAIN_COLUMNS: readonly Column<ChainRow>[] = [
   ['CHAIN', (row) => row.name],
+  ['VRF', (row) => row.vrf],
   ['NUMBER', (row) => row.number],
   ['HOPS', (row) => row.hops.join(' → ')],
   ['SELECT', (row) => row.select],
@@ -89,16 +92,21 @@ export const chainsResource: Resource = {
   summary: 'chains: their services in order, and what happens on failure',
   filters: [],
   load: async ({ current }) => {
-    const rows = (current?.intent.chains ?? []).map(
-      (chain): ChainRow => ({
+    const chains = (current?.intent.chains ?? []).flatMap((chain) => {
+      const vrfs = current === null ? [] : vrfsOfChain(current.intent, chain);
+      return vrfs.map((vrf) => ({ chain, vrf }));
+    });
+    const rows = chains.map(
+      ({ chain, vrf }): ChainRow => ({
         name: chain.name,
-        number: current?.numbers.chains[chain.name] ?? null,
+        vrf,
+        number: current?.numbers.chains[chainKey(chain.name, vrf)] ?? null,
         hops: chain.hops.map((hop) => (hop.optional ? `${hop.service}?` : hop.service)),
         select: chain.select,
         affinity: chain.affinity,
         onFailure: onFailureText(chain),
         onNodeDown: chain.onNodeDown,
-        paths: pathsOfChain(current?.intent.nodes ?? [], chain).length,
+        paths: pathsOfChain(current?.intent.nodes ?? [], chain).filter((path) => path.vrf === vrf).length,
       }),
     );
     return { view: viewRows(rows, CHAIN_COLUMNS), missing: [] };
@@ -118,7 +126,7 @@ interface PathRow {
   readonly number: number | null;
   readonly chain: string;
   readonly nodes: readonly string[];
-  readonly vrfs: readonly string[];
+  readonly vrf: string;
   /** What each gateway that answered selects by. */
   readonly gateways: readonly PathShare[];
 }
@@ -127,7 +135,7 @@ const PATH_COLUMNS: readonly Column<PathRow>[] = [
   ['PATH', (row) => row.number],
   ['CHAIN', (row) => row.chain],
   ['NODES', (row) => row.nodes.join(' → ')],
-  ['VRFS', (row) => row.vrfs],
+  ['VRF', (row) => row.vrf],
   [
     'NEW FLOWS',
     (row) => row.gateways.map((at) => `${at.gateway}: ${(at.share * 100).toFixed(1)}% (${at.state})`),
@@ -136,7 +144,9 @@ const PATH_COLUMNS: readonly Column<PathRow>[] = [
 
 function sharesOf(tables: Answers<TablesResponse>, chain: string, number: number | undefined): PathShare[] {
   return tables.answers.flatMap(({ instance, answer }) => {
-    const selection = answer.selections.find((row) => row.chain === chain);
+    const selection = answer.selections.find(
+      (row) => row.chain === chain && row.shares.some(({ path }) => path === number),
+    );
     const share = selection?.shares.find((row) => row.path === number);
     if (selection === undefined || share === undefined) return [];
     const { state, weight, slots } = share;
@@ -168,9 +178,9 @@ export const pathsResource: Resource = {
       .filter((chain) => filters.chain === undefined || chain.name === filters.chain)
       .flatMap((chain) =>
         pathsOfChain(current?.intent.nodes ?? [], chain).map((path): PathRow => {
-          const number = current?.numbers.paths[pathKey(chain.name, path.nodes)];
+          const number = current?.numbers.paths[pathKey(chain.name, path)];
           const gateways = sharesOf(tables, chain.name, number);
-          return { number: number ?? null, chain: chain.name, nodes: path.nodes, vrfs: path.vrfs, gateways };
+          return { number: number ?? null, chain: chain.name, nodes: path.nodes, vrf: path.vrf, gateways };
         }),
       )
       .filter((row) => filters.node === undefined || row.nodes.includes(filters.node));
@@ -235,7 +245,6 @@ export const rulesResource: Resource = {
       )
       .map((rule): RuleRow => {
         const { action } = rule;
-        const policy = policyKey(rule);
         return {
           name: rule.name,
           number: current?.numbers.rules[rule.name] ?? null,
@@ -245,7 +254,10 @@ export const rulesResource: Resource = {
           appliedTo: rule.appliedTo.map((ref) => `${ref.gateway}/${ref.port}`),
           action: action.kind === 'chain' ? `chain: ${action.chain}` : action.kind,
           level: rule.level ?? null,
-          redirectionId: policy === undefined ? null : (current?.numbers.policies[policy] ?? null),
+          redirectionId:
+            action.kind === 'chain'
+              ? (current?.numbers.chains[chainKey(action.chain, rule.match.vrf)] ?? null)
+              : null,
           unresolved: action.kind === 'chain' && !chains.has(action.chain),
           packets: sum(rule.name, 'packets'),
           bytes: sum(rule.name, 'bytes'),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `get nodes|scores|alarms|gateways`: what the state bucket says, with what running gateways add. */
 import { GatewayClient, type NodeStatus, parseStateKey, stateKey } from '@detour/contracts';
-import { type ServiceNode, vrfsOfNode } from '@detour/intent';
+import { nodeKey, type ServiceNode, vrfsOfNode } from '@detour/intent';
 import { askAll, askOnce, instancesAt } from './ask.js';
 import type { Cluster } from './cluster.js';
 import { healthName } from './get-live.js';
@@ -87,7 +87,7 @@ async function loadNodes({ cluster, filters, current }: Query) {
       const score = cluster.mirror.get(stateKey.score(node.name))?.value;
       return {
         name: node.name,
-        number: current?.numbers.nodes[node.name] ?? null,
+        number: current?.numbers.nodes[nodeKey(node, vrfsOfNode(node)[0] ?? '')] ?? null,
         service: node.service,
         attach: attachText(node),
         vrfs: vrfsOfNode(node),
@@ -99,7 +99,7 @@ async function loadNodes({ cluster, filters, current }: Query) {
         health: healthOf(cluster, node.name),
         gateways: answers.flatMap(({ instance, answer }) =>
           answer.nodes
-            .filter(({ name }) => name === node.name)
+            .filter(({ name }) => name === node.name || name.startsWith(`${node.name}@`))
             .map((status) => nodeAt(instance.gateway, status)),
         ),
       };

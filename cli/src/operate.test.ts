@@ -159,6 +159,8 @@ describe('what the bucket says', () => {
       'chains',
       'paths',
       'rules',
+      'rule-table',
+      'policies',
       'flows',
       'sessions',
       'scores',

@@ -4,6 +4,7 @@ import { chainsResource, pathsResource, rulesResource, vrfsResource } from './ge
 import { intentResource, revisionsResource } from './get-intent.js';
 import { dropsResource, flowsResource, portsResource, sessionsResource } from './get-live.js';
 import { alarmsResource, gatewaysResource, nodesResource, scoresResource } from './get-state.js';
+import { policiesResource, ruleTableResource } from './get-tables.js';
 import type { Resource } from './resource.js';
 
 export const RESOURCES: Readonly<Record<string, Resource>> = {
@@ -15,6 +16,8 @@ export const RESOURCES: Readonly<Record<string, Resource>> = {
   chains: chainsResource,
   paths: pathsResource,
   rules: rulesResource,
+  'rule-table': ruleTableResource,
+  policies: policiesResource,
   flows: flowsResource,
   sessions: sessionsResource,
   scores: scoresResource,

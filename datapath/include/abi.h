@@ -24,7 +24,8 @@ enum detour_limit {
 	DT_MAX_NODES = 4096,
 	DT_MAX_CHAINS = 64,
 	DT_MAX_PATHS = 16384,
-	DT_MAX_HOPS = 8448,	 /* node n: row n to steer, row 4096 + n for its VTI; branch by port p: row 8192 + p */
+	DT_MAX_HOPS = 8448,	 /* node n: row n to steer, row 4096 + n for its VTI; branch or VLAN port p: row 8192 + p */
+	DT_SECOND_ARM = 4096,	 /* l2pair, l3: row n is the arm that faces the uplink, row n + this the one that faces the inside */
 	DT_MAX_RULES = 131072,
 	DT_MAX_PATH_HOPS = 8,
 	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */
@@ -56,6 +57,8 @@ struct port_key {
 	__u32 ifindex;
 	__u16 vlan;	/* 0 = untagged */
 	__u16 bank;
+	__u16 inner;	/* QinQ: the second tag; vlan is the first */
+	__u16 pad;
 };
 
 struct tunnel_key {
@@ -99,8 +102,12 @@ struct datagram_key {
 
 enum port_kind { PORT_NONE = 0, PORT_INTERNAL = 1, PORT_UPLINK = 2, PORT_VTI = 3, PORT_GUEST = 4, PORT_UNDERLAY = 5, PORT_SERVICE = 6,
 		 PORT_VTI_INNER = 7,	/* our side of a VTI's veth pair: what the gateway's kernel sends into the tunnel */
-		 PORT_INJECT = 8 };	/* frames that tunnel-gw puts back, behind a struct inject_hdr */
-enum port_flag { PORT_CLASSIFY = 1 };
+		 PORT_INJECT = 8,	/* frames that tunnel-gw puts back, behind a struct inject_hdr */
+		 PORT_LINK_INNER = 9 };	/* our side of the veth pair of a VLAN port or of a node's arm: what the gateway's kernel sends there */
+enum port_flag { PORT_CLASSIFY = 1,
+		 PORT_TAGS = 2,		/* rows of VLANs are on this device; kind PORT_NONE where it has no use untagged */
+		 PORT_ARM_A = 4,	/* PORT_SERVICE: the arm that faces the uplink; of a node with one arm neither */
+		 PORT_ARM_B = 8 };
 enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 /* with a key */, TUNNEL_GRE_PLAIN = 4 };
 /* Of struct tunnel; the first is PORT_CLASSIFY. */
 enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
@@ -115,7 +122,8 @@ enum on_node_down { ON_NODE_DOWN_REBALANCE = 0, ON_NODE_DOWN_KEEP = 1 };
 enum on_rule_change { ON_RULE_CHANGE_REVALIDATE = 0, ON_RULE_CHANGE_KEEP = 1 };
 enum affinity { AFFINITY_5_TUPLE = 0, AFFINITY_3_TUPLE = 1, AFFINITY_2_TUPLE = 2, AFFINITY_SOURCE = 3 };
 enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
-enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3 };
+enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3,
+		HOP_VLAN = 4 };	/* out of a VLAN port: the MACs are the route's */
 enum punt_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3 };
 enum mss_clamp { MSS_KEEP = 0, MSS_AUTO = 1 /* what the hops of the path leave */ };
 enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
@@ -140,10 +148,10 @@ struct port {
 	__u32 table;	/* Linux routing table of the VRF; where fib_by_table is 0: ifindex of the table's rule device */
 	__u8 kind;	/* enum port_kind */
 	__u8 flags;	/* enum port_flag */
-	__u16 hop;	/* PORT_VTI_INNER: hop row whose header goes in front of what the kernel sends */
-	__u32 vti_ifindex; /* PORT_VTI_INNER, PORT_VTI: our side of the veth pair, where inner packets for own addresses go */
+	__u16 hop;	/* PORT_VTI_INNER: hop row whose header goes in front of what the kernel sends; PORT_LINK_INNER: with device and tags */
+	__u32 vti_ifindex; /* PORT_VTI_INNER, PORT_VTI, PORT_SERVICE, VLAN ports: our side of the veth pair, where packets for the stack go */
 	__u8 mac[6];	/* the device's own address: frames to any other are the stack's (which ignores them); 0 = not checked */
-	__u16 pad;
+	__u16 node;	/* PORT_SERVICE: the node behind it */
 };
 
 struct tunnel {
@@ -158,6 +166,9 @@ struct tunnel {
 	__u8 inner_l3;	/* 1: no inner Ethernet header */
 	__u8 flags;	/* enum port_flag, for TUNNEL_TO_VTI; enum tunnel_flag */
 };
+
+/* At the start of header[] of hops that are no tunnel: the VLAN tag to push, and in front of it the service tag of QinQ; 0 = none. */
+struct hop_tags { __u16 vlan; __u16 outer; };
 
 /* How a packet is put on its way to one node, or into one VTI. */
 struct hop {
@@ -276,6 +287,7 @@ enum flow_word {
 enum flow_word_flag {
 	WORD_FLAG_UNRESOLVED = 1, /* FLOW_DROP: because the rule's chain does not exist (unresolvedPolicy) */
 	WORD_FLAG_PROGRAMMED = 2, /* FLOW_ALLOW, FLOW_DROP: because a node of the path said so; the path stays in the word */
+	WORD_FLAG_INSIDE = 4,	  /* forward packets come from the inside: they go to a pair's member b, or to the second arm */
 };
 
 struct flow {
@@ -409,7 +421,8 @@ struct event {
 	__u8 first;		/* 1: first packet of an undecided flow */
 	__u16 port;		/* number of the port by which it entered */
 	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
-	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
+	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
+				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
 				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
 	__u32 new_path;
 	__u16 chain;
@@ -432,7 +445,7 @@ struct inject_hdr {
 };
 
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
-_Static_assert(sizeof(struct port_key) == 8, "port_key");
+_Static_assert(sizeof(struct port_key) == 12, "port_key");
 _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
 _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
@@ -442,6 +455,7 @@ _Static_assert(sizeof(struct control) == 40, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
+_Static_assert(sizeof(struct hop_tags) == 4, "hop_tags");
 _Static_assert(sizeof(struct geneve_path) == 52, "geneve_path");
 _Static_assert(sizeof(struct path) == 56, "path");
 _Static_assert(sizeof(struct chain) == 16, "chain");

@@ -193,8 +193,10 @@ static __always_inline int hop_send(struct xdp_md *ctx, struct packet *p, __u32 
 	int grow, why;
 	__u8 ecn;
 
-	if (!hop || hop->kind != HOP_TUNNEL)
+	if (!hop)
 		return DROP_NO_TABLE;
+	if (hop->kind != HOP_TUNNEL)
+		return PACKET_FRAME;
 	if (!hop->mtu)
 		return hop_not_ready(p, hop, number);
 	if (p->frame - ETH_HLEN > hop->mtu) {

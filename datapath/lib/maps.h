@@ -16,8 +16,8 @@ enum map_size {
 	FRONT_DEFAULT = 262144,	  /* a power of two; control.front_mask says the size in use */
 	SOURCES = 65536,
 	DATAGRAMS = 16384,
-	PORT_KEYS = 2 * DT_MAX_PORTS,
-	OWN_KEYS = 8192,
+	PORT_KEYS = 16384,	  /* ports, and for each pair of each VRF two members and our sides of their veth pairs */
+	OWN_KEYS = 16384,
 	EGRESS_KEYS = 8192,
 	EVENT_BYTES = 8 << 20,
 };

@@ -15,6 +15,7 @@
 #include "punt.h"
 #include "encap.h"
 #include "front.h"
+#include "vlan.h"
 
 /*
  * Set before loading. 1: the kernel reads a table by its id, whatever the rules say (6.6, and 6.1 in Debian's newer builds). 0: it goes by
@@ -153,6 +154,8 @@ static __always_inline int vti_leave(struct xdp_md *ctx, struct packet *p, struc
 	if ((end = ttl_decrement(ctx, p)))
 		return ttl_ended(p, end);
 	end = hop_send(ctx, p, to->hop, entropy);
+	if (end == PACKET_FRAME)
+		return vlan_leave(ctx, p, to);
 	if (end != PACKET_FORWARD || !hop || hop->inner_l3 || hop->header_len < ETH_HLEN)
 		return end;
 	return bpf_xdp_store_bytes(ctx, hop->header_len - ETH_HLEN, to->dmac, 6) ? DROP_ADJUST : end;

@@ -266,11 +266,11 @@ RARE int packet_pass(struct xdp_md *ctx, struct packet *p)
 	void *data, *end;
 	__u8 *mac;
 
-	if (!p || !p->l2)
+	if (!p || (!p->l2 && !p->deliver))
 		return PACKET_PASS;
 	if (p->tunnelled && !p->deliver)
 		return DROP_NO_TABLE;
-	if (bpf_xdp_adjust_head(ctx, p->l2))
+	if (p->l2 && bpf_xdp_adjust_head(ctx, p->l2))
 		return DROP_ADJUST;
 	p->out = p->deliver;
 	data = packet_data(ctx), end = packet_data_end(ctx);

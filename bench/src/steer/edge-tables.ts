@@ -43,7 +43,7 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
   const port = (name: string, fields: Partial<abi.Port>): void =>
     put(
       'ports',
-      abi.portKey.encode({ ifindex: device(name), vlan: 0, bank: 0 }),
+      abi.portKey.encode({ ifindex: device(name), vlan: 0, inner: 0, bank: 0 }),
       abi.port.encode({ ...NO_PORT, ...fields }),
     );
   const vrf = { vrf: VRF, table: TABLE, flags: abi.PortFlag.PORT_CLASSIFY };
@@ -101,6 +101,7 @@ const NO_PORT: abi.Port = {
   hop: 0,
   vtiIfindex: 0,
   mac: new Uint8Array(6),
+  node: 0,
 };
 
 function tunnelKey(node: NodePlace): Uint8Array {

@@ -25,6 +25,21 @@ export function branchInnerDeviceName(number: number): string {
   return `dtp${number}`;
 }
 
+/**
+ * The operator's side of a veth pair that stands for a node's arm (`a` faces the uplink, `b` the inside) or for a VLAN port (`v`):
+ * `arm-<node>-a`, `vlan-<port>`; by number where the name is too long.
+ */
+export function linkDeviceName(of: string, number: number, which: 'a' | 'b' | 'v'): string {
+  const name = which === 'v' ? `vlan-${of}` : `arm-${of}-${which}`;
+  if (name.length <= MAX_DEVICE_NAME && !of.includes('@')) return name;
+  return which === 'v' ? `vlan-p${number}` : `arm-n${number}-${which}`;
+}
+
+/** The datapath's side of it. */
+export function linkInnerDeviceName(number: number, which: 'a' | 'b' | 'v'): string {
+  return `dt${which}${number}`;
+}
+
 /** The pair through which held packets go back into the datapath: tunnel-gw writes to the first, the program runs on the second. */
 export const INJECT_DEVICES = ['dt-inject', 'dt-injectx'] as const;
 

@@ -10,6 +10,8 @@ export {
   GUARD_TABLE,
   INJECT_DEVICES,
   isRuleDevice,
+  linkDeviceName,
+  linkInnerDeviceName,
   ruleDeviceName,
   vtiDeviceName,
   vtiInnerDeviceName,

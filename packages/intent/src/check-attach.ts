@@ -9,7 +9,7 @@ import {
   prefixContains,
 } from './address.js';
 import { checkReference } from './check-names.js';
-import { deviceKey, tunnelKey, type Uses, underlayMismatch } from './check-ports.js';
+import { deviceKey, loneOuterVlan, tunnelKey, type Uses, underlayMismatch } from './check-ports.js';
 import type { Draft, Finding, Placed, Report } from './draft.js';
 import type { Attach, Gateway, ServiceNode } from './schema.js';
 
@@ -89,12 +89,11 @@ function checkTunnel(check: AttachCheck, attach: AttachOf<'tunnel'>): void {
 /** VRFC-2: where the pair's devices are declared as service ports, both must be in the VRF of the pair. */
 function checkPairPorts(check: AttachCheck, attach: AttachOf<'l2pair'>, vrf: string): void {
   const { draft, report, placed } = check;
-  const vlan = attach.vrfs[vrf]?.vlan;
   const vrfOf = new Map<'a' | 'b', string | undefined>();
   for (const member of ['a', 'b'] as const) {
-    const device = attach[member].device;
+    const key = deviceKey(attach[member].device, attach.vrfs[vrf] ?? {});
     const port = gatewayNamed(draft, attach.gateway)?.ports.find(
-      (candidate) => candidate.kind === 'service' && candidate.device === device && candidate.vlan === vlan,
+      (candidate) => candidate.kind === 'service' && deviceKey(candidate.device, candidate) === key,
     );
     vrfOf.set(member, port?.vrf);
   }
@@ -127,7 +126,7 @@ function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
       message: 'is the device of both members',
       remedy: 'a pair needs two devices, one on each side of the node',
     });
-  const rowOfVlan = new Map<number | undefined, string>();
+  const rowOfVlan = new Map<string, string>();
   for (const [vrf, pair] of Object.entries(attach.vrfs)) {
     const path = ['attach', 'vrfs', vrf];
     if (
@@ -137,7 +136,7 @@ function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
     for (const end of ['a', 'b'] as const) {
       const finding = subnetFinding(pair[end].address, pair[end].nextHop, 'next hop');
       if (finding !== undefined) report.row('nodes', placed, [...path, end, 'nextHop'], { ...finding, vrf });
-      takeDevice(check, attach.gateway, deviceKey(attach[end].device, pair.vlan), [...path, end], vrf);
+      takeDevice(check, attach.gateway, deviceKey(attach[end].device, pair), [...path, end], vrf);
     }
     if (parsePrefix(pair.a.address)?.family !== parsePrefix(pair.b.address)?.family)
       report.row('nodes', placed, [...path, 'b', 'address'], {
@@ -146,7 +145,10 @@ function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
         remedy: 'give both members addresses of one family',
         vrf,
       });
-    const other = rowOfVlan.get(pair.vlan);
+    const lone = loneOuterVlan(pair);
+    if (lone !== undefined) report.row('nodes', placed, [...path, 'outerVlan'], { ...lone, vrf });
+    const tags = deviceKey('', pair);
+    const other = rowOfVlan.get(tags);
     if (other !== undefined)
       report.row('nodes', placed, path, {
         code: 'device_taken',
@@ -155,7 +157,7 @@ function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
         vrf,
         atKey: true,
       });
-    rowOfVlan.set(pair.vlan, vrf);
+    rowOfVlan.set(tags, vrf);
     checkPairPorts(check, attach, vrf);
   }
 }

@@ -41,9 +41,25 @@ export class Uses {
   }
 }
 
+interface VlanTags {
+  readonly vlan?: number | undefined;
+  readonly outerVlan?: number | undefined;
+}
+
+/** A service tag stands in front of a VLAN tag, never alone. */
+export function loneOuterVlan({ vlan, outerVlan }: VlanTags): Finding | undefined {
+  if (outerVlan === undefined || vlan !== undefined) return undefined;
+  return {
+    code: 'outer_vlan_alone',
+    message: 'is the service tag in front of a VLAN tag, and no vlan is given',
+    remedy: 'add vlan, or write vlan instead of outerVlan for a single tag',
+  };
+}
+
 /** Key of a device, or of one VLAN on it, in Uses. */
-export function deviceKey(device: string, vlan: number | undefined): string {
-  return vlan === undefined ? device : `${device} VLAN ${vlan}`;
+export function deviceKey(device: string, { vlan, outerVlan }: VlanTags): string {
+  if (vlan === undefined) return device;
+  return `${device} VLAN ${outerVlan === undefined ? '' : `${outerVlan}.`}${vlan}`;
 }
 
 function checkVti(
@@ -88,7 +104,9 @@ function checkPort(draft: Draft, placed: Placed<Gateway>, index: number, report:
     checkVti(placed, index, port, report, uses);
     return;
   }
-  const key = deviceKey(port.device, port.vlan);
+  const lone = loneOuterVlan(port);
+  if (lone !== undefined) report.row('gateways', placed, [...at, 'outerVlan'], lone);
+  const key = deviceKey(port.device, port);
   // A service port only says which VRF the device is in; the node behind it takes the device itself.
   const earlier = uses.take(port.kind === 'service' ? `service port ${key}` : key, `port "${port.name}"`);
   if (earlier === undefined) return;

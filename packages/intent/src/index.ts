@@ -57,14 +57,18 @@ export {
 export type { Hop, OnFailure, PortRef, RuleAction } from './schema-chain.js';
 export {
   type ChainPath,
+  chainKey,
   gatewaysOfNode,
   guestsOfGroup,
   isBlind,
+  nodeKey,
+  nodeLabel,
   nodesOfHops,
   pathKey,
   pathsOfChain,
   policyKey,
   type ResolvedSide,
   resolveSide,
+  vrfsOfChain,
   vrfsOfNode,
 } from './topology.js';

@@ -41,7 +41,7 @@ function number(intent: Intent, previous: Numbers | null, nowMs: number): Number
 describe('numbers', () => {
   it('gives every path, rule, policy and port one, from 1', () => {
     const numbers = number(intentOf(['fw1', 'fw2', 'ids1']), null, 0);
-    expect(numbers.paths).toEqual({ 'c:fw1,ids1': 1, 'c:fw2,ids1': 2 });
+    expect(numbers.paths).toEqual({ 'c@red:fw1,ids1': 1, 'c@red:fw2,ids1': 2 });
     expect(numbers.rules).toEqual({ r1: 1, r2: 2 });
     expect(numbers.policies).toEqual({ 'red/c': 1 });
     expect(numbers.ports).toEqual({ 'e1/inside': 1, 'e2/inside': 1 });
@@ -53,7 +53,7 @@ describe('numbers', () => {
     const second = number(intentOf(['fw1', 'fw2', 'ids0', 'ids1']), first, 1);
     expect(second.nodes.fw2).toBe(first.nodes.fw2);
     expect(second.nodes.ids1).toBe(first.nodes.ids1);
-    expect(second.paths['c:fw2,ids1']).toBe(first.paths['c:fw2,ids1']);
+    expect(second.paths['c@red:fw2,ids1']).toBe(first.paths['c@red:fw2,ids1']);
     expect(new Set(Object.values(second.paths)).size).toBe(4);
     expect(new Set(Object.values(second.nodes)).size).toBe(4);
   });

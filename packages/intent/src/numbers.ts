@@ -9,7 +9,7 @@
 import { z } from 'zod';
 import { NUMBER_LIMITS } from './limits.js';
 import type { Intent } from './schema.js';
-import { pathKey, pathsOfChain, policyKey } from './topology.js';
+import { chainKey, nodeKey, pathKey, pathsOfChain, policyKey, vrfsOfChain, vrfsOfNode } from './topology.js';
 
 const kinds = ['vrfs', 'services', 'nodes', 'chains', 'paths', 'rules', 'policies', 'ports'] as const;
 /** What is numbered. */
@@ -20,9 +20,11 @@ const byKey = z.record(z.string(), z.int().positive());
 export const numbersSchema = z.strictObject({
   vrfs: byKey,
   services: byKey,
+  /** Key: `nodeKey(node, vrf)`. */
   nodes: byKey,
+  /** Key: `chainKey(chain, vrf)`. */
   chains: byKey,
-  /** Key: `pathKey(chain, nodes)`. */
+  /** Key: `pathKey(chain, path)`. */
   paths: byKey,
   rules: byKey,
   /** Redirection ids; key: `policyKey(rule)`. */
@@ -74,10 +76,18 @@ function keysOf(intent: Intent): Record<NumberKind, string[]> {
   return {
     vrfs: names(intent.vrfs),
     services: names(intent.services),
-    nodes: names(intent.nodes),
-    chains: names(intent.chains),
+    nodes: [
+      ...new Set(
+        intent.nodes.flatMap((node) =>
+          node.attach.kind === 'l2pair' ? vrfsOfNode(node).map((vrf) => nodeKey(node, vrf)) : [node.name],
+        ),
+      ),
+    ],
+    chains: intent.chains.flatMap((chain) =>
+      vrfsOfChain(intent, chain).map((vrf) => chainKey(chain.name, vrf)),
+    ),
     paths: intent.chains.flatMap((chain) =>
-      pathsOfChain(intent.nodes, chain).map(({ nodes }) => pathKey(chain.name, nodes)),
+      pathsOfChain(intent.nodes, chain).map((path) => pathKey(chain.name, path)),
     ),
     rules: names(intent.rules),
     policies: [...new Set(intent.rules.flatMap((rule) => policyKey(rule) ?? []))].sort(),

@@ -17,6 +17,7 @@ export const PROBLEM_CODES = [
   'family_mismatch', // IPv4 and IPv6 where one family is needed
   'service_port_classifies',
   'pair_vrf_mismatch', // VRFC-2: the members of an address pair are in different VRFs
+  'outer_vlan_alone', // a service tag (QinQ) without a VLAN tag behind it
   'next_hop_subnet', // VRFD-7: a next hop or peer outside the subnet of the local address
   'vrf_needed', // several VRFs or gateways, and no word on which
   'blind_nat', // a node that rewrites 5-tuples and could not be told apart on return

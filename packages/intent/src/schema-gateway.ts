@@ -74,11 +74,17 @@ const portTunnel = z.discriminatedUnion('protocol', [
   z.strictObject(tunnelIdentity.gre),
 ]);
 
+export const vlan = integer(1, 4094).meta({
+  description: 'The VLAN on the device whose packets this is for (802.1Q).',
+});
+export const outerVlan = integer(1, 4094).meta({
+  description: 'The service tag in front of the VLAN tag (802.1ad, QinQ).',
+});
+
 const portBase = {
   name,
-  vlan: integer(1, 4094)
-    .meta({ description: 'The VLAN on the device whose packets this port is for.' })
-    .optional(),
+  vlan: vlan.optional(),
+  outerVlan: outerVlan.optional(),
   attachMode: z
     .enum(['auto', 'native', 'generic', 'tc'])
     .default('auto')

@@ -2,7 +2,7 @@
 /** The shape of what packets are steered through: health profiles, services, and nodes with their ways of attachment. */
 import { z } from 'zod';
 import { address, device, duration, integer, interfaceAddress, name, percent, says } from './scalar.js';
-import { tunnelIdentity } from './schema-gateway.js';
+import { outerVlan, tunnelIdentity, vlan } from './schema-gateway.js';
 
 const DAY_MS = 86_400_000;
 const bfdIntervalMs = integer(1, 60_000);
@@ -78,7 +78,10 @@ const attachSchema = z.discriminatedUnion('kind', [
     a: pairMember.meta({ description: 'The member that faces the uplink.' }),
     b: pairMember.meta({ description: 'The member that faces the inside.' }),
     vrfs: z
-      .record(name, z.strictObject({ vlan: integer(1, 4094).optional(), a: pairEnd, b: pairEnd }))
+      .record(
+        name,
+        z.strictObject({ vlan: vlan.optional(), outerVlan: outerVlan.optional(), a: pairEnd, b: pairEnd }),
+      )
       .refine((rows) => Object.keys(rows).length > 0, says('must name at least one VRF'))
       .meta({ description: 'The address pair by VRF.' }),
   }),
@@ -91,11 +94,13 @@ const attachSchema = z.discriminatedUnion('kind', [
     device,
     address: interfaceAddress.optional(),
     nextHop: address,
-    deviceBack: device.optional().meta({ description: 'The second arm, where the node has one.' }),
+    deviceBack: device
+      .optional()
+      .meta({ description: 'The second arm, which faces the inside; device then faces the uplink.' }),
     addressBack: interfaceAddress.optional(),
     nextHopBack: address
       .optional()
-      .meta({ description: 'Next hop of reverse packets; nextHop where absent.' }),
+      .meta({ description: 'Next hop of packets that come from the inside; nextHop where absent.' }),
   }),
   z.strictObject({
     kind: z.literal('gwlb'),

@@ -31,10 +31,10 @@ export function isBlind(attach: Attach): boolean {
   return !(attach.kind === 'gwlb' || (attach.kind === 'plane' && attach.format !== 'none'));
 }
 
-/** One path of a chain: its nodes in the forward direction, the VRFs that all of them serve, and how many optional hops it leaves out. */
+/** One path of a chain in one VRF: its nodes in the forward direction, and how many optional hops it leaves out. */
 export interface ChainPath {
+  readonly vrf: string;
   readonly nodes: readonly string[];
-  readonly vrfs: readonly string[];
   readonly skipped: number;
 }
 
@@ -46,21 +46,24 @@ export function nodesOfHops(nodes: readonly ServiceNode[], chain: Chain): Servic
 }
 
 /**
- * Every path of a chain, in the order of node names: the product of the nodes of its hops, without those that no VRF has in common and
+ * Every path of a chain: for each VRF, in the order of its nodes' names, the product of the nodes of its hops that serve the VRF, without
  * those that pass one node twice. An optional hop may be left out: such paths come after those that have it. No path is without nodes.
  */
 export function pathsOfChain(nodes: readonly ServiceNode[], chain: Chain): ChainPath[] {
-  let paths: ChainPath[] = [{ nodes: [], vrfs: [], skipped: 0 }];
-  for (const [index, candidates] of nodesOfHops(nodes, chain).entries()) {
+  const hops = nodesOfHops(nodes, chain);
+  const vrfs = [...new Set(hops.flat().flatMap(vrfsOfNode))].sort();
+  return vrfs.flatMap((vrf) => pathsInVrf(hops, chain, vrf));
+}
+
+function pathsInVrf(hops: readonly ServiceNode[][], chain: Chain, vrf: string): ChainPath[] {
+  let paths: ChainPath[] = [{ vrf, nodes: [], skipped: 0 }];
+  for (const [index, candidates] of hops.entries()) {
     const isOptional = chain.hops[index]?.optional === true;
+    const serving = candidates.filter((node) => vrfsOfNode(node).includes(vrf));
     paths = paths.flatMap((path) => [
-      ...candidates.flatMap((node) => {
-        const served = vrfsOfNode(node);
-        const vrfs = path.nodes.length === 0 ? served : path.vrfs.filter((vrf) => served.includes(vrf));
-        return vrfs.length === 0 || path.nodes.includes(node.name)
-          ? []
-          : [{ ...path, nodes: [...path.nodes, node.name], vrfs }];
-      }),
+      ...serving.flatMap(({ name }) =>
+        path.nodes.includes(name) ? [] : [{ ...path, nodes: [...path.nodes, name] }],
+      ),
       ...(isOptional ? [{ ...path, skipped: path.skipped + 1 }] : []),
     ]);
   }
@@ -77,9 +80,33 @@ export function pathsOfChain(nodes: readonly ServiceNode[], chain: Chain): Chain
     });
 }
 
-/** The key by which a path keeps its number: the chain and its nodes in order. */
-export function pathKey(chain: string, nodes: readonly string[]): string {
-  return `${chain}:${nodes.join(',')}`;
+/** VRFs in which a chain has a number: those that its nodes serve, and those of the rules that lead to it. */
+export function vrfsOfChain(intent: Pick<Intent, 'nodes' | 'rules'>, chain: Chain): string[] {
+  const served = nodesOfHops(intent.nodes, chain).flat().flatMap(vrfsOfNode);
+  const asked = intent.rules.flatMap(({ action, match }) =>
+    action.kind === 'chain' && action.chain === chain.name ? [match.vrf] : [],
+  );
+  return [...new Set([...served, ...asked])].sort();
+}
+
+/** The key by which a chain keeps its number in a VRF: each VRF has its own nodes, health and share of new flows. */
+export function chainKey(chain: string, vrf: string): string {
+  return `${chain}@${vrf}`;
+}
+
+/** The key by which a node keeps its number; a pair is a node of its own in each VRF. */
+export function nodeKey(node: ServiceNode, vrf: string): string {
+  return node.attach.kind === 'l2pair' ? `${node.name}@${vrf}` : node.name;
+}
+
+/** How a node is called in one of its VRFs: by its name, with the VRF where it serves several. */
+export function nodeLabel(node: ServiceNode, vrf: string): string {
+  return vrfsOfNode(node).length > 1 ? `${node.name}@${vrf}` : node.name;
+}
+
+/** The key by which a path keeps its number: the chain, the VRF, and its nodes in order. */
+export function pathKey(chain: string, { vrf, nodes }: Pick<ChainPath, 'vrf' | 'nodes'>): string {
+  return `${chainKey(chain, vrf)}:${nodes.join(',')}`;
 }
 
 /** The key of the policy (redirection id) that a rule leads to; undefined for rules that allow or drop. */

@@ -69,12 +69,18 @@ export function namespaceScript(
     ...heredoc('ip -batch -', batch),
     ...(batch6.length > 0 ? heredoc('ip -6 -batch -', batch6) : []),
     ...offloadOff.map((device) => `ethtool -K ${device} tx off >/dev/null`),
+    ...ends
+      .filter((end) => end.vlanOffload === 'off')
+      .map((end) => `ethtool -K ${end.device} ${inlineTags} >/dev/null`),
     ...Object.entries(spec.sysctls ?? {}).map(
       ([key, value]) => `echo '${value}' >/proc/sys/${key.replaceAll('.', '/')}`,
     ),
     ...(spec.nft ? heredoc('nft -f -', [spec.nft]) : []),
   ]);
 }
+
+/** 802.1Q and 802.1ad tags stay in the frame, in both directions. */
+const inlineTags = 'rxvlan off txvlan off tx-vlan-stag-hw-insert off rx-vlan-stag-hw-parse off';
 
 function addressLines(device: string, addresses: readonly string[] = []): string[] {
   return addresses.map((a) => `address add ${a} dev ${device}${a.includes(':') ? ' nodad' : ''}`);

@@ -13,6 +13,8 @@ export interface LinkEnd {
   readonly bridge?: string;
   /** Turns transmit checksum offload off: needed where the other end runs an XDP program that reads packets. */
   readonly txOffload?: 'off';
+  /** Leaves VLAN tags in the frame, where an XDP program at the other end sees them; the kernel would carry them beside it. */
+  readonly vlanOffload?: 'off';
   /** Attaches an XDP program that passes everything: needed where the other end is a target of XDP redirects. */
   readonly xdpPass?: true;
 }

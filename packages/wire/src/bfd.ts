@@ -40,6 +40,8 @@ export const bfdDiag = {
 
 /** UDP destination port of single-hop control packets (RFC 5881 section 4). */
 export const bfdControlPort = 3784;
+/** UDP destination port of control packets over several hops (RFC 5883 section 5). */
+export const bfdMultihopPort = 4784;
 /** UDP destination port of echo packets (RFC 5881 section 4). */
 export const bfdEchoPort = 3785;
 /** Bytes of a control packet without authentication (RFC 5880 section 6.8.6). */

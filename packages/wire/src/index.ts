@@ -16,6 +16,7 @@ export {
   bfdControlPort,
   bfdDiag,
   bfdEchoPort,
+  bfdMultihopPort,
   bfdPacketLenBytes,
   bfdStates,
   encodeBfdPacket,

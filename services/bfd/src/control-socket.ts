@@ -44,10 +44,10 @@ function prepared(fd: number, prepare: () => void): number {
 }
 
 /**
- * The socket that hears all peers of a family.
- * @throws Fault `conflict` when another process has port 3784
+ * The socket that hears all peers of a family on a port: 3784, or 4784 for sessions over several hops.
+ * @throws Fault `conflict` when another process has the port
  */
-export function openListener(family: 4 | 6): number {
+export function openListener(family: 4 | 6, port: number = bfdControlPort): number {
   const fd = open(family);
   return prepared(fd, () => {
     libc().setsockopt(fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, Int32Array.of(receiveBufferBytes), 4);
@@ -59,9 +59,9 @@ export function openListener(family: 4 | 6): number {
       setInt(fd, { level: C.IPPROTO_IPV6, name: C.IPV6_RECVPKTINFO }, 1);
       setInt(fd, { level: C.IPPROTO_IPV6, name: C.IPV6_RECVHOPLIMIT }, 1);
     }
-    const any = socketAddress(new Uint8Array(family === 4 ? 4 : 16), bfdControlPort);
+    const any = socketAddress(new Uint8Array(family === 4 ? 4 : 16), port);
     if (libc().bind(fd, any, any.byteLength) < 0) {
-      throw lastFault(`UDP port ${bfdControlPort} (BFD) of IPv${family}`);
+      throw lastFault(`UDP port ${port} (BFD) of IPv${family}`);
     }
   });
 }

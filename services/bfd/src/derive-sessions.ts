@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which sessions a gateway must run, read from a revision of the intent: one for each node that it reaches by tunnel and whose health is asked for.
+// Which sessions a gateway must run, read from a revision of the intent: one for each node that is attached here and whose health is asked for;
+// through a pair, one for each VRF, with both its ends here, for as long as a chain leads there (VRFC-10).
 
-import { vtiDeviceName } from '@detour/contracts';
+import { linkDeviceName, vtiDeviceName } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import type { HealthProfile, Revision, ServiceNode } from '@detour/intent';
+import {
+  type HealthProfile,
+  nodeKey,
+  nodeLabel,
+  type Revision,
+  type ServiceNode,
+  vrfsOfNode,
+} from '@detour/intent';
 import type { SessionSpec } from './loop-messages.js';
 import { canonicalAddress } from './netlink-wire.js';
 
@@ -17,44 +25,134 @@ export function deriveSessions(revision: Revision, gateway: string): SessionSpec
   return intent.nodes.flatMap((node) => {
     if (node.health === undefined) return [];
     const profile = profiles.get(node.health);
-    const number = numbers.nodes[node.name];
-    if (profile === undefined || number === undefined) {
+    const given = (vrf: string): Given => {
+      const number = numbers.nodes[nodeKey(node, vrf)];
+      if (profile !== undefined && number !== undefined) return { node, profile, number, gateway };
       const what = profile === undefined ? `health profile ${node.health}` : 'number';
       throw new Fault(
         'internal',
         `revision ${revision.revision}: node ${node.name} has no ${what}; apply it again`,
       );
-    }
-    return sessionOf({ node, profile, number, gateway });
+    };
+    const used = intent.chains.some((chain) => chain.hops.some((hop) => hop.service === node.service));
+    const { attach } = node;
+    if (attach.kind === 'l3') return routerSessions(given(attach.vrf ?? ''), attach);
+    if (attach.kind !== 'l2pair') return sessionOf(given(attach.vrf ?? ''));
+    return used ? vrfsOfNode(node).flatMap((vrf) => pairEnds(given(vrf), attach, vrf)) : [];
   });
 }
 
-function sessionOf(given: {
+interface Given {
   readonly node: ServiceNode;
   readonly profile: HealthProfile;
   readonly number: number;
   readonly gateway: string;
-}): SessionSpec[] {
+}
+
+/** Both ends of the session through a pair in a VRF: from each member's address to its own next hop, which the other member has. */
+function pairEnds(
+  { node, profile, number, gateway }: Given,
+  attach: Extract<ServiceNode['attach'], { kind: 'l2pair' }>,
+  vrf: string,
+): SessionSpec[] {
+  const pair = attach.vrfs[vrf];
+  if (attach.gateway !== gateway || pair === undefined) return [];
+  const address = { a: addressOf(pair.a.address), b: addressOf(pair.b.address) };
+  return (['a', 'b'] as const).map((end) => ({
+    id: `${node.name}/${vrf}/${end}`,
+    node: node.name,
+    vrf,
+    end,
+    device: linkDeviceName(nodeLabel(node, vrf), number, end),
+    local: address[end],
+    peer: canonicalAddress(pair[end].nextHop),
+    hears: address[end === 'a' ? 'b' : 'a'],
+    timers: timersOf(profile),
+    multihop: null,
+    echo: null,
+  }));
+}
+
+/**
+ * Of a router: with two arms both ends of a session from one to the other, over its hop (RFC 5883); with one arm a session with the
+ * router itself, and echo where it is asked for.
+ */
+function routerSessions(
+  { node, profile, number, gateway }: Given,
+  attach: Extract<ServiceNode['attach'], { kind: 'l3' }>,
+): SessionSpec[] {
+  const { address, addressBack, nextHop, nextHopBack } = attach;
+  if (attach.gateway !== gateway || address === undefined) return [];
+  const vrf = attach.vrf ?? '';
+  const common = { node: node.name, vrf, timers: timersOf(profile) };
+  if (attach.deviceBack === undefined || addressBack === undefined || nextHopBack === undefined)
+    return [
+      {
+        ...common,
+        id: node.name,
+        device: linkDeviceName(node.name, number, 'a'),
+        local: addressOf(address),
+        peer: canonicalAddress(nextHop),
+        hears: canonicalAddress(nextHop),
+        end: null,
+        multihop: null,
+        echo: echoOf(profile),
+      },
+    ];
+  const ends = {
+    a: { own: addressOf(address), nextHop: canonicalAddress(nextHop) },
+    b: { own: addressOf(addressBack), nextHop: canonicalAddress(nextHopBack) },
+  };
+  return (['a', 'b'] as const).map((end) => {
+    const far = ends[end === 'a' ? 'b' : 'a'].own;
+    return {
+      ...common,
+      id: `${node.name}/${vrf}/${end}`,
+      device: linkDeviceName(node.name, number, end),
+      local: ends[end].own,
+      peer: ends[end].nextHop,
+      hears: far,
+      end,
+      multihop: { to: far },
+      echo: null,
+    };
+  });
+}
+
+function echoOf({ bfd: { echo } }: HealthProfile): SessionSpec['echo'] {
+  return echo === undefined ? null : { everyUs: echo.everyMs * 1000, multiplier: echo.multiplier };
+}
+
+function addressOf(withPrefix: string): string {
+  return canonicalAddress(withPrefix.split('/')[0] ?? '');
+}
+
+function timersOf({ bfd }: HealthProfile): SessionSpec['timers'] {
+  return {
+    desiredMinTxUs: bfd.minTxMs * 1000,
+    requiredMinRxUs: bfd.minRxMs * 1000,
+    detectMult: bfd.multiplier,
+  };
+}
+
+function sessionOf(given: Given): SessionSpec[] {
   const { node, profile, number, gateway } = given;
   if (node.attach.kind !== 'tunnel') return [];
   const inner = node.attach.gateways[gateway];
   if (inner === undefined) return [];
-  const { bfd } = profile;
   return [
     {
       id: node.name,
       node: node.name,
       vrf: node.attach.vrf ?? '',
       device: vtiDeviceName(node.name, number),
-      local: canonicalAddress(inner.local.split('/')[0] ?? ''),
+      local: addressOf(inner.local),
       peer: canonicalAddress(inner.peer),
-      timers: {
-        desiredMinTxUs: bfd.minTxMs * 1000,
-        requiredMinRxUs: bfd.minRxMs * 1000,
-        detectMult: bfd.multiplier,
-      },
-      echo:
-        bfd.echo === undefined ? null : { everyUs: bfd.echo.everyMs * 1000, multiplier: bfd.echo.multiplier },
+      hears: canonicalAddress(inner.peer),
+      end: null,
+      multihop: null,
+      timers: timersOf(profile),
+      echo: echoOf(profile),
     },
   ];
 }

@@ -103,26 +103,25 @@ function linkAddress(protocol: number, ifindex: number, mac: Uint8Array): Uint8A
   return bytes;
 }
 
-/** Where an echo goes: out of a device to a MAC address, from and to `local` (text). */
-export interface EchoPath {
+/** Where a packet goes: out of a device to a MAC address, from `local`, to `to` (text); an echo goes to `local` itself. */
+export interface RawPath {
   readonly ifindex: number;
   readonly mac: Uint8Array;
   readonly local: string;
+  readonly to: string;
   readonly srcPort: number;
+  readonly dstPort: number;
 }
 
 /** Sends without waiting. @returns null, or the errno name of the failure */
-export function sendEcho(fd: number, path: EchoPath, payload: Uint8Array): string | null {
-  const { local } = path;
-  const udp = buildUdp({ srcPort: path.srcPort, dstPort: bfdEchoPort }, payload, { src: local, dst: local });
+export function sendRaw(fd: number, path: RawPath, payload: Uint8Array): string | null {
+  const { local, to: dst } = path;
+  const udp = buildUdp({ srcPort: path.srcPort, dstPort: path.dstPort }, payload, { src: local, dst });
   const v6 = local.includes(':');
   // RFC 9747 section 2: TTL or hop limit 255.
   const packet = v6
-    ? buildIpv6(
-        { src: local, dst: local, nextHeader: IP_PROTOCOL.udp, hopLimit: 255, trafficClass: 0xc0 },
-        udp,
-      )
-    : buildIpv4({ src: local, dst: local, protocol: IP_PROTOCOL.udp, ttl: 255, tos: 0xc0 }, udp);
+    ? buildIpv6({ src: local, dst, nextHeader: IP_PROTOCOL.udp, hopLimit: 255, trafficClass: 0xc0 }, udp)
+    : buildIpv4({ src: local, dst, protocol: IP_PROTOCOL.udp, ttl: 255, tos: 0xc0 }, udp);
   const to = linkAddress(ETH_P[v6 ? 6 : 4], path.ifindex, path.mac);
   const sent = libc().sendto(fd, packet, packet.byteLength, C.MSG_DONTWAIT, to, to.byteLength);
   return sent < 0 ? lastErrorName() : null;

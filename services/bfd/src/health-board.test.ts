@@ -8,6 +8,7 @@ const row = (id: string, state: Health['state']): HealthRow => ({
   id,
   node: id,
   vrf: '',
+  end: null,
   state,
   why: '',
   atMonoNs: 1n,
@@ -63,5 +64,31 @@ describe('HealthBoard', () => {
     const news: HealthNews[] = [];
     board.listen((one) => news.push(one));
     expect(said(news)).toEqual([[false, ['b up']]]);
+  });
+
+  it('a session with both ends here is as good as the worse of them, told at once under node and VRF', () => {
+    const board = new HealthBoard();
+    const told: HealthNews[] = [];
+    board.listen((news) => told.push(news));
+    const end = (which: 'a' | 'b', state: Health['state']): HealthRow => ({
+      ...row('svm', state),
+      id: `svm/red/${which}`,
+      vrf: 'red',
+      end: which,
+    });
+    const last = () => told.at(-1)?.rows.map(({ id, state }) => [id, state]);
+    board.take([end('a', 'up'), end('b', 'unknown')], true);
+    expect(told).toEqual([]);
+    board.take([end('b', 'up')], false);
+    expect(last()).toEqual([['svm/red', 'up']]);
+    board.take([end('b', 'down')], false);
+    expect(last()).toEqual([['svm/red', 'down']]);
+    board.take([end('a', 'down')], false);
+    board.take([end('b', 'up')], false);
+    expect(last()).toEqual([['svm/red', 'down']]);
+    board.take([end('a', 'admin-down')], false);
+    expect(last()).toEqual([['svm/red', 'admin-down']]);
+    board.take([], true);
+    expect(last()).toEqual([]);
   });
 });

@@ -10,21 +10,46 @@
 
 import type { HealthRow } from './loop-messages.js';
 
+/** A session with both ends here is as good as the worse of them; AdminDown of one is the operator's word for both. */
+const WORST_FIRST: readonly HealthRow['state'][] = ['admin-down', 'down', 'unknown', 'up'];
+
 /** What listeners get: `complete` says that nodes not named have no session. */
 export interface HealthNews {
   readonly complete: boolean;
   readonly rows: readonly HealthRow[];
 }
 
-/** Latest health by session. */
+/** Latest health by session; that of a session with both ends here as one row, under node/vrf. */
 export class HealthBoard {
   readonly #rows = new Map<string, HealthRow>();
+  readonly #ends = new Map<string, HealthRow>();
   readonly #listeners = new Set<(news: HealthNews) => void>();
   #known = false;
   #settled = false;
 
   /** Takes news of the timing thread; `complete`: these are all sessions. */
   take(rows: readonly HealthRow[], complete: boolean): void {
+    if (complete) this.#ends.clear();
+    const merged = new Map<string, HealthRow>();
+    for (const row of rows) {
+      if (row.end === null) merged.set(row.id, row);
+      else this.#ends.set(row.id, row);
+    }
+    for (const row of rows) if (row.end !== null) merged.set(`${row.node}/${row.vrf}`, this.#both(row));
+    this.#takeMerged([...merged.values()], complete);
+  }
+
+  #both(row: HealthRow): HealthRow {
+    const id = `${row.node}/${row.vrf}`;
+    const ends = [`${id}/a`, `${id}/b`].map((end) => this.#ends.get(end) ?? row);
+    for (const state of WORST_FIRST) {
+      const worst = ends.find((end) => end.state === state);
+      if (worst !== undefined) return { ...worst, id };
+    }
+    return { ...row, id };
+  }
+
+  #takeMerged(rows: readonly HealthRow[], complete: boolean): void {
     if (complete) this.#rows.clear();
     for (const row of rows) this.#rows.set(row.id, row);
     this.#known ||= complete;

@@ -8,14 +8,21 @@ import type { SessionTimers } from './session-logic.js';
 
 /** A session that must run; addresses in canonical text (RFC 5952). */
 export interface SessionSpec {
-  /** node, or node/vrf. */
+  /** node; of an end that is one of two on this machine, node/vrf/end. */
   readonly id: string;
   readonly node: string;
   /** '' when the session speaks for all VRFs of the node. */
   readonly vrf: string;
   readonly device: string;
   readonly local: string;
+  /** Where its packets go. */
   readonly peer: string;
+  /** Where the other end's come from: `peer`, except through a pair, where each end sends to its own next hop. */
+  readonly hears: string;
+  /** Through a node that routes (RFC 5883): packets go to this address by way of `peer`, to port 4784, and any TTL is taken. */
+  readonly multihop: { readonly to: string } | null;
+  /** Which end of a session whose ends are both on this machine, with a node between them; null: the peer is elsewhere. */
+  readonly end: 'a' | 'b' | null;
   readonly timers: SessionTimers;
   readonly echo: EchoTimers | null;
 }
@@ -32,6 +39,7 @@ export interface HealthRow extends Health {
   readonly id: string;
   readonly node: string;
   readonly vrf: string;
+  readonly end: 'a' | 'b' | null;
   readonly atMonoNs: bigint;
   readonly detectTimeUs: number;
 }

@@ -9,7 +9,14 @@
  */
 
 import { Fault } from '@detour/core';
-import { type BfdPacket, encodeBfdPacket, ipToBytes, macToBytes } from '@detour/wire';
+import {
+  type BfdPacket,
+  bfdEchoPort,
+  bfdMultihopPort,
+  encodeBfdPacket,
+  ipToBytes,
+  macToBytes,
+} from '@detour/wire';
 import { ControlSender } from './control-socket.js';
 import {
   type Echo,
@@ -20,7 +27,7 @@ import {
   nextEchoAtUs,
   stepEcho,
 } from './echo-logic.js';
-import { sendEcho } from './echo-socket.js';
+import { sendRaw } from './echo-socket.js';
 import { type Health, judgeHealth, noticeTimeUs } from './health.js';
 import type { HealthRow, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
 import type { NetworkView } from './network-view.js';
@@ -84,7 +91,12 @@ export class RunningSession {
   /** The key under which packets of the peer arrive; null while there is no way to it. */
   get path(): string | null {
     if (this.#attachment === null) return null;
-    return pathKey(this.#attachment.ifindex, Buffer.from(ipToBytes(this.spec.peer)).toString('hex'));
+    const { hears, multihop } = this.spec;
+    return pathKey(
+      this.#attachment.ifindex,
+      Buffer.from(ipToBytes(hears)).toString('hex'),
+      multihop === null ? 'single' : 'multi',
+    );
   }
 
   get ifindex(): number | null {
@@ -214,16 +226,32 @@ export class RunningSession {
 
   #sendControl(packet: BfdPacket): void {
     if (this.#attachment === null) return;
-    const failed = this.#attachment.sender.send(encodeBfdPacket(packet, this.#bytes));
+    const { multihop } = this.spec;
+    const bytes = encodeBfdPacket(packet, this.#bytes);
+    const failed =
+      multihop === null ? this.#attachment.sender.send(bytes) : this.#sendFar(multihop.to, bytes);
     if (failed === null) this.#counts.packetsOut += 1;
     else this.#counts.sendErrors += 1;
+  }
+
+  /** The kernel would keep a packet to an address of ours on the machine. */
+  #sendFar(to: string, bytes: Uint8Array): string | null {
+    if (this.#attachment === null || this.#mac === null) return 'EHOSTUNREACH';
+    const { ifindex, sender } = this.#attachment;
+    const way = { ifindex, mac: macToBytes(this.#mac), local: this.spec.local, srcPort: sender.port };
+    return sendRaw(this.#around.echoFd, { ...way, to, dstPort: bfdMultihopPort }, bytes);
   }
 
   #sendEcho(packet: BfdPacket): void {
     if (this.#attachment === null || this.#mac === null) return;
     const { ifindex, sender } = this.#attachment;
-    const path = { ifindex, mac: macToBytes(this.#mac), local: this.spec.local, srcPort: sender.port };
-    const failed = sendEcho(this.#around.echoFd, path, encodeBfdPacket(packet, this.#bytes));
+    const { local } = this.spec;
+    const path = { ifindex, mac: macToBytes(this.#mac), local, to: local, srcPort: sender.port };
+    const failed = sendRaw(
+      this.#around.echoFd,
+      { ...path, dstPort: bfdEchoPort },
+      encodeBfdPacket(packet, this.#bytes),
+    );
     if (failed === null) this.#counts.echoOut += 1;
     else this.#counts.sendErrors += 1;
   }
@@ -253,13 +281,14 @@ export class RunningSession {
   }
 
   healthRow(nowUs: number): HealthRow {
-    const { id, node, vrf } = this.spec;
+    const { id, node, vrf, end } = this.spec;
     const atMonoNs = BigInt(Math.round(nowUs)) * 1000n;
     return {
       ...this.#judge(nowUs),
       id,
       node,
       vrf,
+      end,
       atMonoNs,
       detectTimeUs: noticeTimeUs(this.control, this.echo),
     };

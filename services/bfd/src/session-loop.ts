@@ -9,7 +9,7 @@
  */
 
 import { randomInt } from 'node:crypto';
-import { parseBfdPacket } from '@detour/wire';
+import { bfdControlPort, bfdMultihopPort, parseBfdPacket } from '@detour/wire';
 import { type ControlArrival, openListener, readControl } from './control-socket.js';
 import { DeadlineHeap } from './deadline-heap.js';
 import {
@@ -25,7 +25,7 @@ import { NetworkView } from './network-view.js';
 import { PollSet } from './poll-set.js';
 import { ReceiveBatch } from './receive-batch.js';
 import { RunningSession, type Surroundings } from './running-session.js';
-import { pathKey, SessionTable } from './session-table.js';
+import { type Hops, pathKey, SessionTable } from './session-table.js';
 
 const firstPort = 49_152; // RFC 5881 section 4: source ports 49152-65535
 const ports = 65_536 - firstPort;
@@ -74,7 +74,10 @@ export class SessionLoop {
     this.wakeFd = libc().eventfd(0, C.EFD_CLOEXEC | C.EFD_NONBLOCK);
     if (this.wakeFd < 0) throw lastFault('eventfd');
     this.#network = NetworkView.open();
-    this.#listeners = [openListener(4), openListener(6)];
+    this.#listeners = [bfdControlPort, bfdMultihopPort].flatMap((port) => [
+      openListener(4, port),
+      openListener(6, port),
+    ]);
     this.#echoReceivers = [openEchoReceiver(4), openEchoReceiver(6)];
     this.#around = {
       report: loopPorts.report,
@@ -94,7 +97,7 @@ export class SessionLoop {
       if (poll.ready(0) && this.#network.read()) this.#reattachAtUs = 0;
       this.#reconcile();
       this.#listeners.forEach((fd, i) => {
-        if (poll.ready(1 + i)) this.#readControl(fd);
+        if (poll.ready(1 + i)) this.#readControl(fd, i < 2 ? 'single' : 'multi');
       });
       this.#echoReceivers.forEach((fd, i) => {
         if (poll.ready(1 + this.#listeners.length + i)) this.#readEchoes(fd);
@@ -110,8 +113,8 @@ export class SessionLoop {
     if (why !== null) this.#refused.set(why, (this.#refused.get(why) ?? 0) + 1);
   }
 
-  #readControl(fd: number): void {
-    const take = (arrival: ControlArrival) => this.#refuse(this.#hearControl(arrival));
+  #readControl(fd: number, hops: Hops): void {
+    const take = (arrival: ControlArrival) => this.#refuse(this.#hearControl(arrival, hops));
     for (let i = 0; i < batchesPerRound; i++) if (!readControl(fd, this.#batch, take)) return;
   }
 
@@ -121,11 +124,11 @@ export class SessionLoop {
   }
 
   /** @returns why the packet was refused; null when a session took it */
-  #hearControl({ data, source, ttl, ifindex }: ControlArrival): string | null {
+  #hearControl({ data, source, ttl, ifindex }: ControlArrival, hops: Hops): string | null {
     const parsed = parseBfdPacket(data);
     if (!parsed.ok) return parsed.why;
-    const path = pathKey(ifindex, Buffer.from(source).toString('hex'));
-    const found = this.#table.find(parsed.packet, { ttl, path });
+    const path = pathKey(ifindex, Buffer.from(source).toString('hex'), hops);
+    const found = this.#table.find(parsed.packet, { ttl, path, hops });
     if (!found.ok) return found.why;
     const session = this.#sessions.get(found.id);
     if (session === undefined) return 'no-session-with-peer';
@@ -294,5 +297,11 @@ export class SessionLoop {
 }
 
 function samePath(one: SessionSpec, other: SessionSpec): boolean {
-  return one.device === other.device && one.local === other.local && one.peer === other.peer;
+  return (
+    one.device === other.device &&
+    one.local === other.local &&
+    one.peer === other.peer &&
+    one.hears === other.hears &&
+    one.multihop?.to === other.multihop?.to
+  );
 }

@@ -27,27 +27,39 @@ describe('SessionTable', () => {
   table.put({ id: 'later', localDiscr: 3, path: null });
 
   it('finds by discriminator, and by device and peer where equal addresses live in two VRFs', () => {
-    expect(table.find(packet(1), { ttl: 255, path: red })).toEqual({ ok: true, id: 'red' });
-    expect(table.find(packet(0), { ttl: 255, path: blue })).toEqual({ ok: true, id: 'blue' });
+    expect(table.find(packet(1), { hops: 'single' as const, ttl: 255, path: red })).toEqual({
+      ok: true,
+      id: 'red',
+    });
+    expect(table.find(packet(0), { hops: 'single' as const, ttl: 255, path: blue })).toEqual({
+      ok: true,
+      id: 'blue',
+    });
   });
 
   it.each([
-    ['ttl-not-255', packet(1), { ttl: 254, path: red }],
-    ['no-session-with-discriminator', packet(77), { ttl: 255, path: red }],
-    ['wrong-path', packet(1), { ttl: 255, path: blue }],
-    ['wrong-path', packet(3), { ttl: 255, path: red }],
-    ['no-session-with-peer', packet(0), { ttl: 255, path: pathKey(5, 'a9fe0102') }],
+    ['ttl-not-255', packet(1), { hops: 'single' as const, ttl: 254, path: red }],
+    ['no-session-with-discriminator', packet(77), { hops: 'single' as const, ttl: 255, path: red }],
+    ['wrong-path', packet(1), { hops: 'single' as const, ttl: 255, path: blue }],
+    ['wrong-path', packet(3), { hops: 'single' as const, ttl: 255, path: red }],
+    ['no-session-with-peer', packet(0), { hops: 'single' as const, ttl: 255, path: pathKey(5, 'a9fe0102') }],
   ])('refuses %s', (why, got, arrival) => {
     expect(table.find(got, arrival)).toMatchObject({ ok: false, why });
   });
 
   it('moves and removes', () => {
     table.put({ id: 'red', localDiscr: 1, path: null });
-    expect(table.find(packet(0), { ttl: 255, path: red })).toMatchObject({ ok: false });
+    expect(table.find(packet(0), { hops: 'single' as const, ttl: 255, path: red })).toMatchObject({
+      ok: false,
+    });
     table.put({ id: 'red', localDiscr: 1, path: red });
     table.remove(1);
-    expect(table.find(packet(0), { ttl: 255, path: red })).toMatchObject({ ok: false });
-    expect(table.find(packet(1), { ttl: 255, path: red })).toMatchObject({ ok: false });
+    expect(table.find(packet(0), { hops: 'single' as const, ttl: 255, path: red })).toMatchObject({
+      ok: false,
+    });
+    expect(table.find(packet(1), { hops: 'single' as const, ttl: 255, path: red })).toMatchObject({
+      ok: false,
+    });
     expect(table.hasDiscr(2)).toBe(true);
   });
 });

@@ -7,7 +7,11 @@ import type { BfdPacket } from '@detour/wire';
 export interface Arrival {
   readonly ttl: number;
   readonly path: string;
+  readonly hops: Hops;
 }
+
+/** One hop (RFC 5881), or several (RFC 5883), which have a port of their own. */
+export type Hops = 'single' | 'multi';
 
 /** What the table needs to know of a session. */
 export interface SessionAddress {
@@ -26,9 +30,9 @@ export type Demuxed =
   | { readonly ok: true; readonly id: string }
   | { readonly ok: false; readonly why: DemuxRefusal; readonly got: string };
 
-/** One key for (device, peer address): with equal addresses in two VRFs only the device tells them apart. */
-export function pathKey(ifindex: number, peerHex: string): string {
-  return `${ifindex} ${peerHex}`;
+/** One key for (device, peer address, hops): with equal addresses in two VRFs only the device tells them apart. */
+export function pathKey(ifindex: number, peerHex: string, hops: Hops = 'single'): string {
+  return `${ifindex} ${peerHex} ${hops}`;
 }
 
 /** Sessions by discriminator and by path. */
@@ -56,7 +60,8 @@ export class SessionTable {
   /** The session that a packet is for. */
   find(packet: BfdPacket, arrival: Arrival): Demuxed {
     // RFC 5881 section 5 (GTSM, RFC 5082): without authentication only the directly connected peer is believed.
-    if (arrival.ttl !== 255) return { ok: false, why: 'ttl-not-255', got: String(arrival.ttl) };
+    if (arrival.hops === 'single' && arrival.ttl !== 255)
+      return { ok: false, why: 'ttl-not-255', got: String(arrival.ttl) };
     if (packet.yourDiscr === 0) {
       // RFC 5880 section 6.8.6: by other fields; RFC 5881 section 3: addresses and interface.
       const session = this.#byPath.get(arrival.path);

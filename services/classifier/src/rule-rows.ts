@@ -2,7 +2,14 @@
 /** One gateway's rule table, made from one revision of the intent: groups looked up, names turned into numbers. Pure. */
 import { type PortRange, type PrefixRow, RuleAction, RuleRow } from '@detour/contracts';
 import { type Prefix, parseAddress, parsePrefix } from '@detour/core';
-import { type Intent, type ResolvedSide, type Revision, type Rule, resolveSide } from '@detour/intent';
+import {
+  chainKey,
+  type Intent,
+  type ResolvedSide,
+  type Revision,
+  type Rule,
+  resolveSide,
+} from '@detour/intent';
 
 /**
  * The rules that can match a packet of `gateway` (the name of a gateway or host).
@@ -54,7 +61,9 @@ function actionOf(rule: Rule, { numbers }: Revision, chains: ReadonlySet<string>
     case 'drop':
       return { action: RuleAction.DROP, chain: 0 };
     case 'chain': {
-      const chain = chains.has(rule.action.chain) ? numbers.chains[rule.action.chain] : undefined;
+      const chain = chains.has(rule.action.chain)
+        ? numbers.chains[chainKey(rule.action.chain, rule.match.vrf)]
+        : undefined;
       return chain === undefined
         ? { action: RuleAction.UNRESOLVED, chain: 0 }
         : { action: RuleAction.CHAIN, chain };

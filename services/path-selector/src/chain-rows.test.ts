@@ -22,7 +22,7 @@ describe('buildPathTable', () => {
     const { rows, shortfalls } = buildPathTable(revision, facts({}));
     expect(rows).toHaveLength(1);
     expect(rows[0]).toMatchObject({
-      number: revision.numbers.chains.inspect,
+      number: revision.numbers.chains['inspect@red'],
       name: 'inspect',
       onFailure: OnFailure.BYPASS,
       onNodeDown: OnNodeDown.KEEP,
@@ -34,8 +34,8 @@ describe('buildPathTable', () => {
       allStale: false,
     });
     expect(rows[0]?.paths.map(({ number, nodes }) => [number, nodes])).toEqual([
-      [revision.numbers.paths['inspect:fw1'], [revision.numbers.nodes.fw1]],
-      [revision.numbers.paths['inspect:fw2'], [revision.numbers.nodes.fw2]],
+      [revision.numbers.paths['inspect@red:fw1'], [revision.numbers.nodes.fw1]],
+      [revision.numbers.paths['inspect@red:fw2'], [revision.numbers.nodes.fw2]],
     ]);
     expect(shortfalls.size).toBe(0);
   });

@@ -3,11 +3,14 @@
 import { AffinityKind, ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPolicy } from '@detour/contracts';
 import {
   type Chain,
+  chainKey,
   type Intent,
+  nodeKey,
   pathKey,
   pathsOfChain,
   type Revision,
   type ServiceNode,
+  vrfsOfChain,
 } from '@detour/intent';
 import { type NodeWorth, type PathNodes, weighPaths } from '@detour/tables';
 import { capShares } from './cap-shares.js';
@@ -32,9 +35,11 @@ export function buildPathTable(revision: Revision, facts: NodeFacts): PathTable 
   const shortfalls = new Map<string, string>();
   const rows: ChainRow[] = [];
   for (const chain of intent.chains) {
-    const row = buildRow(chain, revision, worths);
-    if (row.paths.length > 0) rows.push(row);
-    else shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
+    const built = vrfsOfChain(intent, chain).map((vrf) => buildRow(chain, vrf, { revision, worths }));
+    const served = built.filter((row) => row.paths.length > 0);
+    rows.push(...served);
+    if (served.length === 0)
+      shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
     if (chain.select !== 'weighted' && chain.select !== 'priority')
       shortfalls.set(
         chain.name,
@@ -74,18 +79,27 @@ function worthsOf(intent: Intent, facts: NodeFacts): ReadonlyMap<string, Worth> 
   return worths;
 }
 
-function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyMap<string, Worth>): ChainRow {
+interface Surroundings {
+  readonly revision: Revision;
+  readonly worths: ReadonlyMap<string, Worth>;
+}
+
+/** The chain in one VRF. */
+function buildRow(chain: Chain, vrf: string, { revision, worths }: Surroundings): ChainRow {
+  const { intent, numbers } = revision;
+  const nodeNamed = new Map(intent.nodes.map((node) => [node.name, node]));
   const byNumber = new Map<number, Worth>();
-  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap(({ nodes, skipped }) => {
-    const number = numbers.paths[pathKey(chain.name, nodes)];
-    if (number === undefined) return [];
-    const members = nodes.map((name) => {
-      const node = numbers.nodes[name] ?? 0;
+  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap((path) => {
+    const number = numbers.paths[pathKey(chain.name, path)];
+    if (path.vrf !== vrf || number === undefined) return [];
+    const members = path.nodes.map((name) => {
+      const declared = nodeNamed.get(name);
+      const node = (declared && numbers.nodes[nodeKey(declared, vrf)]) ?? 0;
       const worth = worths.get(name);
       if (worth !== undefined) byNumber.set(node, worth);
       return node;
     });
-    return [{ number, nodes: members, skipped }];
+    return [{ number, nodes: members, skipped: path.skipped }];
   });
   const select = chain.select === 'priority' ? 'priority' : 'weighted';
   const rankOf = ranksOf([...byNumber.values()].map(({ priority }) => priority));
@@ -99,9 +113,9 @@ function buildRow(chain: Chain, { intent, numbers }: Revision, worths: ReadonlyM
     },
   });
   return ChainRow.fromPartial({
-    number: numbers.chains[chain.name] ?? 0,
+    number: numbers.chains[chainKey(chain.name, vrf)] ?? 0,
     name: chain.name,
-    ...onFailureOf(chain, numbers.chains),
+    ...onFailureOf(chain, vrf, numbers.chains),
     onNodeDown: chain.onNodeDown === 'keep' ? OnNodeDown.KEEP : OnNodeDown.REBALANCE,
     onRuleChange: chain.onRuleChange === 'keep' ? OnRuleChange.KEEP : OnRuleChange.REVALIDATE,
     affinity: AFFINITY[chain.affinity],
@@ -128,13 +142,13 @@ const AFFINITY: Readonly<Record<Chain['affinity'], AffinityKind>> = {
   source: AffinityKind.SOURCE,
 };
 
-function onFailureOf(chain: Chain, chains: Readonly<Record<string, number>>) {
+function onFailureOf(chain: Chain, vrf: string, chains: Readonly<Record<string, number>>) {
   switch (chain.onFailure.kind) {
     case 'drop':
       return { onFailure: OnFailure.DROP, backup: 0 };
     case 'bypass':
       return { onFailure: OnFailure.BYPASS, backup: 0 };
     case 'backup':
-      return { onFailure: OnFailure.BACKUP, backup: chains[chain.onFailure.chain] ?? 0 };
+      return { onFailure: OnFailure.BACKUP, backup: chains[chainKey(chain.onFailure.chain, vrf)] ?? 0 };
   }
 }

@@ -118,7 +118,7 @@ describe('path-selector', () => {
     const paths = new Set(
       (await Promise.all(Array.from({ length: 50 }, () => one.ask(rig.newFlow())))).map(({ path }) => path),
     );
-    expect([...paths]).toEqual([made.numbers.paths['inspect:fw2']]);
+    expect([...paths]).toEqual([made.numbers.paths['inspect@red:fw2']]);
     await rig.score('fw2', 0, false);
     const alarm = stateKey.alarm('path-selector-p7', 'all_stale', 'inspect');
     await until(() => rig.on.state.get(alarm));
@@ -133,7 +133,7 @@ describe('path-selector', () => {
     for (const gateway of ['edge1', 'edge2'])
       for (const node of ['fw1', 'fw2']) await rig.health(gateway, node, 'up');
     const made = await rig.apply(['health: fast', 'health: fast']);
-    const [fw1, fw2] = [made.numbers.paths['inspect:fw1'], made.numbers.paths['inspect:fw2']];
+    const [fw1, fw2] = [made.numbers.paths['inspect@red:fw1'], made.numbers.paths['inspect@red:fw2']];
     await using one = await rig.startSelector('p8');
     await using two = await rig.startSelector('p9', 'edge2');
     await Promise.all([one.live(made.revision), two.live(made.revision)]);
@@ -172,7 +172,7 @@ describe('path-selector', () => {
 
   it('a new connection on the ports of an ended one does not go where no new flows go', async () => {
     const made = await rig.apply(['', '']);
-    const [fw1, fw2] = [made.numbers.paths['inspect:fw1'], made.numbers.paths['inspect:fw2']];
+    const [fw1, fw2] = [made.numbers.paths['inspect@red:fw1'], made.numbers.paths['inspect@red:fw2']];
     await using one = await rig.startSelector('p11');
     await one.live(made.revision);
     const flows = Array.from({ length: 40 }, rig.newFlow);

@@ -87,7 +87,6 @@ describe('gatewayModel', () => {
       { ports: ['{ name: out, kind: uplink, device: eth2, vrf: red, classify: true, snat: 198.51.100.1 }'] },
       /port edge1\/out: snat is not supported/,
     ],
-    ['a VLAN', { ports: [`${INSIDE}, vlan: 100 }`] }, /port edge1\/inside: VLAN ports are not supported/],
     ['tc', { ports: [`${INSIDE}, attachMode: tc }`] }, /port edge1\/inside: attachMode tc is for hosts/],
     ...(['vxlan', 'geneve'] as const).map(
       (protocol) =>

@@ -13,12 +13,14 @@ import {
   type Gateway,
   type Intent,
   type Numbers,
+  nodeKey,
   type Port,
   pathKey,
   pathsOfChain,
   type Revision,
   type ServiceNode,
 } from '@detour/intent';
+import { armedNodeModels, servicePorts, vlanPort } from './desired-arms.js';
 import type { AttachMode, GatewayModel, NodeModel, PortModel, TunnelModel, VrfModel } from './model.js';
 import { UDP_PORTS } from './tunnel-kind.js';
 
@@ -63,34 +65,45 @@ export function gatewayModel(revision: Revision, gatewayName: string): GatewayMo
     vrfs,
     ports: gateway.ports.flatMap((port) => portModel(port, gateway, numbers, vrfOf)),
     nodes: intent.nodes.flatMap((node) => nodeModel(node, gateway, intent, numbers, vrfOf)),
+    servicePorts: servicePorts(gateway, numbers, vrfOf),
+    armed: intent.nodes.flatMap((node) =>
+      armedNodeModels({ node, gateway: gateway.name, intent, numbers, vrfOf }),
+    ),
     pathNodes: pathNodes(revision),
-    chainNames: namesByNumber(numbers.chains),
+    chainNames: namesByNumber(numbers.chains, (key) => key.slice(0, key.lastIndexOf('@'))),
     ruleNames: namesByNumber(numbers.rules),
   };
 }
 
-type VrfOf = (name: string | undefined, what: string) => VrfModel;
+export type VrfOf = (name: string | undefined, what: string) => VrfModel;
 
-function numberOf(numbers: Readonly<Record<string, number>>, key: string, kind: string): number {
+export function numberOf(numbers: Readonly<Record<string, number>>, key: string, kind: string): number {
   const number = numbers[key];
   if (number === undefined)
     throw new Fault('invalid', `the revision has no number for ${kind} ${key}: apply the intent again`);
   return number;
 }
 
-function namesByNumber(numbers: Readonly<Record<string, number>>): Map<number, string> {
-  return new Map(Object.entries(numbers).map(([name, number]) => [number, name]));
+function namesByNumber(
+  numbers: Readonly<Record<string, number>>,
+  nameOf = (key: string): string => key,
+): Map<number, string> {
+  return new Map(Object.entries(numbers).map(([key, number]) => [number, nameOf(key)]));
 }
 
 function pathNodes({ intent, numbers }: Revision): Map<number, readonly number[]> {
   const nodesOf = new Map<number, readonly number[]>();
   for (const chain of intent.chains) {
-    for (const { nodes } of pathsOfChain(intent.nodes, chain)) {
-      const number = numbers.paths[pathKey(chain.name, nodes)];
+    for (const path of pathsOfChain(intent.nodes, chain)) {
+      const number = numbers.paths[pathKey(chain.name, path)];
       if (number === undefined) continue;
+      const nodes = intent.nodes.filter(({ name }) => path.nodes.includes(name));
       nodesOf.set(
         number,
-        nodes.map((node) => numberOf(numbers.nodes, node, 'node')),
+        path.nodes.map((name) => {
+          const node = nodes.find((row) => row.name === name);
+          return numberOf(numbers.nodes, node === undefined ? name : nodeKey(node, path.vrf), 'node');
+        }),
       );
     }
   }
@@ -110,28 +123,25 @@ function attachModeOf(port: Port, gateway: string): AttachMode {
 function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf): PortModel[] {
   const what = `port ${gateway.name}/${port.name}`;
   if (port.kind === 'underlay') return [];
-  if (port.kind === 'service')
-    throw new Fault(
-      'refused',
-      `${what}: ports of kind service (l2pair, l3) are not supported by this release's datapath`,
-    );
-  if ('vlan' in port && port.vlan !== undefined)
-    throw new Fault('refused', `${what}: VLAN ports are not supported by this release's datapath`);
+  if (port.kind === 'service') return []; // says which VRF the device is in; the node behind it brings the device itself
   if ('snat' in port && port.snat !== undefined)
     throw new Fault('refused', `${what}: snat is not supported by this release's datapath`);
   const number = numberOf(numbers.ports, `${gateway.name}/${port.name}`, 'port');
   const vrf = vrfOf(port.vrf, what);
   const base = { name: port.name, number, vrf: vrf.number, table: vrf.table, classify: port.classify };
-  if (port.kind !== 'vti')
+  if (port.kind !== 'vti') {
+    const vlan = vlanPort(port, number);
     return [
       {
         ...base,
         kind: port.kind,
-        device: port.device,
+        device: vlan?.device ?? port.device,
         attachMode: attachModeOf(port, gateway.name),
         tunnel: null,
+        vlan: vlan?.port ?? null,
       },
     ];
+  }
   const tunnel = tunnelModel(port.tunnel, what);
   return [
     {
@@ -145,6 +155,7 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
         mac: branchMacAddress(number),
         addresses: port.addresses,
       },
+      vlan: null,
     },
   ];
 }
@@ -180,10 +191,11 @@ function nodeModel(
   const { attach } = node;
   const what = `node ${node.name}`;
   if ('gateway' in attach && attach.gateway !== gateway.name) return []; // at another gateway's devices
+  if (attach.kind === 'l2pair' || attach.kind === 'l3') return [];
   if (attach.kind !== 'tunnel')
     throw new Fault(
       'refused',
-      `${what}: attach kind ${attach.kind} is not supported by this release's datapath: use tunnel`,
+      `${what}: attach kind ${attach.kind} is not supported by this release's datapath: use tunnel, l2pair or l3`,
     );
   const inner = attach.gateways[gateway.name];
   if (inner === undefined) return []; // this node is not attached here
@@ -193,6 +205,7 @@ function nodeModel(
   return [
     {
       name: node.name,
+      label: node.name,
       number,
       service: node.service,
       vrf: vrf.number,

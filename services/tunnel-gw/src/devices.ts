@@ -13,6 +13,8 @@ export interface VtiDevice {
   readonly mtu: number;
   readonly noArp: boolean; // the tunnel carries IP packets: there are no MAC addresses behind it
   readonly peers: readonly string[]; // without ARP: whom the kernel and BFD shall find there all the same
+  /** Of a node's arm: the other end of what it sends may be on this machine too. */
+  readonly arm?: boolean;
 }
 
 interface LinkRow {
@@ -28,6 +30,9 @@ interface LinkRow {
     readonly scope?: string;
   }[];
 }
+
+/** Processes that are started side by side, at most. */
+const TOOLS_AT_ONCE = 16;
 
 /** Marks devices that Detour made, so that it removes no other. */
 export const DEVICE_ALIAS = 'detour';
@@ -93,7 +98,10 @@ export async function ensureDevices(
     if (link === undefined) {
       batch.push(...makePair(vti.device, vti.inner, vti.mac, vti.mtu));
       made.push(vti.device);
-    } else if (link.mtu !== vti.mtu) {
+    }
+    if (link !== undefined && link.mac !== vti.mac)
+      batch.push(`link set dev ${vti.device} address ${vti.mac}`);
+    if (link !== undefined && link.mtu !== vti.mtu) {
       batch.push(`link set dev ${vti.device} mtu ${vti.mtu}`, `link set dev ${vti.inner} mtu ${vti.mtu}`);
     }
     // Neighbours of another kind of tunnel go with it: the kernel forgets them when ARP is switched.
@@ -108,9 +116,16 @@ export async function ensureDevices(
       if (!vti.addresses.includes(address)) batch.push(`address del ${address} dev ${vti.device}`);
   }
   await runIpBatch(batch);
-  await Promise.all(made.map((device) => quietOffloads(device)));
+  for (let at = 0; at < made.length; at += TOOLS_AT_ONCE)
+    await Promise.all(made.slice(at, at + TOOLS_AT_ONCE).map((device) => quietOffloads(device)));
   for (const device of [...vtis.map((vti) => vti.device), inject])
     setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0', sysctlDir);
+  for (const { device, arm } of vtis) {
+    if (arm !== true) continue;
+    // What crosses a node comes back from ourselves to ourselves; ARP is answered by the arm that has the address, by no other.
+    setSysctl(`net/ipv4/conf/${device}/accept_local`, '1', sysctlDir);
+    setSysctl(`net/ipv4/conf/${device}/arp_ignore`, '1', sysctlDir);
+  }
   return batch.length === 0 ? links : readLinks();
 }
 
@@ -144,6 +159,13 @@ function makePair(device: string, inner: string, mac: string | null, mtu: number
     `link set dev ${device} alias ${DEVICE_ALIAS}${mac === null ? ' addrgenmode none' : ''} up`,
     `link set dev ${inner} addrgenmode none up`,
   ];
+}
+
+/** VLAN tags are for the program to see: the device must leave them in the frame. @throws Fault naming a device that cannot. */
+export async function keepTags(devices: Iterable<string>): Promise<void> {
+  const features = ['rx-vlan-offload', 'tx-vlan-offload', 'rx-vlan-stag-hw-parse', 'tx-vlan-stag-hw-insert'];
+  const off = features.flatMap((feature) => [feature, 'off']);
+  for (const device of devices) await runTool('ethtool', ['-K', device, ...off]);
 }
 
 /** What leaves by this side enters the program on the other, which must see whole packets with their checksums in place. */

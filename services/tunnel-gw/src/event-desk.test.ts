@@ -27,6 +27,7 @@ function handled(change: Partial<abi.Event>, packet = new Uint8Array(0), questio
     tooBig: { take: (held: HeldPacket, fits: number) => seen.push({ held, fits }) },
     outerErrors: { take: (frame: Uint8Array) => seen.push({ outer: frame }) },
     deviceName: (ifindex: number) => (ifindex === 3 ? 'eth1' : undefined),
+    armOf: (hop: number) => (hop === 4_097 ? { device: 'arm-svm-b', nextHop: '20.20.20.2' } : undefined),
     dropHeld: (packets: readonly HeldPacket[], reason: number) =>
       seen.push({ dropped: packets.length, reason }),
     onRepin: (repin: unknown) => seen.push(repin),
@@ -107,6 +108,13 @@ describe('handleEvent', () => {
     expect(handled({ type: EventType.EVENT_PUNT_NEIGH, outIfindex: 4, nextHop }, Uint8Array.of(9))).toEqual([
       { dropped: 1, reason: abi.DropReason.DROP_ARP_FAIL },
     ]);
+  });
+
+  it('holds a packet for the next hop of an arm, known by its hop row', () => {
+    const punt = { type: EventType.EVENT_PUNT_NEIGH, oldPath: 4_097 };
+    expect(handled(punt, Uint8Array.of(9))).toMatchObject([{ device: 'arm-svm-b', address: '20.20.20.2' }]);
+    const gone = { ...punt, oldPath: 7, outIfindex: 3 };
+    expect(handled(gone, Uint8Array.of(9))).toEqual([{ dropped: 1, reason: abi.DropReason.DROP_ARP_FAIL }]);
   });
 
   it('tells of re-pins, of changed rules with the record they concern, and of hops that are not ready', () => {

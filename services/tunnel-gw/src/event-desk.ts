@@ -24,6 +24,8 @@ export interface EventDeskOptions {
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
   readonly deviceName: (ifindex: number) => string | undefined;
+  /** The arm that a hop row stands for. */
+  readonly armOf: (hop: number) => { readonly device: string; readonly nextHop: string } | undefined;
   readonly dropHeld: (packets: readonly HeldPacket[], reason: number) => void;
   readonly onRepin: (repin: Repin) => void;
   readonly onRevalidate: (question: FlowQuestion, established: abi.FlowKey) => void;
@@ -43,10 +45,11 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
       return;
     }
     case abi.EventType.EVENT_PUNT_NEIGH: {
-      const device = options.deviceName(event.outIfindex);
       const packet = heldPacket(record, event);
+      const arm = event.oldPath === 0 ? undefined : options.armOf(event.oldPath);
+      const device = event.oldPath === 0 ? options.deviceName(event.outIfindex) : arm?.device;
       if (device === undefined) options.dropHeld([packet], abi.DropReason.DROP_ARP_FAIL);
-      else options.neighbours.take(device, formatAddress(event.nextHop), packet);
+      else options.neighbours.take(device, arm?.nextHop ?? formatAddress(event.nextHop), packet);
       return;
     }
     case abi.EventType.EVENT_REPIN:

@@ -7,7 +7,7 @@ import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import type { ChainModel, GatewayModel } from './model.js';
+import { type ChainModel, type GatewayModel, nodeLabel } from './model.js';
 
 export interface FlowRowSources {
   readonly maps: FlowMaps;
@@ -76,7 +76,7 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
     rule: model.ruleNames.get(flow.rule) ?? '',
     chain: model.chainNames.get(flow.chain) ?? '',
     path: word.path,
-    nodes: nodes.map((number) => model.nodes.find((node) => node.number === number)?.name ?? `${number}`),
+    nodes: nodes.map((number) => nodeLabel(model, number)),
     port: model.ports.find((port) => port.number === flow.fwdPort)?.name ?? '',
     packetsForward: counters.packets[0],
     packetsReverse: counters.packets[1],

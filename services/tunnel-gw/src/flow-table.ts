@@ -25,6 +25,8 @@ export interface FlowTableOptions {
   readonly chainGen: (chain: number) => number;
   /** Told when a record of an established flow is another one now, so that the datapath reads it again. */
   readonly onReplaced: () => void;
+  /** Whether packets that enter by this port come from the inside. */
+  readonly isInside: (port: number) => boolean;
 }
 
 const ACTION = {
@@ -105,7 +107,8 @@ export class FlowTable implements Disposable {
       const word = unpackFlowWord(flow.word);
       if (!isServiced(word)) return null;
       const fpGen = (word.fpGen + 1) & 0xffff;
-      const flags = action === 'steer' ? 0 : abi.FlowWordFlag.WORD_FLAG_PROGRAMMED;
+      const { WORD_FLAG_INSIDE, WORD_FLAG_PROGRAMMED } = abi.FlowWordFlag;
+      const flags = (word.flags & WORD_FLAG_INSIDE) | (action === 'steer' ? 0 : WORD_FLAG_PROGRAMMED);
       const next = packFlowWord({ ...word, action: ACTION[action].action, flags, fpGen });
       if (map.tryUpdate(bytes, abi.flow.encode({ ...flow, word: next }), UpdateFlag.EXIST) !== 'stored')
         continue;
@@ -125,11 +128,14 @@ export class FlowTable implements Disposable {
 
   private redecided(flow: abi.Flow, decision: FlowDecision): abi.Flow {
     const { action, flags } = ACTION[decision.action];
+    const before = unpackFlowWord(flow.word);
+    const turned = before.initiatorIsB !== decision.initiatorIsB;
+    const inside = ((before.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== turned;
     const word = packFlowWord({
       path: decision.path,
       initiatorIsB: decision.initiatorIsB,
       action,
-      flags,
+      flags: inside ? flags | abi.FlowWordFlag.WORD_FLAG_INSIDE : flags,
       chainGen: this.options.chainGen(decision.chain),
       fpGen: unpackFlowWord(flow.word).fpGen,
     });
@@ -140,7 +146,7 @@ export class FlowTable implements Disposable {
       chain: decision.chain,
       rulesGen: this.options.rulesGen(),
       // What was its forward side may be its reply by the new decision: then the forward side's port is to be seen yet.
-      fwdPort: unpackFlowWord(flow.word).initiatorIsB === decision.initiatorIsB ? flow.fwdPort : 0,
+      fwdPort: turned ? 0 : flow.fwdPort,
       pinGen: decision.pinGen & 0xffff,
     };
   }
@@ -193,12 +199,14 @@ export class FlowTable implements Disposable {
     { slot, rulesGen }: { readonly slot: number; readonly rulesGen: number },
   ): Uint8Array {
     const { action, flags } = ACTION[decision.action];
+    const forward = (question.norm === 1) === decision.initiatorIsB;
+    const inside = this.options.isInside(question.port) === forward;
     return abi.flow.encode({
       word: packFlowWord({
         path: decision.path,
         initiatorIsB: decision.initiatorIsB,
         action,
-        flags,
+        flags: inside ? flags | abi.FlowWordFlag.WORD_FLAG_INSIDE : flags,
         chainGen: this.options.chainGen(decision.chain),
         fpGen: 0,
       }),
@@ -207,7 +215,7 @@ export class FlowTable implements Disposable {
       slot,
       rulesGen,
       chain: decision.chain,
-      fwdPort: (question.norm === 1) === decision.initiatorIsB ? question.port : 0,
+      fwdPort: forward ? question.port : 0,
       entropy: ENTROPY_BASE + (entropyOf(question.key) & ENTROPY_MASK),
       pinGen: decision.pinGen & 0xffff,
       altScope: 0,

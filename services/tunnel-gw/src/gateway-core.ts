@@ -2,7 +2,7 @@
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
 // staging and one flip. Devices are made before the tables that name them, and removed after those that do not. What takes time (devices,
 // routes) goes one after the other in a queue of its own; health, ways and tables never wait for it.
-import { INJECT_DEVICES } from '@detour/contracts';
+import { abi, INJECT_DEVICES } from '@detour/contracts';
 import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
@@ -12,7 +12,7 @@ import { type LinkState, readLinks, type VtiDevice } from './devices.js';
 import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
-import type { GatewayModel, NodeModel } from './model.js';
+import { type AnyNode, everyNode, type GatewayModel, isArmed } from './model.js';
 import { type OwnAddress, ownAddress } from './own-address.js';
 import { baseRows } from './rows.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
@@ -65,9 +65,27 @@ export class GatewayCore {
   }
 
   /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
-  hopMtu(node: NodeModel): number {
+  hopMtu(node: AnyNode): number {
+    if (isArmed(node))
+      return Math.min(...node.arms.map((arm) => this.machine.links.get(arm.lower)?.mtu ?? 0));
     const underlay = this.machine.links.get(this.active?.model.underlay.device ?? '');
     return this.options.ways.mtuTo(node.remote, underlay?.mtu ?? 0) - overheadBytes(node);
+  }
+
+  /** Whether packets that enter by this port come from the inside: from there a pair is entered by its member b. */
+  isInside(port: number): boolean {
+    const kind = this.active?.model.ports.find((row) => row.number === port)?.kind;
+    return kind === 'internal' || kind === 'guest';
+  }
+
+  /** The arm of a hop row of the version in force. */
+  armOf(hop: number): { readonly device: string; readonly nextHop: string } | undefined {
+    const { DT_SECOND_ARM } = abi.DetourLimit;
+    for (const { number, arms } of this.active?.model.armed ?? []) {
+      if (hop === number) return arms[0];
+      if (hop === number + DT_SECOND_ARM) return arms[1];
+    }
+    return undefined;
   }
 
   deviceName(ifindex: number): string | undefined {
@@ -287,6 +305,7 @@ export class GatewayCore {
       lookupByRules: this.options.lookupByRules,
       wayTo: (remote: string, device: string, peer: string | null) =>
         ways.wayTo(remote, device, peer, this.machine.links),
+      neighbour: (device: string, address: string) => ways.macOf(device, address),
     };
     const rows = lenient ? baseRows(inputs, (fault) => missing.push(fault.detail)) : baseRows(inputs);
     onTrouble('device_missing', missing.length === 0 ? null : missing.join('; '));
@@ -295,12 +314,12 @@ export class GatewayCore {
 
   /** States of nodes by number, as they are now. A node that is not attached here is never up. */
   private statesOf(model: GatewayModel): (number: number) => NodeState {
-    const states = new Map(model.nodes.map((node) => [node.number, this.stateOf(node)]));
+    const states = new Map(everyNode(model).map((node) => [node.number, this.stateOf(node)]));
     return (number) => states.get(number) ?? 'down';
   }
 
-  private stateOf(node: NodeModel): NodeState {
-    return node.liveness ? this.options.health.viewOf(node.name).inForce : 'up';
+  private stateOf(node: AnyNode): NodeState {
+    return node.liveness ? this.options.health.viewOf(node).inForce : 'up';
   }
 
   /** What nothing waits for: the idle bank is brought up to what is live. */

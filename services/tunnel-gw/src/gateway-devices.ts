@@ -4,15 +4,53 @@ import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import { IPV6_LEAST_MTU } from '@detour/wire';
 import type { LinkState, VtiDevice } from './devices.js';
-import type { AttachMode, GatewayModel, TunnelModel } from './model.js';
+import { type AttachMode, everyNode, type GatewayModel, type TunnelModel, type VlanTags } from './model.js';
 import { overheadBytes } from './tunnel-kind.js';
+
+/** A veth pair that stands for a VLAN port or a node's arm: what the stack sends and hears on the lower device with these tags. */
+export interface LinkModel {
+  readonly device: string;
+  readonly inner: string;
+  readonly lower: string;
+  readonly tags: VlanTags;
+  readonly addresses: readonly string[];
+  readonly what: string;
+  readonly arm: boolean;
+}
+
+export function linkModels(model: GatewayModel): LinkModel[] {
+  const ports = model.ports.flatMap(({ name, device, vlan }) =>
+    vlan === null ? [] : [{ ...vlan, device, what: `port ${name}`, arm: false }],
+  );
+  const arms = model.armed.flatMap(({ label, arms: [uplink, inside] }) =>
+    (uplink.device === inside.device ? [uplink] : [uplink, inside]).map((arm) => ({
+      ...arm,
+      what: `node ${label}`,
+      arm: true,
+    })),
+  );
+  return [...ports, ...arms];
+}
+
+/** Devices of the operator's that have VLANs of ours on them. */
+export function trunkDevices(model: GatewayModel): Set<string> {
+  return new Set(linkModels(model).flatMap(({ lower, tags }) => (tags.vlan === 0 ? [] : [lower])));
+}
+
+/** The port that is this device itself. */
+function portsOnDevices(model: GatewayModel): GatewayModel['ports'] {
+  return model.ports.filter(({ tunnel, vlan }) => tunnel === null && vlan === null);
+}
 
 /** Where the program runs, the operator's own devices first. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
 export function attachedDevices(model: GatewayModel): string[] {
+  const links = linkModels(model);
   return [
-    ...model.ports.filter((port) => port.tunnel === null).map((port) => port.device),
+    ...portsOnDevices(model).map((port) => port.device),
+    ...new Set(links.map((link) => link.lower)),
     model.underlay.device,
     ...model.ports.flatMap((port) => (port.tunnel === null ? [] : [port.tunnel.inner, port.device])),
+    ...links.flatMap((link) => [link.inner, link.device]),
     ...model.nodes.flatMap((node) => [node.inner, node.device]),
     INJECT_DEVICES[1],
   ];
@@ -28,8 +66,9 @@ export function attachModeOf(
   attached: readonly { readonly device: string; readonly mode: string }[],
 ): AttachMode {
   const given = new Map<string, AttachMode>([
+    ...model.armed.flatMap(({ arms }) => arms.map(({ lower }): [string, AttachMode] => [lower, 'auto'])),
     ...model.ports.flatMap((port): [string, AttachMode][] =>
-      port.tunnel === null ? [[port.device, port.attachMode]] : [],
+      port.tunnel === null ? [[port.vlan?.lower ?? port.device, port.attachMode]] : [],
     ),
     [model.underlay.device, model.underlay.attachMode],
   ]);
@@ -45,16 +84,22 @@ export function portDevices(model: GatewayModel): string[] {
 
 /** Devices across which the kernel itself must not route. */
 export function guardedDevices(model: GatewayModel): string[] {
-  return [...model.ports.map((port) => port.device), ...model.nodes.map((node) => node.device)];
+  const links = linkModels(model);
+  return [
+    ...new Set([
+      ...model.ports.map((port) => port.device),
+      ...model.nodes.map((node) => node.device),
+      ...links.flatMap((link) => [link.device, link.lower]),
+    ]),
+  ];
 }
 
 /** @throws Fault `not_found` naming all devices that are not there and that are the operator's to make. */
 export function requireDevices(model: GatewayModel, links: ReadonlyMap<string, LinkState>): void {
   const needed: [device: string, what: string][] = [
     [model.underlay.device, 'the underlay'],
-    ...model.ports
-      .filter((port) => port.tunnel === null)
-      .map((port): [string, string] => [port.device, `port ${port.name}`]),
+    ...portsOnDevices(model).map((port): [string, string] => [port.device, `port ${port.name}`]),
+    ...linkModels(model).map((link): [string, string] => [link.lower, link.what]),
   ];
   const missing = needed
     .filter(([device]) => !links.has(device))
@@ -66,8 +111,15 @@ export function requireDevices(model: GatewayModel, links: ReadonlyMap<string, L
   );
 }
 
-/** `outerMtu`: bytes of the largest outer packet to a remote end. */
-export function vtiDevices(model: GatewayModel, outerMtu: (remote: string) => number): VtiDevice[] {
+/**
+ * Every veth pair that the model needs: of VTIs, VLAN ports and arms. The last two have the MAC and the MTU of the device below.
+ * `outerMtu`: bytes of the largest outer packet to a remote end.
+ */
+export function vtiDevices(
+  model: GatewayModel,
+  links: ReadonlyMap<string, LinkState>,
+  outerMtu: (remote: string) => number,
+): VtiDevice[] {
   /** 1280: IPv6 needs it, also where the underlay has no room for it (RFC 8200 5). */
   const mtuOf = (tunnel: TunnelModel) =>
     Math.min(1500, Math.max(IPV6_LEAST_MTU, outerMtu(tunnel.remote) - overheadBytes(tunnel)));
@@ -85,12 +137,18 @@ export function vtiDevices(model: GatewayModel, outerMtu: (remote: string) => nu
     noArp: node.l3,
     peers: node.l3 ? [node.peer] : [],
   }));
-  return [...branches, ...nodes];
+  const onDevices = linkModels(model).flatMap(({ device, inner, lower, addresses, arm }) => {
+    const below = links.get(lower);
+    return below === undefined
+      ? []
+      : [{ device, inner, mac: below.mac, addresses, mtu: below.mtu, noArp: false, peers: [], arm }];
+  });
+  return [...branches, ...nodes, ...onDevices];
 }
 
 /** Routing tables of the VRFs that ports and nodes are in. */
 export function routingTables(model: GatewayModel): number[] {
-  const tables = new Set([...model.ports, ...model.nodes].map((row) => row.table));
+  const tables = new Set([...model.ports, ...everyNode(model)].map((row) => row.table));
   return [...tables].sort((a, b) => a - b);
 }
 
@@ -99,7 +157,8 @@ export function machineShape(model: GatewayModel): string {
   return JSON.stringify([
     model.underlay,
     routingTables(model),
-    model.ports.map(({ device, attachMode, tunnel }) => [device, attachMode, tunnel]),
+    model.ports.map(({ device, attachMode, tunnel, vlan }) => [device, attachMode, tunnel, vlan]),
+    model.armed.map(({ number, arms }) => [number, arms]),
     model.nodes.map(({ device, inner, mac, local, peer, remote, l3 }) => [
       device,
       inner,

@@ -15,6 +15,7 @@ import { GatewayCore } from './gateway-core.js';
 import { installGuard } from './guard.js';
 import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
+import { everyNode } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
@@ -115,8 +116,9 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const slots = new FlowSlots(flowMaps.counters.maxEntries);
   // Health is asked about nodes of the version in force, which the core has.
   const self: { core: GatewayCore | null } = { core: null };
-  const health = new HealthBook((name) => {
-    const node = self.core?.running?.model.nodes.find((row) => row.name === name);
+  const health = new HealthBook(({ name, vrfName }) => {
+    const model = self.core?.running?.model;
+    const node = model && everyNode(model).find((row) => row.name === name && row.vrfName === vrfName);
     return { liveness: node?.liveness ?? true, adminDownAction: node?.adminDownAction ?? 'keep' };
   });
   const neighbours = new NeighbourWatch(late.onNetwork, (text) => log.warn({}, text));
@@ -149,6 +151,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     rulesGen: () => datapath.rulesGen,
     chainGen: (chain) => core.chainGen(chain),
     onReplaced: () => datapath.bumpFlows(),
+    isInside: (port) => core.isInside(port),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const punts = new PuntDesk({
@@ -173,9 +176,10 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     maxBytes: MAX_HELD_BYTES,
     monoMs: () => clock.monoMs(),
     resolve: (device, address) => {
-      neighbours
-        .resolveOnce(device, address)
-        .catch((error: unknown) => log.warn({ device, address }, String(error)));
+      // One that a hop depends on is to stay resolved; asking for it once would end that.
+      (ways.concerns(device, address) ? ways.keepResolved() : neighbours.resolveOnce(device, address)).catch(
+        (error: unknown) => log.warn({ device, address }, String(error)),
+      );
     },
     isResolved: (device, address) => neighbours.macOf(device, address) !== null,
     putBack: (packets) => injector.putBack(packets),

@@ -18,6 +18,7 @@ import { type FlowRowSources, flowRows } from './flow-rows.js';
 import type { FlowTable } from './flow-table.js';
 import type { GatewayCore } from './gateway-core.js';
 import type { HealthBook } from './health.js';
+import { everyNode } from './model.js';
 import { programFlow } from './program-flow.js';
 import type { TableSet } from './table-book.js';
 import { tablesResponse } from './table-rows.js';
@@ -64,7 +65,10 @@ async function trace(view: TraceView, request: TraceRequest): Promise<TraceRespo
   if (tuple === undefined || tuple.src.length !== 16 || tuple.dst.length !== 16) {
     throw new Fault('invalid', 'the request needs a tuple with addresses of 16 bytes');
   }
-  const known = [...view.model.ports, ...view.model.nodes].map((row) => row.name);
+  const known = [
+    ...view.model.ports.map((row) => row.name),
+    ...everyNode(view.model).map((row) => row.label),
+  ];
   if (!known.includes(request.port)) {
     throw new Fault(
       'not_found',
@@ -82,7 +86,7 @@ async function trace(view: TraceView, request: TraceRequest): Promise<TraceRespo
 }
 
 function countersResponse(maps: CounterMaps, set: TableSet | null): CountersResponse {
-  const ports = set?.model.ports ?? [];
+  const ports = [...(set?.model.ports ?? []), ...(set?.model.servicePorts ?? [])];
   return {
     drops: readDrops(maps),
     stats: readStats(maps),

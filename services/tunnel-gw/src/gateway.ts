@@ -108,6 +108,7 @@ export class Gateway implements AsyncDisposable {
       neighbours: this.parts.arps,
       ...this.desks,
       deviceName: (ifindex) => this.core.deviceName(ifindex),
+      armOf: (hop) => this.core.armOf(hop),
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
       onRevalidate: (question) => this.revalidate(question),
@@ -194,8 +195,9 @@ export class Gateway implements AsyncDisposable {
       return;
     }
     if (event.changed) this.datapath.bumpRoutes();
-    this.parts.arps.settle(event.device, event.address, event.mac !== null);
+    // Hop rows first: what is put back would only be held again.
     if (event.changed && this.ways.concerns(event.device, event.address)) this.core.waysChanged();
+    this.parts.arps.settle(event.device, event.address, event.mac !== null);
   }
 
   /** A packet was dropped because the way to a node is not resolved: the kernel may have forgotten what it was to keep resolved. */

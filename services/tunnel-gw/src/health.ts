@@ -25,32 +25,39 @@ interface Held {
   readonly life: number; // of the bfd that said so
 }
 
-/** Last reported states by node name. bfd's crash changes nothing but the view: its last word stays in force. */
+/** A node in one of its VRFs. */
+export interface WatchedNode {
+  readonly name: string;
+  readonly vrfName: string;
+}
+
+/** Last reported states by node and VRF. bfd's crash changes nothing but the view: its last word stays in force. */
 export class HealthBook {
   private readonly held = new Map<string, Held>();
   private connected = false;
   private life = 0;
   private goneWhy = 'bfd has not been reached yet';
 
-  constructor(private readonly policyOf: (node: string) => NodePolicy) {}
+  constructor(private readonly policyOf: (node: WatchedNode) => NodePolicy) {}
 
-  /** Takes a report; returns the nodes whose state in force changed. A snapshot drops what it does not name. */
+  /** Takes a report; returns the nodes (`name/vrf`) whose state in force changed. A snapshot drops what it does not name. */
   take(
     snapshot: boolean,
-    reports: readonly Pick<NodeHealth, 'node' | 'state' | 'source' | 'why' | 'atMonoNs'>[],
+    reports: readonly Pick<NodeHealth, 'node' | 'vrf' | 'state' | 'source' | 'why' | 'atMonoNs'>[],
   ): string[] {
     this.connected = true;
     const changed: string[] = [];
     if (snapshot) {
-      const named = new Set(reports.map((report) => report.node));
+      const named = new Set(reports.map((report) => keyOf({ name: report.node, vrfName: report.vrf })));
       for (const node of [...this.held.keys()].filter((name) => !named.has(name))) {
         this.held.delete(node);
         changed.push(node);
       }
     }
-    for (const { node, state, source, why, atMonoNs } of reports) {
+    for (const { node: name, vrf: vrfName, state, source, why, atMonoNs } of reports) {
+      const node = keyOf({ name, vrfName });
       const before = this.held.get(node)?.inForce ?? 'unknown';
-      const inForce = nextNodeState(before, state, this.policyOf(node).adminDownAction);
+      const inForce = nextNodeState(before, state, this.policyOf({ name, vrfName }).adminDownAction);
       this.held.set(node, { report: state, inForce, source, why, atMonoNs, life: this.life });
       if (before !== inForce) changed.push(node);
     }
@@ -74,7 +81,7 @@ export class HealthBook {
       await new Promise<void>((resolve) => setTimeout(resolve, 5));
   }
 
-  viewOf(node: string): NodeHealthView {
+  viewOf(node: WatchedNode): NodeHealthView {
     if (!this.policyOf(node).liveness) {
       return {
         shown: HealthState.UP,
@@ -84,7 +91,7 @@ export class HealthBook {
         atMonoNs: 0n,
       };
     }
-    const held = this.held.get(node) ?? {
+    const held = this.held.get(keyOf(node)) ?? {
       report: HealthState.UNKNOWN,
       inForce: 'unknown',
       source: 'bfd',
@@ -97,4 +104,8 @@ export class HealthBook {
     const why = this.connected ? 'bfd is back and has not said yet how this node is' : this.goneWhy;
     return { ...view, shown: HealthState.STALE, why: `${why}; last state: ${held.inForce}` };
   }
+}
+
+function keyOf({ name, vrfName }: WatchedNode): string {
+  return [name, vrfName].join('/');
 }

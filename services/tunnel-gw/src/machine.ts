@@ -7,6 +7,7 @@ import type { Datapath } from './datapath.js';
 import {
   enableForwarding,
   ensureDevices,
+  keepTags,
   type LinkState,
   readLinks,
   removeDevices,
@@ -19,6 +20,7 @@ import {
   portDevices,
   requireDevices,
   routingTables,
+  trunkDevices,
   vtiDevices,
 } from './gateway-devices.js';
 import { installGuard } from './guard.js';
@@ -57,6 +59,7 @@ export class Machine {
     const vtis = this.vtisOf(model, links);
     await installGuard([...guardDevices, ...guardedDevices(model)], { keep: true });
     this.links = await this.ensureRules(model, await ensureDevices(vtis, this.options.sysctlDir));
+    await keepTags(trunkDevices(model));
     enableForwarding(
       portDevices(model).filter((device) => this.links.has(device)),
       this.options.sysctlDir,
@@ -100,7 +103,9 @@ export class Machine {
   /** Looks at links and routes again, with what `readLinks` found, and follows them; true when any changed. */
   async refresh(model: GatewayModel, links: ReadonlyMap<string, LinkState>): Promise<boolean> {
     const vtis = this.vtisOf(model, links);
-    const right = vtis.every((vti) => links.get(vti.device)?.mtu === vti.mtu);
+    const right = vtis.every(
+      ({ device, mtu, mac }) => links.get(device)?.mtu === mtu && links.get(device)?.mac === mac,
+    );
     const made = right ? links : await ensureDevices(vtis, this.options.sysctlDir);
     const next = await this.ensureRules(model, made);
     const changed = JSON.stringify([...next]) !== JSON.stringify([...this.links]);
@@ -126,7 +131,7 @@ export class Machine {
 
   private vtisOf(model: GatewayModel, links: ReadonlyMap<string, LinkState>): VtiDevice[] {
     const linkMtu = links.get(model.underlay.device)?.mtu ?? 1500;
-    return vtiDevices(model, (remote) => this.options.ways.mtuTo(remote, linkMtu));
+    return vtiDevices(model, links, (remote) => this.options.ways.mtuTo(remote, linkMtu));
   }
 
   private attach(model: GatewayModel, device: string): void {

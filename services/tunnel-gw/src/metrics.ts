@@ -3,6 +3,7 @@
 import type { Meter } from '@opentelemetry/api';
 import { readDrops, readNode, readPort, readStats } from './counters.js';
 import type { Gateway } from './gateway.js';
+import { type AnyNode, everyNode } from './model.js';
 import type { PinKeeper } from './pin-keeper.js';
 
 export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter): void {
@@ -32,18 +33,18 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
     ]),
   );
   counter('detour_node_packets', 'packets to and from service nodes', () =>
-    (gateway.core.running?.model.nodes ?? []).flatMap((node): [number, Record<string, string>][] => {
+    nodesOf(gateway).flatMap((node): [number, Record<string, string>][] => {
       const row = readNode(gateway.counterMaps, node.number);
       return [
-        [Number(row.toPackets), { node: node.name, direction: 'to' }],
-        [Number(row.fromPackets), { node: node.name, direction: 'from' }],
+        [Number(row.toPackets), { node: node.label, direction: 'to' }],
+        [Number(row.fromPackets), { node: node.label, direction: 'from' }],
       ];
     }),
   );
   gauge('detour_node_up', '1 when a node may get new flows', () =>
-    (gateway.core.running?.model.nodes ?? []).map((node) => [
-      gateway.health.viewOf(node.name).inForce === 'up' ? 1 : 0,
-      { node: node.name },
+    nodesOf(gateway).map((node) => [
+      gateway.health.viewOf(node).inForce === 'up' ? 1 : 0,
+      { node: node.label },
     ]),
   );
   gauge('detour_flows', 'live flow records at the last sweep', () =>
@@ -81,4 +82,9 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
     [gateway.core.running?.model.revision ?? 0, {}],
   ]);
   counter('detour_affinity', 'pins written to Redis, by what was done', () => rows(keeper.figures(), 'op'));
+}
+
+function nodesOf(gateway: Gateway): readonly AnyNode[] {
+  const { running } = gateway.core;
+  return running === null ? [] : everyNode(running.model);
 }

@@ -16,6 +16,21 @@ export interface PortModel {
   readonly classify: boolean;
   readonly attachMode: AttachMode;
   readonly tunnel: BranchTunnel | null;
+  readonly vlan: VlanPort | null;
+}
+
+/** A VLAN on a device. The port's own device is then the operator's side of its veth pair. */
+export interface VlanPort {
+  readonly lower: string;
+  readonly tags: VlanTags;
+  readonly inner: string; // the program's side
+  readonly addresses: readonly string[];
+}
+
+/** `outer`: the service tag of QinQ. */
+export interface VlanTags {
+  readonly vlan: number; // 0 = untagged
+  readonly outer: number; // 0 = none
 }
 
 /** A tunnel as its outer headers say it; our end is the underlay address. */
@@ -35,22 +50,67 @@ export interface BranchTunnel extends TunnelModel {
   readonly addresses: readonly string[];
 }
 
-/** A service node behind a tunnel. */
-export interface NodeModel extends TunnelModel {
-  readonly name: string;
+/** What all nodes have, however they are attached. A node that serves several VRFs is one of these in each. */
+export interface NodeCommon {
+  readonly name: string; // of the intent
+  readonly label: string; // unique: the name, with its VRF where the node serves several
   readonly number: number;
   readonly service: string;
   readonly vrf: number;
   readonly vrfName: string;
   readonly table: number;
+  readonly liveness: boolean; // a health profile is named: only 'up' counts
+  readonly adminDownAction: 'keep' | 'failover';
+}
+
+/** One arm of a node: a device, or a VLAN on it, which the kernel sees as a veth pair with the arm's addresses. */
+export interface ArmModel {
+  readonly lower: string;
+  readonly tags: VlanTags;
+  readonly device: string; // the operator's side of the veth pair
+  readonly inner: string; // the program's side
+  readonly addresses: readonly string[]; // with prefix length
+  readonly nextHop: string;
+}
+
+export interface ServicePort {
+  readonly name: string;
+  readonly number: number;
+  readonly vrf: number;
+  readonly lower: string;
+  readonly tags: VlanTags;
+}
+
+/** A service node that packets reach by MAC address: a bump in the wire, or a router. */
+export interface ArmedNodeModel extends NodeCommon {
+  readonly kind: 'l2pair' | 'l3';
+  readonly arms: readonly [uplink: ArmModel, inside: ArmModel]; // of a node with one arm twice that, with next hops of their own
+}
+
+/** A service node behind a tunnel. */
+export interface NodeModel extends NodeCommon, TunnelModel {
   readonly strictReturn: boolean;
   readonly local: string; // inner address with prefix length
   readonly peer: string;
   readonly device: string; // its VTI
   readonly inner: string; // the program's side of it
   readonly mac: string;
-  readonly liveness: boolean; // a health profile is named: only 'up' counts
-  readonly adminDownAction: 'keep' | 'failover';
+}
+
+export type AnyNode = NodeModel | ArmedNodeModel;
+
+export function isArmed(node: AnyNode): node is ArmedNodeModel {
+  return 'arms' in node;
+}
+
+/** Of tunnels and arms together. */
+export function everyNode(model: GatewayModel): readonly AnyNode[] {
+  return [...model.nodes, ...model.armed];
+}
+
+/** How a node is called where nodes are listed; the number where it is not attached here. */
+export function nodeLabel(model: GatewayModel, number: number): string {
+  return everyNode(model).find((node) => node.number === number)?.label ?? `${number}`;
 }
 
 export interface VrfModel {
@@ -66,7 +126,10 @@ export interface GatewayModel {
   readonly underlay: { readonly device: string; readonly address: string; readonly attachMode: AttachMode };
   readonly vrfs: readonly VrfModel[];
   readonly ports: readonly PortModel[];
-  readonly nodes: readonly NodeModel[];
+  readonly nodes: readonly NodeModel[]; // behind tunnels
+  readonly armed: readonly ArmedNodeModel[];
+  /** Ports of kind service: they give arms a number to be counted under. */
+  readonly servicePorts: readonly ServicePort[];
   /** Node numbers of every path of the revision by path number, also through nodes that are not attached here. */
   readonly pathNodes: ReadonlyMap<number, readonly number[]>;
   readonly chainNames: ReadonlyMap<number, string>;

@@ -6,13 +6,13 @@ import { DUMMY_IPV4, ownAddress } from './own-address.js';
 
 const port = (number: number, vrf: number): PortModel => ({
   ...{ name: `p${number}`, number, kind: 'internal', device: `eth${number}`, vrf, table: 100 },
-  ...{ classify: true, attachMode: 'auto', tunnel: null },
+  ...{ classify: true, attachMode: 'auto', tunnel: null, vlan: null },
 });
 const model: GatewayModel = {
   ...{ gateway: 'edge1', revision: 1, hashKey: { lo: 1, hi: 2 }, vrfs: [], nodes: [], pathNodes: new Map() },
   underlay: { device: 'eth0', address: '192.0.2.1', attachMode: 'auto' },
   ports: [port(1, 1), port(2, 1), port(3, 2)],
-  ...{ chainNames: new Map(), ruleNames: new Map() },
+  ...{ chainNames: new Map(), ruleNames: new Map(), armed: [], servicePorts: [] },
 };
 const link = (addresses: string[]): LinkState => ({
   ifindex: 1,

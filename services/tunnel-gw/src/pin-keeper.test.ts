@@ -69,6 +69,7 @@ beforeEach(async () => {
     slots,
     nowNs: () => process.hrtime.bigint(),
     nowMs: () => performance.now(),
+    isInside: () => true,
     rulesGen: () => 1,
     chainGen: () => 1,
     onReplaced: () => undefined,

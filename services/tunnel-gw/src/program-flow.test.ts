@@ -17,7 +17,7 @@ import { exampleText, flowQuestion } from './testdata.js';
 const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
 const revision = revisionOf(exampleText());
 const model = gatewayModel(revision, 'edge1');
-const pathOf = (node: string) => revision.numbers.paths[`inspect:${node}`] ?? 0;
+const pathOf = (node: string) => revision.numbers.paths[`inspect@red:${node}`] ?? 0;
 const { SKIP_ME, SKIP_ALL, DROP, NONE } = FlowInstruction;
 
 let object: BpfObject;
@@ -39,6 +39,7 @@ beforeAll(() => {
     nowNs: () => process.hrtime.bigint(),
     rulesGen: () => 1,
     chainGen: () => 7,
+    isInside: () => false,
     onReplaced: () => {
       replaced++;
     },

@@ -5,17 +5,18 @@ import { FlowInstruction, type ProgramFlowRequest, type ProgramFlowResponse } fr
 import { Fault, flowKeyText, normaliseTuple } from '@detour/core';
 import type { FlowTable } from './flow-table.js';
 import { isServiced, unpackFlowWord } from './flow-word.js';
-import type { GatewayModel } from './model.js';
+import { everyNode, type GatewayModel } from './model.js';
 
 /** @throws Fault `invalid` for a request that says nothing usable, `not_found` for an unknown node or flow, `refused` for a node off the flow's path */
 export function programFlow(
   { model, flows }: { readonly model: GatewayModel; readonly flows: FlowTable },
   request: ProgramFlowRequest,
 ): ProgramFlowResponse {
-  const node = model.nodes.find(({ name }) => name === request.node);
+  const { tuple } = request;
+  const named = everyNode(model).filter(({ name }) => name === request.node);
+  const node = named.find(({ vrf }) => vrf === tuple?.vrf) ?? named[0]; // one that serves several VRFs is a node in each
   if (node === undefined)
     throw new Fault('not_found', `gateway ${model.gateway} has no node "${request.node}"`);
-  const { tuple } = request;
   if (tuple === undefined || tuple.src.length !== 16 || tuple.dst.length !== 16)
     throw new Fault('invalid', 'the request needs a tuple with addresses of 16 bytes');
   const { key } = normaliseTuple({ ...tuple, vrf: tuple.vrf === 0 ? node.vrf : tuple.vrf });

@@ -65,6 +65,7 @@ function inputs(
       innerSourceMac: '02:00:00:00:00:05',
       innerPeerMac: null,
     }),
+    neighbour: () => null,
   };
 }
 

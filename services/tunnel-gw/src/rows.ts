@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a gateway's model to the rows of its banked tables: ports, tunnels, own addresses, ways out, hops. Chains have theirs in
 // chain-rows.ts. Pure: the same model, links and neighbours give the same bytes.
-import { abi, ruleDeviceName } from '@detour/contracts';
+import { abi } from '@detour/contracts';
 import { Fault, formatAddress } from '@detour/core';
+import { armedNodeRows, trunkRows, vlanPortRows } from './arm-rows.js';
 import type { Row } from './bank.js';
 import type { LinkState } from './devices.js';
+import { trunkDevices } from './gateway-devices.js';
 import { type HopWay, hopRow } from './hop-rows.js';
 import type { GatewayModel, NodeModel, PortModel, TunnelModel } from './model.js';
+import { egressRow, linkOf, numberRow, portRow, portValue, tableOf } from './port-rows.js';
 import { addressBytes, macBytes, u32Key } from './row-bytes.js';
 import { tunnelProto } from './tunnel-kind.js';
 
@@ -20,11 +23,13 @@ export interface RowInputs {
   readonly lookupByRules: boolean;
   /** How outer packets for a tunnel's remote end leave, and the inner peer's MAC; null members while unresolved. */
   readonly wayTo: (remote: string, device: string, peer: string | null) => HopWay;
+  /** The MAC of a neighbour; null while it is not resolved. */
+  readonly neighbour: (device: string, address: string) => string | null;
 }
 
 /** Hop rows: of a node its number, to steer; of its VTI this offset more, which needs no inner peer (it carries the ARP that finds it). */
 const VTI_HOPS = 4096;
-/** Of a branch VTI: this offset and the port's number. */
+/** Of a branch VTI or a VLAN port: this offset and the port's number. */
 export const BRANCH_HOPS = 8192;
 
 /**
@@ -34,10 +39,12 @@ export const BRANCH_HOPS = 8192;
  */
 export function baseRows(inputs: RowInputs, onMissing?: (missing: Fault) => void): Row[] {
   const { model } = inputs;
+  const trunks = trunkDevices(model);
   const parts: (() => Row[])[] = [
-    ...model.ports.map((port) => () => portRows(inputs, port)),
+    ...model.ports.map((port) => () => portRows(inputs, port, trunks)),
     ...model.nodes.map((node) => () => nodeRows(inputs, node)),
-    () => [roleRow(inputs, model.underlay.device, 'the underlay', abi.PortKind.PORT_UNDERLAY)],
+    ...model.armed.map((node) => () => armedNodeRows(inputs, node, trunks)),
+    () => [underlayRow(inputs, trunks)],
     () => [roleRow(inputs, inputs.injectInner, 'the inject pair', abi.PortKind.PORT_INJECT)],
   ];
   const rows = parts.flatMap((part) => {
@@ -49,64 +56,20 @@ export function baseRows(inputs: RowInputs, onMissing?: (missing: Fault) => void
       return [];
     }
   });
+  const taken = rows.filter((row) => row.table === 'ports' && typeof row.id === 'number');
+  rows.push(...trunkRows(inputs, trunks, new Set(taken.map((row) => Number(row.id)))));
   for (const [vrf, address] of ownAddresses(inputs)) rows.push(ownRow(vrf, address));
   return rows;
 }
 
+function underlayRow(inputs: RowInputs, trunks: ReadonlySet<string>): Row {
+  const { device } = inputs.model.underlay;
+  const kind = abi.PortKind.PORT_UNDERLAY;
+  return portRow(linkOf(inputs, device, 'the underlay').ifindex, { kind, tags: trunks.has(device) });
+}
+
 function roleRow(inputs: RowInputs, device: string, what: string, kind: number): Row {
   return portRow(linkOf(inputs, device, what).ifindex, { kind });
-}
-
-function linkOf(inputs: RowInputs, device: string, what: string): LinkState {
-  const link = inputs.links.get(device);
-  if (link === undefined) {
-    throw new Fault(
-      'not_found',
-      `device ${device} of ${what} does not exist on this machine: create it, or correct the intent`,
-    );
-  }
-  return link;
-}
-
-/** A VRF's routing table as the datapath wants it. */
-function tableOf(inputs: RowInputs, table: number): number {
-  if (!inputs.lookupByRules) return table;
-  return linkOf(inputs, ruleDeviceName(table), `routing table ${table}`).ifindex;
-}
-
-interface PortFields {
-  readonly kind: number;
-  readonly number?: number;
-  readonly vrf?: number;
-  readonly table?: number;
-  readonly classify?: boolean;
-  readonly hop?: number;
-  readonly vtiIfindex?: number;
-  /** Of the port's own device; absent behind a tunnel, where it is not checked. */
-  readonly mac?: string;
-}
-
-function portValue(fields: PortFields): Uint8Array {
-  return abi.port.encode({
-    number: fields.number ?? 0,
-    vrf: fields.vrf ?? 0,
-    table: fields.table ?? 0,
-    kind: fields.kind,
-    flags: fields.classify === true ? abi.PortFlag.PORT_CLASSIFY : 0,
-    hop: fields.hop ?? 0,
-    vtiIfindex: fields.vtiIfindex ?? 0,
-    mac: fields.mac === undefined ? new Uint8Array(6) : macBytes(fields.mac),
-  });
-}
-
-function portRow(ifindex: number, fields: PortFields): Row {
-  const value = portValue(fields);
-  return {
-    table: 'ports',
-    id: ifindex,
-    key: (bank) => abi.portKey.encode({ ifindex, vlan: 0, bank }),
-    value,
-  };
 }
 
 const PORT_KIND = {
@@ -116,7 +79,7 @@ const PORT_KIND = {
   vti: abi.PortKind.PORT_VTI,
 } as const;
 
-function portRows(inputs: RowInputs, port: PortModel): Row[] {
+function portRows(inputs: RowInputs, port: PortModel, trunks: ReadonlySet<string>): Row[] {
   const common = {
     number: port.number,
     vrf: port.vrf,
@@ -125,8 +88,10 @@ function portRows(inputs: RowInputs, port: PortModel): Row[] {
     kind: PORT_KIND[port.kind],
   };
   if (port.tunnel === null) {
+    if (port.vlan !== null) return vlanPortRows(inputs, port, port.vlan, common);
     const { ifindex, mac } = linkOf(inputs, port.device, `port ${port.name}`);
-    return [portRow(ifindex, { ...common, mac }), numberRow(port.number, portValue(common))];
+    const tags = trunks.has(port.device);
+    return [portRow(ifindex, { ...common, mac, tags }), numberRow(port.number, portValue(common))];
   }
   const { tunnel } = port;
   const hop = BRANCH_HOPS + port.number;
@@ -198,25 +163,6 @@ function tunnelFlags(tunnel: TunnelModel): number {
   return tunnel.protocol === 'gre' && tunnel.checksum ? abi.TunnelFlag.TUNNEL_CHECKSUM : 0;
 }
 
-/** The port's row again, by its number: where a held packet that comes back belongs. */
-function numberRow(number: number, value: Uint8Array): Row {
-  return {
-    table: 'port_numbers',
-    id: number,
-    key: (bank) => u32Key(bank * LIMIT.DT_MAX_PORTS + number),
-    value,
-  };
-}
-
-function egressRow(ifindex: number, hop: number): Row {
-  return {
-    table: 'egress',
-    id: ifindex,
-    key: (bank) => abi.egressKey.encode({ ifindex, bank }),
-    value: u32Key(hop),
-  };
-}
-
 function tunnelRow(
   inputs: RowInputs,
   end: TunnelModel,
@@ -246,6 +192,7 @@ function ownAddresses(inputs: RowInputs): [number, string][] {
   out.set(`0/${model.underlay.address}`, [0, model.underlay.address]);
   for (const port of model.ports) take(port.vrf, port.device);
   for (const node of model.nodes) take(node.vrf, node.device);
+  for (const { vrf, arms } of model.armed) for (const arm of arms) take(vrf, arm.device);
   return [...out.values()];
 }
 

@@ -103,16 +103,19 @@ export class StatusBoard implements Disposable {
     if (this.timer !== null) clearTimeout(this.timer);
   }
 
-  /** What chains do otherwise than an operator would wish, as long as they do. */
+  /** What chains do otherwise than an operator would wish, as long as they do; a chain does it where it does so in any VRF. */
   private chainAlarms(): void {
     const { alarms, gateway } = this.options;
     const tell = (code: AlarmCode, chain: string, text: string | null) =>
       text === null ? alarms.clear(code, chain) : alarms.raise(code, chain, text);
-    for (const { name, allStale, paths } of gateway.core.liveTables?.chains.values() ?? []) {
+    const all = [...(gateway.core.liveTables?.chains.values() ?? [])];
+    for (const name of new Set(all.map((chain) => chain.name))) {
+      const chains = all.filter((chain) => chain.name === name);
       const stale = `no usable node of chain ${name} has a fresh score: declared capacity counts`;
-      tell('all_stale', name, allStale ? stale : null);
+      tell('all_stale', name, chains.some(({ allStale }) => allStale) ? stale : null);
       const skipped = `no node of an optional hop of chain ${name} is up: new flows pass the chain without it`;
-      tell('hop_skipped', name, paths.some((path) => path.weight > 0 && path.skipped > 0) ? skipped : null);
+      const isSkipped = chains.some(({ paths }) => paths.some((path) => path.weight > 0 && path.skipped > 0));
+      tell('hop_skipped', name, isSkipped ? skipped : null);
     }
   }
 

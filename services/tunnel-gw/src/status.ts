@@ -5,6 +5,7 @@ import { type CounterMaps, readNode } from './counters.js';
 import type { Datapath } from './datapath.js';
 import type { GatewayCore } from './gateway-core.js';
 import type { HealthBook } from './health.js';
+import { type AnyNode, everyNode, isArmed } from './model.js';
 import type { SweepResult } from './sweeper.js';
 import type { TableBook, TableSet } from './table-book.js';
 import type { Ways } from './ways.js';
@@ -52,7 +53,7 @@ export function gatewayStatus(sources: StatusSources, refusal: Refusal | null): 
     rules: running?.rulesVersion,
     paths: running?.pathsVersion,
     ports: running === null ? [] : portStatus(sources, running),
-    nodes: running === null ? [] : running.model.nodes.map((node) => nodeStatus(sources, node)),
+    nodes: running === null ? [] : everyNode(running.model).map((node) => nodeStatus(sources, node)),
     decided: sources.decided(),
     connected: sources.connected(),
     figures: sources.figures(),
@@ -68,7 +69,7 @@ function portStatus(sources: StatusSources, running: TableSet): PortStatus[] {
   const vrf = (number: number) =>
     running.model.vrfs.find((row) => row.number === number)?.name ?? `${number}`;
   return running.model.ports.map((port) => {
-    const attachment = modes.get(port.tunnel === null ? port.device : port.tunnel.inner);
+    const attachment = modes.get(port.tunnel?.inner ?? port.vlan?.lower ?? port.device);
     return {
       name: port.name,
       number: port.number,
@@ -82,16 +83,16 @@ function portStatus(sources: StatusSources, running: TableSet): PortStatus[] {
   });
 }
 
-function nodeStatus(sources: StatusSources, node: TableSet['model']['nodes'][number]): NodeStatus {
-  const view = sources.health.viewOf(node.name);
+function nodeStatus(sources: StatusSources, node: AnyNode): NodeStatus {
+  const view = sources.health.viewOf(node);
   const counters = readNode(sources.counters, node.number);
-  const hopWhy = sources.ways.explain(node.remote, node.device, node.peer);
+  const hopWhy = sources.ways.explain(node);
   return {
-    name: node.name,
+    name: node.label,
     health: view.shown,
     source: view.source,
     why: view.why,
-    device: node.device,
+    device: isArmed(node) ? node.arms.map((arm) => arm.device).join(' ') : node.device,
     hopReady: hopWhy === '',
     hopWhy,
     ...counters,

@@ -47,6 +47,7 @@ beforeEach(() => {
     rulesGen: () => 1,
     chainGen: () => 1,
     onReplaced: () => changes.push(slots.available),
+    isInside: () => true,
   });
 });
 

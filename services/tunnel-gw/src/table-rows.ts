@@ -3,7 +3,7 @@
 import type { PolicyRow, RuleRow, RuleTableRow, SelectionRow, TablesResponse } from '@detour/contracts';
 import { formatPrefix } from '@detour/core';
 import type { HealthBook } from './health.js';
-import type { ChainModel, GatewayModel } from './model.js';
+import { type AnyNode, type ChainModel, everyNode, type GatewayModel, isArmed, nodeLabel } from './model.js';
 import type { TableSet } from './table-book.js';
 
 export function tablesResponse(
@@ -40,22 +40,29 @@ function attributesOf(row: RuleRow): string {
 /** One row per path: where its first node is reached, and what BFD says of it. */
 function policiesOf(model: GatewayModel, chain: ChainModel, health: HealthBook): PolicyRow[] {
   return chain.paths.flatMap((path) => {
-    const nodes = path.nodes.map((number) => model.nodes.find((node) => node.number === number));
+    const nodes = path.nodes.map((number) => everyNode(model).find((node) => node.number === number));
     const [first] = nodes;
     if (first === undefined) return [];
     return [
       {
         redirectionId: chain.number,
         vrf: first.vrfName,
-        path: nodes.map((node) => node?.name ?? '?').join('→'),
-        nextHop: first.peer,
-        pair: `${first.local} ${first.peer}`,
-        bfd: nodes
-          .map((node) => (node === undefined ? 'unknown' : health.viewOf(node.name).inForce))
-          .join(','),
+        path: nodes.map((node) => node?.label ?? '?').join('→'),
+        ...placeOf(first),
+        bfd: nodes.map((node) => (node === undefined ? 'unknown' : health.viewOf(node).inForce)).join(','),
       },
     ];
   });
+}
+
+/** Where packets for a node go: by tunnel its inner peer, else the next hop of each arm; and the address pair. */
+function placeOf(node: AnyNode): { nextHop: string; pair: string } {
+  if (!isArmed(node)) return { nextHop: node.peer, pair: `${node.local} ${node.peer}` };
+  const arms = [...new Set(node.arms)];
+  return {
+    nextHop: [...new Set(arms.map((arm) => arm.nextHop))].join(' '),
+    pair: [...new Set(arms.map((arm) => arm.addresses[0] ?? ''))].join(' '),
+  };
 }
 
 function selectionOf(model: GatewayModel, chain: ChainModel): SelectionRow {
@@ -67,9 +74,7 @@ function selectionOf(model: GatewayModel, chain: ChainModel): SelectionRow {
     gen: chain.gen,
     shares: chain.paths.map((path) => ({
       path: path.number,
-      nodes: path.nodes.map(
-        (number) => model.nodes.find((node) => node.number === number)?.name ?? `${number}`,
-      ),
+      nodes: path.nodes.map((number) => nodeLabel(model, number)),
       slots: slots.get(path.number) ?? 0,
       weight: path.weight,
       state: path.up ? 'up' : 'down',

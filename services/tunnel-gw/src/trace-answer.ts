@@ -3,7 +3,7 @@
 import type { abi } from '@detour/contracts';
 import type { FlowKey, Tuple } from '@detour/core';
 import type { LiveTables } from './decision.js';
-import type { GatewayModel, NodeModel } from './model.js';
+import type { AnyNode, GatewayModel } from './model.js';
 
 export interface TracePacket {
   readonly port: string; // a port's name, or a node's for a packet that it returns
@@ -46,7 +46,7 @@ export interface TraceView {
   /** The way out by a VRF's Linux routing table; null: no route. */
   readonly route: (table: number, dst: Uint8Array) => Promise<RouteAnswer | null>;
   readonly neighbour: (device: string, address: string) => string | null;
-  readonly hop: (node: NodeModel) => { ready: boolean; why: string; mtu: number; device: string };
+  readonly hop: (node: AnyNode) => { ready: boolean; why: string; mtu: number };
 }
 
 export type End = Omit<TraceAnswer, 'steps'>;

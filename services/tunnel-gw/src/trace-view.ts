@@ -23,9 +23,10 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     record: (key) => gateway.flows.read(key),
     hasEnded: (slot) => hasEnded(gateway.flows.activity(slot).seen),
     isOwn: (vrf, address) => {
-      const devices = [...model.ports, ...model.nodes]
-        .filter((row) => row.vrf === vrf)
-        .map((row) => row.device);
+      const devices = [
+        ...[...model.ports, ...model.nodes].filter((row) => row.vrf === vrf).map((row) => row.device),
+        ...model.armed.filter((row) => row.vrf === vrf).flatMap((row) => row.arms.map((arm) => arm.device)),
+      ];
       return devices.some((device) =>
         (gateway.core.linkOf(device)?.addresses ?? []).some(
           (cidr) => compareAddresses(addressBytes(cidr.slice(0, cidr.indexOf('/'))), address) === 0,
@@ -35,8 +36,8 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     route: (table, dst) => lookUpRoute(table, dst, mtuOf),
     neighbour: (device, address) => gateway.neighbours.macOf(device, address),
     hop: (node) => {
-      const why = gateway.ways.explain(node.remote, node.device, node.peer);
-      return { ready: why === '', why, mtu: gateway.core.hopMtu(node), device: model.underlay.device };
+      const why = gateway.ways.explain(node);
+      return { ready: why === '', why, mtu: gateway.core.hopMtu(node) };
     },
   };
 }

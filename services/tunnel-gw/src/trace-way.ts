@@ -2,7 +2,7 @@
 // The last part of a trace: along a path to a node, or out by the VRF's routing table.
 import { formatAddress, type Tuple } from '@detour/core';
 import { choosePathLocally } from './decision.js';
-import type { ChainModel, PathModel } from './model.js';
+import { type AnyNode, type ChainModel, everyNode, isArmed, nodeLabel, type PathModel } from './model.js';
 import { type Add, drop, type End, pass, punt, type TracePacket, type TraceView } from './trace-answer.js';
 import { describeTunnel } from './tunnel-kind.js';
 
@@ -13,6 +13,7 @@ export interface OnPath {
   readonly table: number;
   readonly tuple: Tuple;
   readonly forward: Tuple;
+  readonly inside: boolean; // this packet comes from the inside
   readonly keptDown?: boolean;
 }
 
@@ -28,16 +29,14 @@ export async function toPath(view: TraceView, packet: TracePacket, on: OnPath, a
   }
   const path = pathOf(view, number);
   if (path === undefined) return drop('no_table');
-  const names = path.nodes.map(
-    (number) => view.model.nodes.find((row) => row.number === number)?.name ?? `${number}`,
-  );
+  const names = path.nodes.map((number) => nodeLabel(view.model, number));
   add(
     'path',
     `${number} = ${names.join(' → ')}`,
     on.direction === 0 ? 'forward' : 'reverse, nodes in reverse order',
   );
   const first = on.direction === 0 ? path.nodes[0] : path.nodes.at(-1);
-  return toNode(view, packet, first, add);
+  return toNode(view, packet, { number: first, inside: on.inside }, add);
 }
 
 /** Of the backup chain, where the chain has one and no path of its own; else 0. */
@@ -59,17 +58,45 @@ export function pathOf(view: TraceView, number: number): PathModel | undefined {
 
 const SENDER_TOLD = 'its sender is told; IPv4 without DF is cut instead';
 
-export function toNode(view: TraceView, packet: TracePacket, number: number | undefined, add: Add): End {
-  const node = view.model.nodes.find((row) => row.number === number);
+export function toNode(
+  view: TraceView,
+  packet: TracePacket,
+  to: { readonly number: number | undefined; readonly inside: boolean },
+  add: Add,
+): End {
+  const node = everyNode(view.model).find((row) => row.number === to.number);
   if (node === undefined) return drop('no_table');
   const hop = view.hop(node);
-  add('hop', `${node.name} through ${node.device}`, hop.ready ? describeTunnel(node) : hop.why);
+  const way = hopWay(view, node, to.inside);
+  add('hop', `${node.label} through ${way.device}`, hop.ready ? way.how : hop.why);
   if (!hop.ready) return drop('hop_not_ready');
   if (packet.lengthBytes > hop.mtu) {
     add('mtu', `${packet.lengthBytes} bytes`, `more than the hop's ${hop.mtu}: ${SENDER_TOLD}`);
     return drop('too_big');
   }
-  return { verdict: 'forward', reason: '', egress: hop.device, node: node.name };
+  return { verdict: 'forward', reason: '', egress: way.egress, node: node.label };
+}
+
+function hopWay(
+  view: TraceView,
+  node: AnyNode,
+  inside: boolean,
+): { device: string; egress: string; how: string } {
+  if (!isArmed(node))
+    return {
+      device: node.device,
+      egress: view.model.underlay.device,
+      how: describeTunnel(node),
+    };
+  const arm = node.arms[inside ? 1 : 0];
+  const { vlan, outer } = arm.tags;
+  const tag = vlan === 0 ? '' : `, VLAN ${outer === 0 ? '' : `${outer}.`}${vlan}`;
+  const side = inside ? 'the inside' : 'the uplink';
+  return {
+    device: arm.device,
+    egress: arm.lower,
+    how: `next hop ${arm.nextHop}${tag}: the packet comes from ${side}`,
+  };
 }
 
 export async function leave(

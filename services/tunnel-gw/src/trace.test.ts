@@ -22,9 +22,11 @@ const port = (name: string, number: number): PortModel => ({
   classify: true,
   attachMode: 'auto',
   tunnel: null,
+  vlan: null,
 });
 const node = (name: string, number: number, strictReturn = true): NodeModel => ({
   name,
+  label: name,
   number,
   service: 'firewall',
   vrf: 1,
@@ -52,6 +54,8 @@ const model: GatewayModel = {
   vrfs: [{ name: 'red', number: 1, table: 100 }],
   ports: [port('inside', 1), port('outside', 2), { ...port('plain', 3), classify: false }],
   nodes: [node('fw1', 1), node('fw2', 2), node('ids1', 3), node('lax', 4, false)],
+  armed: [],
+  servicePorts: [],
   pathNodes: new Map(),
   chainNames: new Map([[1, 'inspect']]),
   ruleNames: new Map([[1, 'web']]),

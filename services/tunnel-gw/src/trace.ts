@@ -5,7 +5,7 @@ import { abi } from '@detour/contracts';
 import { formatAddress, isMappedV4, normaliseTuple, type Tuple } from '@detour/core';
 import { classifyLocally, decideLocally, type FlowQuestion, forwardTuple } from './decision.js';
 import { unpackFlowWord } from './flow-word.js';
-import type { ChainModel, NodeModel, PortModel } from './model.js';
+import { type AnyNode, type ChainModel, everyNode, isArmed, type PortModel } from './model.js';
 import {
   type Add,
   drop,
@@ -34,7 +34,7 @@ export async function tracePacket(view: TraceView, packet: TracePacket): Promise
 
 async function walk(view: TraceView, packet: TracePacket, add: Add): Promise<End> {
   const { model } = view;
-  const node = model.nodes.find((row) => row.name === packet.port);
+  const node = everyNode(model).find((row) => row.label === packet.port);
   const port = model.ports.find((row) => row.name === packet.port);
   if (node !== undefined && port === undefined) return returned(view, packet, node, add);
   if (port === undefined) {
@@ -149,6 +149,7 @@ async function unknown(
       table: port.table,
       tuple,
       forward: forwardTuple(question, found.reversed),
+      inside: isInside(port),
     },
     add,
   );
@@ -193,10 +194,15 @@ async function known(
       table: port.table,
       tuple: question.tuple,
       forward: forwardTuple(question, direction === 1),
+      inside: ((word.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== (direction === 1),
       keptDown: isKeptDown(chain, word.path),
     },
     add,
   );
+}
+
+function isInside(port: PortModel): boolean {
+  return port.kind === 'internal' || port.kind === 'guest';
 }
 
 function isKeptDown(chain: ChainModel, path: number): boolean {
@@ -232,8 +238,10 @@ function renewedPath(
 }
 
 /** A packet that a node returns: its flow must have been sent to that node. */
-async function returned(view: TraceView, packet: TracePacket, node: NodeModel, add: Add): Promise<End> {
-  add('port', `${node.name} (service, ${node.device})`, 'a service port never classifies');
+async function returned(view: TraceView, packet: TracePacket, node: AnyNode, add: Add): Promise<End> {
+  const device = isArmed(node) ? node.arms.map((arm) => arm.device).join(' or ') : node.device;
+  const strictReturn = isArmed(node) || node.strictReturn;
+  add('port', `${node.label} (service, ${device})`, 'a service port never classifies');
   const tuple: Tuple = { ...packet.tuple, vrf: node.vrf };
   if (isLocalAlways(tuple) !== null || view.isOwn(node.vrf, tuple.dst)) return pass;
   const { key, norm } = normaliseTuple(tuple);
@@ -247,12 +255,8 @@ async function returned(view: TraceView, packet: TracePacket, node: NodeModel, a
     word === null || word.action !== abi.FlowAction.FLOW_STEER ? undefined : pathOf(view, word.path);
   const position = path?.nodes.indexOf(node.number) ?? -1;
   if (word === null || path === undefined || position < 0) {
-    add(
-      'flow',
-      record === null ? 'no record' : 'not sent to this node',
-      node.strictReturn ? 'strictReturn' : '',
-    );
-    return node.strictReturn ? drop('strict_return') : leave(view, packet, node.table, tuple, add);
+    add('flow', record === null ? 'no record' : 'not sent to this node', strictReturn ? 'strictReturn' : '');
+    return strictReturn ? drop('strict_return') : leave(view, packet, node.table, tuple, add);
   }
   const direction = (norm === 1) === word.initiatorIsB ? 0 : 1;
   add(
@@ -261,7 +265,8 @@ async function returned(view: TraceView, packet: TracePacket, node: NodeModel, a
     direction === 0 ? 'forward' : 'reverse',
   );
   const next = path.nodes[direction === 0 ? position + 1 : position - 1];
-  if (next !== undefined) return toNode(view, packet, next, add);
+  const inside = ((word.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== (direction === 1);
+  if (next !== undefined) return toNode(view, packet, { number: next, inside }, add);
   add('path', 'done', 'all nodes of the path have seen it');
   return leave(view, packet, node.table, tuple, add);
 }

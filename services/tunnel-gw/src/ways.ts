@@ -3,7 +3,7 @@
 import { compareAddresses, Fault } from '@detour/core';
 import type { LinkState } from './devices.js';
 import type { HopWay } from './hop-rows.js';
-import type { GatewayModel } from './model.js';
+import { type AnyNode, type GatewayModel, isArmed } from './model.js';
 import type { NeighbourWatch } from './neighbours.js';
 import type { PathMtus } from './path-mtus.js';
 import { addressBytes } from './row-bytes.js';
@@ -32,6 +32,7 @@ export class Ways {
   private routes: ReadonlyMap<string, OuterRoute> = new Map();
   private kept: ReadonlyMap<string, readonly [device: string, address: string]> = new Map();
   private ends: readonly TunnelEnd[] = [];
+  private arms: readonly (readonly [device: string, address: string])[] = [];
 
   constructor(
     private readonly neighbours: NeighbourWatch,
@@ -45,6 +46,7 @@ export class Ways {
    */
   async follow(models: readonly GatewayModel[]): Promise<void> {
     this.ends = models.flatMap(endsOf);
+    this.arms = models.flatMap(armsOf);
     await this.refreshRoutes();
     await this.keepResolved();
   }
@@ -52,6 +54,7 @@ export class Ways {
   /** From now on only this model's tunnels; nothing is looked up. */
   retain(model: GatewayModel): void {
     this.ends = endsOf(model);
+    this.arms = armsOf(model);
     this.kept = this.wanted();
   }
 
@@ -110,8 +113,17 @@ export class Ways {
     return this.pathMtus.within(remote, linkMtu);
   }
 
+  macOf(device: string, address: string): string | null {
+    return this.neighbours.macOf(device, address);
+  }
+
   /** Why a node's hop is not ready, in a sentence; empty when it is. */
-  explain(remote: string, device: string, peer: string): string {
+  explain(node: AnyNode): string {
+    if (isArmed(node)) {
+      const silent = node.arms.find((arm) => this.macOf(arm.device, arm.nextHop) === null);
+      return silent === undefined ? '' : `${silent.nextHop} does not answer through ${silent.device}`;
+    }
+    const { remote, device, peer } = node;
     const route = this.routes.get(remote);
     if (route === undefined) return `no route to ${remote}`;
     if (this.neighbours.macOf(route.device, route.nextHop) === null)
@@ -127,6 +139,7 @@ export class Ways {
       if (route !== undefined) want(route.device, route.nextHop);
       if (end.peer !== null) want(end.device, end.peer);
     }
+    for (const [device, address] of this.arms) want(device, address);
     return wanted;
   }
 }
@@ -139,6 +152,10 @@ function endsOf(model: GatewayModel): TunnelEnd[] {
       port.tunnel === null ? [] : [{ local, remote: port.tunnel.remote, device: port.device, peer: null }],
     ),
   ];
+}
+
+function armsOf(model: GatewayModel): (readonly [string, string])[] {
+  return model.armed.flatMap(({ arms }) => arms.map(({ device, nextHop }) => [device, nextHop] as const));
 }
 
 function sameAddress(one: string, other: string): boolean {

@@ -185,11 +185,13 @@ describe('VRFs', () => {
       kind: abi.PortKind.PORT_INTERNAL,
       flags: abi.PortFlag.PORT_CLASSIFY,
     };
-    const row = abi.port.encode({ ...blue, hop: 0, vtiIfindex: 0, mac: new Uint8Array(6) });
-    rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, bank: 0 }), row);
+    const row = abi.port.encode({ ...blue, hop: 0, vtiIfindex: 0, mac: new Uint8Array(6), node: 0 });
+    rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, inner: 0, bank: 0 }), row);
     expect(end('stranger', request)).toBe('punted');
     expect(rig.events()[0]?.event.key.vrf).toBe(8);
-    rig.map('ports').delete(abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, bank: 0 }));
+    rig
+      .map('ports')
+      .delete(abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, inner: 0, bank: 0 }));
   });
 });
 

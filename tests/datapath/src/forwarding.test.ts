@@ -83,7 +83,7 @@ beforeAll(async () => {
   rig.put('own', ownKey(INNER.ours, VRF, 0), u32(1));
   rig.put(
     'ports',
-    abi.portKey.encode({ ifindex: rig.ifindex.vtiInner, vlan: 0, bank: 0 }),
+    abi.portKey.encode({ ifindex: rig.ifindex.vtiInner, vlan: 0, inner: 0, bank: 0 }),
     abi.port.encode({
       number: 0,
       vrf: VRF,
@@ -93,6 +93,7 @@ beforeAll(async () => {
       hop: 1,
       vtiIfindex: rig.ifindex.vtiInner,
       mac: new Uint8Array(6),
+      node: 0,
     }),
   );
 });

@@ -16,6 +16,11 @@ export const DEVICES = {
   vtiInner: 'vt1',
   inject: 'inj1',
   stranger: 'str0',
+  /** The two links of a bump in the wire, and our sides of the veth pairs that stand for them. */
+  armA: 'la0',
+  armB: 'lb0',
+  linkA: 'ka1',
+  linkB: 'kb1',
 } as const;
 export type DeviceName = keyof typeof DEVICES;
 
@@ -26,6 +31,10 @@ const PAIRS = [
   ['vt0', 'vt1'],
   ['inj1', 'inj0'],
   ['str0', 'str1'],
+  ['la0', 'la1'],
+  ['lb0', 'lb1'],
+  ['ka0', 'ka1'],
+  ['kb0', 'kb1'],
 ] as const;
 
 /** Hosts that the VRF's routing table (100) reaches, and the MACs of their next hops. */

@@ -281,7 +281,7 @@ describe('the bank', () => {
     expect(sentTo('inside', request)).toBe(NODES[2].remote);
     expect(end('underlay', returned(2))).toBe('forwarded');
     expect(end('underlay', returned(1))).toBe('DROP_STRICT_RETURN');
-    rig.map('ports').delete(abi.portKey.encode({ ifindex: rig.ifindex.inside, vlan: 0, bank: 1 }));
+    rig.map('ports').delete(abi.portKey.encode({ ifindex: rig.ifindex.inside, vlan: 0, inner: 0, bank: 1 }));
     expect(end('inside', request)).toBe('passed');
     rig.control({ bank: 0, routeGen: 3 });
     expect(sentTo('inside', request)).toBe(NODES[1].remote);

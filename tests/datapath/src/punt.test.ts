@@ -158,10 +158,11 @@ describe('a packet of an unknown flow', () => {
       hop: 0,
       vtiIfindex: 0,
       mac: new Uint8Array(6),
+      node: 0,
     };
     rig.put(
       'ports',
-      abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, bank: 0 }),
+      abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, inner: 0, bank: 0 }),
       abi.port.encode(value),
     );
     const parsed = parseFrame(sendOne(rig, 'stranger', clientFrame()).data);
@@ -172,7 +173,9 @@ describe('a packet of an unknown flow', () => {
     putFlow(rig, { fwdPort: PORT.plain });
     const steered = parseFrame(sendOne(rig, 'stranger', clientFrame()).data);
     expect(steered.ok && steered.value.ipv4?.dst).toBe(NODES[1].remote);
-    rig.map('ports').delete(abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, bank: 0 }));
+    rig
+      .map('ports')
+      .delete(abi.portKey.encode({ ifindex: rig.ifindex.stranger, vlan: 0, inner: 0, bank: 0 }));
   });
 });
 

@@ -34,8 +34,9 @@ function port(rig: Rig, device: DeviceName, number: number, vrf: { vrf: number; 
     hop: 0,
     vtiIfindex: 0,
     mac: macToBytes(macOf(device)),
+    node: 0,
   });
-  rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex[device], vlan: 0, bank: 0 }), row);
+  rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex[device], vlan: 0, inner: 0, bank: 0 }), row);
 }
 
 function packet(ends: { src: string; dst: string }): Uint8Array {

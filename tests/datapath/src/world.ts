@@ -24,7 +24,7 @@ export function publish(rig: Rig, bank: 0 | 1): void {
   const { DetourLimit: limit, PortKind: kind } = abi;
   const port = (device: keyof Rig['ifindex'], fields: Partial<abi.Port>): void => {
     const value = abi.port.encode({ ...PORT_BASE, ...fields });
-    rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex[device], vlan: 0, bank }), value);
+    rig.put('ports', abi.portKey.encode({ ifindex: rig.ifindex[device], vlan: 0, inner: 0, bank }), value);
     if (fields.number !== undefined) rig.put('port_numbers', at(limit.DT_MAX_PORTS, fields.number), value);
   };
   const vrf = { vrf: VRF, table: rig.tableRow(TABLE) };
@@ -115,6 +115,7 @@ const PORT_BASE: abi.Port = {
   hop: 0,
   vtiIfindex: 0,
   mac: new Uint8Array(6),
+  node: 0,
 };
 
 export function tunnelKey(from: RemoteEnd, bank: 0 | 1): Uint8Array {

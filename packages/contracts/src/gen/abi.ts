@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '41d5521b0ae33fe8';
+export const ABI_HASH = '9e8a4da489b548ba';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -64,6 +64,7 @@ export const DetourLimit = {
   DT_MAX_CHAINS: 64,
   DT_MAX_PATHS: 16384,
   DT_MAX_HOPS: 8448,
+  DT_SECOND_ARM: 4096,
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
   DT_MAX_SLOTS: 65537,
@@ -105,6 +106,7 @@ export const PortKind = {
   PORT_SERVICE: 6,
   PORT_VTI_INNER: 7,
   PORT_INJECT: 8,
+  PORT_LINK_INNER: 9,
 } as const;
 export type PortKind = (typeof PortKind)[keyof typeof PortKind];
 const portKindNames: Readonly<Record<number, keyof typeof PortKind>> = {
@@ -117,6 +119,7 @@ const portKindNames: Readonly<Record<number, keyof typeof PortKind>> = {
   6: 'PORT_SERVICE',
   7: 'PORT_VTI_INNER',
   8: 'PORT_INJECT',
+  9: 'PORT_LINK_INNER',
 };
 /** The C name of a value of enum port_kind; the first of several; undefined for a value that has none. */
 export function portKindName(value: number): keyof typeof PortKind | undefined {
@@ -126,10 +129,16 @@ export function portKindName(value: number): keyof typeof PortKind | undefined {
 /** enum port_flag */
 export const PortFlag = {
   PORT_CLASSIFY: 1,
+  PORT_TAGS: 2,
+  PORT_ARM_A: 4,
+  PORT_ARM_B: 8,
 } as const;
 export type PortFlag = (typeof PortFlag)[keyof typeof PortFlag];
 const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
   1: 'PORT_CLASSIFY',
+  2: 'PORT_TAGS',
+  4: 'PORT_ARM_A',
+  8: 'PORT_ARM_B',
 };
 /** The C name of a value of enum port_flag; the first of several; undefined for a value that has none. */
 export function portFlagName(value: number): keyof typeof PortFlag | undefined {
@@ -344,6 +353,7 @@ export const HopKind = {
   HOP_TUNNEL: 1,
   HOP_L2: 2,
   HOP_L3: 3,
+  HOP_VLAN: 4,
 } as const;
 export type HopKind = (typeof HopKind)[keyof typeof HopKind];
 const hopKindNames: Readonly<Record<number, keyof typeof HopKind>> = {
@@ -351,6 +361,7 @@ const hopKindNames: Readonly<Record<number, keyof typeof HopKind>> = {
   1: 'HOP_TUNNEL',
   2: 'HOP_L2',
   3: 'HOP_L3',
+  4: 'HOP_VLAN',
 };
 /** The C name of a value of enum hop_kind; the first of several; undefined for a value that has none. */
 export function hopKindName(value: number): keyof typeof HopKind | undefined {
@@ -435,11 +446,13 @@ export function flowWordName(value: number): keyof typeof FlowWord | undefined {
 export const FlowWordFlag = {
   WORD_FLAG_UNRESOLVED: 1,
   WORD_FLAG_PROGRAMMED: 2,
+  WORD_FLAG_INSIDE: 4,
 } as const;
 export type FlowWordFlag = (typeof FlowWordFlag)[keyof typeof FlowWordFlag];
 const flowWordFlagNames: Readonly<Record<number, keyof typeof FlowWordFlag>> = {
   1: 'WORD_FLAG_UNRESOLVED',
   2: 'WORD_FLAG_PROGRAMMED',
+  4: 'WORD_FLAG_INSIDE',
 };
 /** The C name of a value of enum flow_word_flag; the first of several; undefined for a value that has none. */
 export function flowWordFlagName(value: number): keyof typeof FlowWordFlag | undefined {
@@ -686,32 +699,36 @@ export const flowKey = {
   },
 } as const satisfies Codec<FlowKey> & { readonly offsets: Readonly<Record<keyof FlowKey, number>> };
 
-/** struct port_key, 8 bytes */
+/** struct port_key, 12 bytes */
 export interface PortKey {
   readonly ifindex: number;
   readonly vlan: number;
   readonly bank: number;
+  readonly inner: number;
 }
 export const portKey = {
-  size: 8,
-  offsets: { ifindex: 0, vlan: 4, bank: 6 },
+  size: 12,
+  offsets: { ifindex: 0, vlan: 4, bank: 6, inner: 8 },
   encode(value: PortKey): Uint8Array {
-    const bytes = new Uint8Array(8);
+    const bytes = new Uint8Array(12);
     portKey.write(value, bytes);
     return bytes;
   },
   write(value: PortKey, into: Uint8Array, at = 0): void {
-    const view = viewOf('port_key', 8, into, at);
+    const view = viewOf('port_key', 12, into, at);
+    into.fill(0, at, at + 12);
     view.setUint32(0, checkInt('port_key.ifindex', value.ifindex, 0, 4294967295), LITTLE);
     view.setUint16(4, checkInt('port_key.vlan', value.vlan, 0, 65535), LITTLE);
     view.setUint16(6, checkInt('port_key.bank', value.bank, 0, 65535), LITTLE);
+    view.setUint16(8, checkInt('port_key.inner', value.inner, 0, 65535), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): PortKey {
-    const view = viewOf('port_key', 8, bytes, at);
+    const view = viewOf('port_key', 12, bytes, at);
     return {
       ifindex: view.getUint32(0, LITTLE),
       vlan: view.getUint16(4, LITTLE),
       bank: view.getUint16(6, LITTLE),
+      inner: view.getUint16(8, LITTLE),
     };
   },
 } as const satisfies Codec<PortKey> & { readonly offsets: Readonly<Record<keyof PortKey, number>> };
@@ -972,10 +989,11 @@ export interface Port {
   readonly hop: number;
   readonly vtiIfindex: number;
   readonly mac: Uint8Array;
+  readonly node: number;
 }
 export const port = {
   size: 24,
-  offsets: { number: 0, vrf: 2, table: 4, kind: 8, flags: 9, hop: 10, vtiIfindex: 12, mac: 16 },
+  offsets: { number: 0, vrf: 2, table: 4, kind: 8, flags: 9, hop: 10, vtiIfindex: 12, mac: 16, node: 22 },
   encode(value: Port): Uint8Array {
     const bytes = new Uint8Array(24);
     port.write(value, bytes);
@@ -983,7 +1001,6 @@ export const port = {
   },
   write(value: Port, into: Uint8Array, at = 0): void {
     const view = viewOf('port', 24, into, at);
-    into.fill(0, at, at + 24);
     view.setUint16(0, checkInt('port.number', value.number, 0, 65535), LITTLE);
     view.setUint16(2, checkInt('port.vrf', value.vrf, 0, 65535), LITTLE);
     view.setUint32(4, checkInt('port.table', value.table, 0, 4294967295), LITTLE);
@@ -992,6 +1009,7 @@ export const port = {
     view.setUint16(10, checkInt('port.hop', value.hop, 0, 65535), LITTLE);
     view.setUint32(12, checkInt('port.vti_ifindex', value.vtiIfindex, 0, 4294967295), LITTLE);
     into.set(checkCount('port.mac', value.mac, 6), at + 16);
+    view.setUint16(22, checkInt('port.node', value.node, 0, 65535), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Port {
     const view = viewOf('port', 24, bytes, at);
@@ -1004,6 +1022,7 @@ export const port = {
       hop: view.getUint16(10, LITTLE),
       vtiIfindex: view.getUint32(12, LITTLE),
       mac: copyBytes(bytes, at + 16, at + 22),
+      node: view.getUint16(22, LITTLE),
     };
   },
 } as const satisfies Codec<Port> & { readonly offsets: Readonly<Record<keyof Port, number>> };
@@ -1783,3 +1802,30 @@ export const genevePath = {
     };
   },
 } as const satisfies Codec<GenevePath> & { readonly offsets: Readonly<Record<keyof GenevePath, number>> };
+
+/** struct hop_tags, 4 bytes */
+export interface HopTags {
+  readonly vlan: number;
+  readonly outer: number;
+}
+export const hopTags = {
+  size: 4,
+  offsets: { vlan: 0, outer: 2 },
+  encode(value: HopTags): Uint8Array {
+    const bytes = new Uint8Array(4);
+    hopTags.write(value, bytes);
+    return bytes;
+  },
+  write(value: HopTags, into: Uint8Array, at = 0): void {
+    const view = viewOf('hop_tags', 4, into, at);
+    view.setUint16(0, checkInt('hop_tags.vlan', value.vlan, 0, 65535), LITTLE);
+    view.setUint16(2, checkInt('hop_tags.outer', value.outer, 0, 65535), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): HopTags {
+    const view = viewOf('hop_tags', 4, bytes, at);
+    return {
+      vlan: view.getUint16(0, LITTLE),
+      outer: view.getUint16(2, LITTLE),
+    };
+  },
+} as const satisfies Codec<HopTags> & { readonly offsets: Readonly<Record<keyof HopTags, number>> };

@@ -157,6 +157,9 @@ export function sessionOf(change: Partial<SessionSpec> = {}): SessionSpec {
     timers: { desiredMinTxUs: 50_000, requiredMinRxUs: 50_000, detectMult: 3 },
     echo: null,
     ...change,
+    hears: change.hears ?? change.peer ?? '169.254.1.2',
+    end: change.end ?? null,
+    multihop: change.multihop ?? null,
   };
 }
 

@@ -3,17 +3,7 @@
  * The lab of an acceptance test: the standard one with three firewalls, the stack with addresses that are known beforehand, a crowd, and
  * the questions that tests ask the gateway over gRPC.
  */
-import {
-  type CountersResponse,
-  FlowRow,
-  GatewayClient,
-  type GatewayStatus,
-  GetCountersRequest,
-  GetFlowsRequest,
-  GetStatusRequest,
-  GetTablesRequest,
-  type TablesResponse,
-} from '@detour/contracts';
+import type { CountersResponse, FlowRow, GatewayStatus, TablesResponse } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
 import {
   createLab,
@@ -28,8 +18,8 @@ import {
   startStack,
   waitFor,
 } from '@detour/lab';
-import { callUnary, connectClient, readStream } from '@detour/rpc';
 import { type Crowd, startCrowd, withCrowdAddresses } from './crowd.js';
+import { applyIntent, askGateway } from './gateway-questions.js';
 
 export const controllersAt = '172.30.0.1';
 /** gRPC ports of this stack's processes, by id. */
@@ -43,7 +33,7 @@ export const grpcPorts: Readonly<Record<string, number>> = {
   'path-selector-2': 7012,
   'stats-collector-2': 7013,
 };
-const gatewayAt = '172.30.0.2';
+export const gatewayAt = '172.30.0.2';
 
 export interface AcceptanceOptions {
   readonly firewalls?: number;
@@ -105,34 +95,22 @@ export async function startAcceptanceLab(
       return forward.port;
     };
     const port = await reach(grpcPorts['tunnel-gw'] ?? 0, gatewayAt);
-    const { client } = connectClient(GatewayClient, `127.0.0.1:${port}`);
-    closers.push({ [Symbol.asyncDispose]: async () => client.close() });
-    const call = { deadlineMs: 20_000 };
+    const gateway = askGateway(port);
+    closers.push(gateway);
     const crowd = startCrowd(lab);
     closers.push(crowd);
     const firewalls = Array.from({ length: count }, (_, i) => openFirewall(lab, `fw${i + 1}`));
-    const status = () => callUnary(client.getStatus.bind(client), GetStatusRequest.fromPartial({}), call);
     const made: AcceptanceLab = {
       lab,
       stack,
       crowd,
       firewalls,
       firewall: (which) => firewalls.find((one) => one.name === which) ?? openFirewall(lab, which),
-      async apply(intent) {
-        const { code, stdout, stderr } = await stack.cli(['apply', '--wait', '-f', '-'], {
-          input: JSON.stringify(intent),
-        });
-        if (code !== 0) throw new Error(`detour apply: exit code ${code}: ${stdout}${stderr}`);
-      },
-      counters: () => callUnary(client.getCounters.bind(client), GetCountersRequest.fromPartial({}), call),
-      status,
-      tables: () => callUnary(client.getTables.bind(client), GetTablesRequest.fromPartial({}), call),
-      async flows() {
-        const rows: FlowRow[] = [];
-        const request = GetFlowsRequest.fromPartial({ limit: 1_000_000 });
-        for await (const row of readStream(client.getFlows(request))) rows.push(FlowRow.fromPartial(row));
-        return rows;
-      },
+      apply: (intent) => applyIntent(stack, intent),
+      counters: gateway.counters,
+      status: gateway.status,
+      tables: gateway.tables,
+      flows: gateway.flows,
       awaitNodes: async (names, up) => {
         await waitFor(
           async () => {
@@ -158,7 +136,7 @@ export async function startAcceptanceLab(
 }
 
 /** Room for the crowds of these tests, and time for questions on a busy machine: what is tested is which answer, not how soon. */
-const gatewayLimits = {
+export const gatewayLimits = {
   DETOUR_MAX_FLOWS: '262144',
   DETOUR_MAX_EMBRYOS: '262144',
   DETOUR_DECIDE_WITHIN: '3s',

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Do the sums agree? Every packet that a crowd sent was delivered, dropped by the gateway with a reason, or ended in a node. */
 import { waitFor } from '@detour/lab';
-import type { AcceptanceLab } from './acceptance-lab.js';
-import { total } from './crowd.js';
+import { type Crowd, total } from './crowd.js';
+import type { GatewayQuestions } from './gateway-questions.js';
 
 export interface Books {
   readonly sent: number;
@@ -24,6 +24,9 @@ export interface Books {
 export const HOPS_THROUGH_ONE_NODE = 2;
 const START_TTL = 64;
 
+/** Who knows what was sent, delivered and dropped. */
+export type Counted = { readonly crowd: Crowd } & Pick<GatewayQuestions, 'counters' | 'status'>;
+
 interface Snapshot {
   readonly sent: number;
   readonly delivered: number;
@@ -44,7 +47,7 @@ export interface Balance {
  * packet of the crowd that was dropped so would be missing from the sums.
  */
 export async function openBalance(
-  bench: AcceptanceLab,
+  bench: Counted,
   { background = [] }: { readonly background?: readonly string[] } = {},
 ): Promise<Balance> {
   const before = await snapshot(bench);
@@ -80,7 +83,7 @@ export async function openBalance(
   };
 }
 
-async function snapshot({ crowd, counters, status }: AcceptanceLab): Promise<Snapshot> {
+async function snapshot({ crowd, counters, status }: Counted): Promise<Snapshot> {
   const sides = [await crowd.client.report(), await crowd.server.report()];
   const { drops, stats } = await counters();
   const { nodes } = await status();

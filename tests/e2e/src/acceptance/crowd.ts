@@ -7,7 +7,7 @@ import type { CrowdPlace, CrowdRole } from './crowd-wire.js';
 
 const SERVER = '203.0.113.99';
 const PORT = 8_007;
-const MACS = {
+export const crowdMacs = {
   client: { ownMac: '02:00:00:01:00:10', gatewayMac: '02:00:00:01:00:01' },
   server: { ownMac: '02:00:00:02:00:09', gatewayMac: '02:00:00:02:00:01' },
 } as const;
@@ -36,16 +36,20 @@ export function withCrowdAddresses(spec: LabSpec): LabSpec {
     { to: '10.1.16.0/20', via: standardAddresses.client, dev: 'eth1', table: standardTable },
   ];
   const neighbours = [
-    { address: standardAddresses.client, mac: MACS.client.ownMac, dev: 'eth1' },
-    { address: SERVER, mac: MACS.server.ownMac, dev: 'eth2' },
+    { address: standardAddresses.client, mac: crowdMacs.client.ownMac, dev: 'eth1' },
+    { address: SERVER, mac: crowdMacs.server.ownMac, dev: 'eth2' },
   ];
   return { ...spec, namespaces: { ...spec.namespaces, edge1: { ...edge1, routes, neighbours } } };
 }
 
-export function startCrowd(lab: Lab): Crowd {
+/** `spaces`: the namespaces of its two sides. */
+export function startCrowd(
+  lab: Lab,
+  spaces: Readonly<Record<CrowdRole, string>> = { client: 'client', server: 'server' },
+): Crowd {
   const start = (role: CrowdRole) => {
-    const place: CrowdPlace = { role, ...MACS[role], server: SERVER, port: PORT };
-    return startAgent(lab, role, 'crowd-main', { ...place, device: 'eth0', capacity: CAPACITY });
+    const place: CrowdPlace = { role, ...crowdMacs[role], server: SERVER, port: PORT };
+    return startAgent(lab, spaces[role], 'crowd-main', { ...place, device: 'eth0', capacity: CAPACITY });
   };
   const client = start('client');
   const server = start('server');

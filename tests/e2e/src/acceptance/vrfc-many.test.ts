@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IntentDocument } from '@detour/intent';
+import { startCapture, waitFor } from '@detour/lab';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openBalance } from './balance.js';
+import { type PairLab, startPairLab } from './pair-lab.js';
+import { memberMacs } from './pair-topology.js';
+
+/** Rows of the policy table, each a VLAN of its own on the two links of one node. The statement's 1,000 say no more than these. */
+const ROWS = 200;
+const CHANGED = 7;
+const FLOWS = { first: 0, count: 3_000, proto: 'udp' } as const;
+const name = (row: number): string => `n${row}`;
+
+/** Addresses of a row: two /30, so that a row that moves has other next hops than before. */
+function pairOf(row: number, block: number) {
+  const at = (host: number) => `10.${block}.${row}.${host}`;
+  return {
+    vlan: row,
+    a: { address: `${at(1)}/30`, nextHop: at(2) },
+    b: { address: `${at(5)}/30`, nextHop: at(6) },
+  };
+}
+
+/** `moved`: this row is on the links of the second node, with other next hops. */
+function manyRows(intent: IntentDocument, moved?: number): IntentDocument {
+  return {
+    ...intent,
+    gateways: (intent.gateways ?? []).map((gateway) => ({
+      ...gateway,
+      ports: gateway.ports?.filter(({ kind }) => kind !== 'service') ?? [],
+    })),
+    services: [{ name: 'svm' }],
+    nodes: Array.from({ length: ROWS }, (_, i) => {
+      const row = i + 1;
+      const links = row === moved ? 1 : 0;
+      return {
+        name: name(row),
+        service: 'svm',
+        attach: {
+          kind: 'l2pair' as const,
+          gateway: 'edge1',
+          a: { device: `la${links}` },
+          b: { device: `lb${links}` },
+          vrfs: { red: pairOf(row, row === moved ? 101 : 100) },
+        },
+      };
+    }),
+    chains: [{ name: 'inspect', hops: ['svm'] }],
+    rules: (intent.rules ?? [])
+      .filter(({ match }) => match.vrf === 'red')
+      .map((rule) => ({ ...rule, action: { chain: 'inspect' } })),
+  };
+}
+
+describe('many rows, traffic on all', () => {
+  let bench: PairLab;
+  beforeAll(async () => {
+    bench = await startPairLab('vrfc-many', {
+      vrfs: ['red', 'blue'], // for the links of a second node
+      awaitUp: [],
+      change: (intent) => manyRows(intent),
+    });
+  }, 180_000);
+  afterAll(() => bench?.[Symbol.asyncDispose]());
+
+  it('VRFC-8 the next hop of one row changes: nothing is lost on the others, and no packet has the MACs of one and the link of the other', {
+    timeout: 180_000,
+  }, async () => {
+    const ready = async () => (await bench.status()).nodes.filter(({ hopReady }) => hopReady).length;
+    await waitFor(async () => (await ready()) === ROWS, {
+      what: 'all next hops',
+      timeoutMs: 60_000,
+      everyMs: 200,
+    });
+    const { client } = bench.crowd('red');
+    expect(await client.open(FLOWS)).toMatchObject({ answered: FLOWS.count });
+    const nodes = new Set((await bench.flows()).flatMap((flow) => flow.nodes));
+    expect(nodes.size).toBe(ROWS); // traffic on every row
+
+    const filter = `vlan ${CHANGED} and udp port 8007`;
+    const links = await Promise.all(
+      ['svm-red', 'svm-blue'].map((ns) =>
+        Promise.all(['a', 'b'].map((device) => startCapture(bench.lab, ns, device, { filter }))),
+      ),
+    );
+    const balance = await openBalance({ ...bench, crowd: bench.crowd('red') });
+    await client.stream(FLOWS, 2_000);
+    await waitFor(async () => (await client.report()).received.answer > 2 * FLOWS.count, { what: 'traffic' });
+    await bench.apply(manyRows(bench.intent, CHANGED));
+    await waitFor(async () => (await ready()) === ROWS, {
+      what: 'the new next hop',
+      timeoutMs: 30_000,
+      everyMs: 100,
+    });
+    const sent = (await client.report()).sent.ask;
+    await waitFor(async () => (await client.report()).sent.ask > sent + FLOWS.count, {
+      what: 'more traffic',
+    });
+    await client.stop();
+
+    const books = await balance.settle();
+    const { [name(CHANGED)]: _changed, ...others } = books.endedInNode;
+    expect(others).toEqual({});
+    const { arp_fail: _waited, ...dropped } = books.dropped; // only a next hop that is not known yet can end so: the changed row's
+    expect(dropped).toEqual({});
+    expect(books).toMatchObject({ corrupt: 0, duplicated: 0, bypassed: 0 });
+    expect(books.sent - books.delivered).toBeLessThan(books.sent / ROWS); // a part of one row's packets
+
+    for (const [i, places] of links.entries()) {
+      const macs = Object.values(memberMacs(i)).map((mac) => mac.replaceAll(':', ''));
+      for (const place of places) {
+        const frames = (await place.stop()).map(({ bytes }) =>
+          Buffer.from(bytes.subarray(0, 12)).toString('hex'),
+        );
+        expect(frames.length).toBeGreaterThan(0); // it was there before, it is here now
+        const strange = frames.filter(
+          (hex) => !macs.includes(hex.slice(0, 12)) || !macs.includes(hex.slice(12)),
+        );
+        expect(strange).toEqual([]);
+      }
+    }
+    expect(await client.ask(FLOWS)).toMatchObject({ answered: FLOWS.count });
+  });
+});
