@@ -27,6 +27,8 @@ export interface TunnelModel {
   /** IP packets inside; else Ethernet frames. */
   readonly l3: boolean;
   readonly checksum: boolean;
+  /** The node is an appliance of a gateway load balancer: what its three options say, the flow's cookie apart. */
+  readonly gwlb?: { readonly endpoint: number; readonly attachment: number };
 }
 
 export interface BranchTunnel extends TunnelModel {

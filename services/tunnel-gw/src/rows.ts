@@ -195,6 +195,7 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
 }
 
 function tunnelFlags(tunnel: TunnelModel): number {
+  if (tunnel.gwlb !== undefined) return abi.TunnelFlag.TUNNEL_COOKIE;
   return tunnel.protocol === 'gre' && tunnel.checksum ? abi.TunnelFlag.TUNNEL_CHECKSUM : 0;
 }
 

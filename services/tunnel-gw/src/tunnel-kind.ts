@@ -17,6 +17,8 @@ export interface TunnelHeader {
   readonly bytes: Uint8Array;
   /** Offset in `bytes` of the EtherType of an IP packet inside. */
   readonly typeAt: number;
+  /** Offset in `bytes` of what depends on the flow; absent where nothing does. */
+  readonly flowAt?: number;
 }
 
 export function tunnelHeader(tunnel: TunnelModel): TunnelHeader {
@@ -31,7 +33,33 @@ function udpHeader(tunnel: TunnelModel, protocol: 'vxlan' | 'geneve'): TunnelHea
     view.setUint8(8, 0x08); // the I flag
   else view.setUint16(10, tunnel.l3 ? TYPE_IPV4 : TYPE_ETHERNET);
   view.setUint32(12, (tunnel.tag ?? 0) * 256);
-  return { ipProtocol: 17, bytes, typeAt: 10 };
+  if (tunnel.gwlb === undefined) return { ipProtocol: 17, bytes, typeAt: 10 };
+  const options = gwlbOptions(tunnel.gwlb);
+  view.setUint8(8, options.length / 4);
+  return {
+    ipProtocol: 17,
+    bytes: Uint8Array.from([...bytes, ...options]),
+    typeAt: 10,
+    flowAt: bytes.length + options.length - 4,
+  };
+}
+
+/** The three options that appliances of a gateway load balancer expect, all of them, none critical; the cookie comes last. */
+function gwlbOptions({ endpoint, attachment }: { endpoint: number; attachment: number }): Uint8Array {
+  const { GeneveOption: option } = abi;
+  const bytes = new Uint8Array(12 + 12 + 8);
+  const view = new DataView(bytes.buffer);
+  const head = (at: number, type: number, words: number) => {
+    view.setUint16(at, option.GENEVE_CLASS_GWLB);
+    view.setUint8(at + 2, type);
+    view.setUint8(at + 3, words);
+  };
+  head(0, option.GENEVE_GWLB_ENDPOINT, 2);
+  view.setBigUint64(4, BigInt(endpoint));
+  head(12, option.GENEVE_GWLB_ATTACHMENT, 2);
+  view.setBigUint64(16, BigInt(attachment));
+  head(24, option.GENEVE_GWLB_COOKIE, 1);
+  return bytes;
 }
 
 function greHeader({ tag, l3, checksum }: TunnelModel): TunnelHeader {
@@ -65,7 +93,9 @@ export function tunnelProto(tunnel: TunnelModel): abi.TunnelProto {
 const NAMES = { vxlan: 'VXLAN', geneve: 'Geneve', gre: 'GRE' } as const;
 
 /** As in `VXLAN to 192.0.2.11, VNI 4001`. */
-export function describeTunnel({ protocol, remote, tag }: TunnelModel): string {
+export function describeTunnel({ protocol, remote, tag, gwlb }: TunnelModel): string {
+  if (gwlb !== undefined)
+    return `gwlb to ${remote}, endpoint ${gwlb.endpoint}, attachment ${gwlb.attachment}`;
   const which = protocol === 'gre' ? (tag === null ? 'no key' : `key ${tag}`) : `VNI ${tag}`;
   return `${NAMES[protocol]} to ${remote}, ${which}`;
 }

@@ -19,6 +19,7 @@ import {
   createLab,
   type Firewall,
   type Lab,
+  type LabSpec,
   openFirewall,
   type Stack,
   type StackOptions,
@@ -48,6 +49,8 @@ const gatewayAt = '172.30.0.2';
 export interface AcceptanceOptions {
   readonly firewalls?: number;
   readonly intent?: (standard: IntentDocument) => IntentDocument;
+  /** What the lab has beside the standard one. */
+  readonly spec?: (standard: LabSpec) => LabSpec;
   readonly replicas?: StackOptions['replicas'];
   /** Runs when the lab stands and no service is started yet. */
   readonly beforeStack?: (lab: Lab) => Promise<void>;
@@ -82,7 +85,8 @@ export async function startAcceptanceLab(
   options: AcceptanceOptions = {},
 ): Promise<AcceptanceLab> {
   const count = options.firewalls ?? 3;
-  const spec = withCrowdAddresses(standardLab({ firewalls: count, bfd, daemons: Array(count).fill('bird') }));
+  const standardSpec = standardLab({ firewalls: count, bfd, daemons: Array(count).fill('bird') });
+  const spec = withCrowdAddresses(options.spec?.(standardSpec) ?? standardSpec);
   const lab = await createLab(spec, { name: `${name}-${process.pid}` });
   const closers: AsyncDisposable[] = [lab];
   const close = async (): Promise<void> => {
