@@ -77,7 +77,14 @@ const pairEnd = z.strictObject({ address: interfaceAddress, nextHop: address });
 const attachSchema = z.discriminatedUnion('kind', [
   z.discriminatedUnion('protocol', [
     z.strictObject({ ...tunnelMembers, ...tunnelIdentity.vxlan }),
-    z.strictObject({ ...tunnelMembers, ...tunnelIdentity.geneve }),
+    z.strictObject({
+      ...tunnelMembers,
+      ...tunnelIdentity.geneve,
+      metadata: z.boolean().default(false).meta({
+        description:
+          'Send our Geneve option (path, hops to do, cookie), which the node must return as it came.',
+      }),
+    }),
     z.strictObject({ ...tunnelMembers, ...tunnelIdentity.gre }),
   ]),
   z.strictObject({

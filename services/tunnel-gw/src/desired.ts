@@ -247,6 +247,8 @@ function nodeModel(
       vrfName: vrf.name,
       table: vrf.table,
       ...tunnelModel(attach, what),
+      ...('metadata' in attach &&
+        attach.metadata && { metadata: { tenant: vrf.number, source: gateway.underlay.address } }),
       strictReturn: attach.strictReturn,
       local: inner.local,
       peer: inner.peer,

@@ -184,6 +184,33 @@ describe('hopRow for other kinds of tunnels', () => {
     expect(hop).toMatchObject({ flags: abi.HopFlag.HOP_COOKIE, patchAt: hop.headerLen - 4, mtu: 1600 - 68 });
   });
 
+  it('metadata: our option, critical, with what is the same for all flows', () => {
+    const tunnel: TunnelModel = {
+      protocol: 'geneve',
+      remote: '2001:db8::11',
+      tag: 6001,
+      l3: false,
+      checksum: false,
+      metadata: { tenant: 7, source: '2001:db8::1' },
+    };
+    const hop = abi.hop.decode(hopRow(5, 5, '2001:db8::1', tunnel, way).value);
+    const read = parseGeneve(parsed(encapsulate(hop, inner, 50_123, 0)).payload);
+    if (!read.ok) throw new Error(`${read.why}, got ${read.got}`);
+    const [option, ...others] = read.value.header.options;
+    expect(others).toEqual([]);
+    expect(read.value.header).toMatchObject({ vni: 6001, critical: true, protocol: 0x6558 });
+    expect(option).toMatchObject({ optionClass: 0xff44, type: 0x81 });
+    const whole = Uint8Array.of(0xff, 0x44, 0x81, 12, ...(option?.data ?? []));
+    expect(abi.genevePath.decode(whole)).toMatchObject({
+      version: 1,
+      budget: 63,
+      tenant: 7,
+      path: 0,
+      cookie: 0,
+    });
+    expect(hop).toMatchObject({ flags: abi.HopFlag.HOP_PATH, patchAt: 14 + 40 + 8 + 8, headerLen: 136 });
+  });
+
   it('with IP inside it needs no inner peer; with a checksum it asks the datapath for one', () => {
     const [geneve] = kinds;
     const row = (change: Partial<TunnelModel>) =>
