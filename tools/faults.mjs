@@ -360,7 +360,7 @@ export const FAULTS = [
     what: 'an appliance may return any cookie',
     file: 'datapath/lib/geneve.h',
     find: ' || p->cookie != flow_cookie(slot, c))',
-    put: ')',
+    put: ' || p->cookie == flow_cookie(slot, c) + 0x77777777)',
     test: 'tests/datapath/src/metadata.test.ts',
     pattern: 'a cookie',
   },

@@ -137,11 +137,11 @@ export class SessionLoop {
   }
 
   #hearEcho({ ifindex, address, ttl, payload }: EchoArrival): string | null {
-    // RFC 9747 section 2: sent with 255; one forwarding hop leaves 254. More means that the node did not forward it.
-    if (ttl !== 254) return 'echo-ttl-not-254';
     const parsed = parseBfdPacket(payload);
+    const session = parsed.ok ? this.#echoDiscrs.get(parsed.packet.myDiscr) : undefined;
+    // RFC 9747 section 2: sent with 255; one forwarding hop leaves 254. More: the node did not forward it, or is no hop (gwlb).
+    if (ttl !== 254 && !(ttl === 255 && session?.spec.noControl)) return 'echo-ttl-not-254';
     if (!parsed.ok) return `echo-${parsed.why}`;
-    const session = this.#echoDiscrs.get(parsed.packet.myDiscr);
     if (session === undefined) return 'echo-no-session';
     if (session.ifindex !== ifindex || session.spec.local !== address) return 'echo-wrong-path';
     const now = nowUs();

@@ -133,12 +133,17 @@ describe('tunnel-based service insertion', () => {
     const books = await bench.books();
     const before = await nodeCounts('fw1');
     const packets = Array.from({ length: 1_000 }, (_, i) => datagram(5000, 41_000 + (i % 50), i));
-    for (let at = 0; at < 1_000; at += 250) {
-      await bench.send(
-        'far',
-        packets.slice(at, at + 250).map((packet) => fromFar('gre', packet)),
-      );
-      await watch.reach('server', at + 250);
+    // The first packet of each flow, then the others: what waits for a decision would be looked up as well.
+    for (const [at, to] of [
+      [0, 50],
+      [50, 250],
+      [250, 500],
+      [500, 750],
+      [750, 1_000],
+    ] as const) {
+      const frames = packets.slice(at, to).map((packet) => fromFar('gre', packet));
+      await bench.send('far', frames);
+      await watch.reach('server', to);
     }
     const seen = await watch.stop();
     const sent = packets.map(apartFromTtl).sort();
@@ -190,7 +195,7 @@ describe('tunnel-based service insertion', () => {
       });
     };
     await send(0, flows);
-    for (let at = flows; at < total; at += 1_000) await send(at, Math.min(total, at + 1_000));
+    for (let at = flows; at < total; at += 200) await send(at, Math.min(total, at + 200));
     const after = await nodeCounts('fw1');
     expect({ to: after.to - before.to, from: after.from - before.from }).toEqual({ to: total, from: total });
     // SP1's own counter: it sees each packet once on its way in (and its outer packet is another one, to port 4789).

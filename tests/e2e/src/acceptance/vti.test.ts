@@ -145,7 +145,7 @@ describe('services at the edge through selected VTIs', () => {
       await watch.reach('far', to);
     };
     await send(0, 100);
-    for (let at = 100; at < 10_000; at += 900) await send(at, at + 900);
+    for (let at = 100; at < 10_000; at += 225) await send(at, at + 225);
     const seen = await watch.stop();
     const all = sent.map(apartFromTtl).sort();
     for (const spot of ['fw1.in', 'fw1.out', 'far'] as const) {
