@@ -15,7 +15,7 @@ import {
   toHex,
 } from '@detour/wire';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { EDGE, fromFar, type Seen, startVtiBench, type VtiBench } from './vti-bench.js';
+import { EDGE, fromFar, fromUplink, type Seen, startVtiBench, type VtiBench } from './vti-bench.js';
 
 const VM = '10.10.10.11';
 const EXTERNAL = '8.8.8.8';
@@ -40,11 +40,15 @@ function intentOf(standard: IntentDocument): IntentDocument {
     ...standard,
     services: [1, 2, 3].map((n) => ({ name: `sp${n}` })),
     nodes: (standard.nodes ?? []).map((node, i) => ({ ...node, service: `sp${i + 1}` })),
-    chains: [1, 2, 3].map((n) => ({ name: `to${n}`, hops: [`sp${n}`] })),
+    chains: [
+      ...[1, 2, 3].map((n) => ({ name: `to${n}`, hops: [`sp${n}`] })),
+      { name: 'hub', hops: ['sp1', 'sp2'] },
+    ],
     rules: [
       rule('udp', 100, 'udp', '5000-5009', 'to1'),
       rule('web', 99, 'tcp', 80, 'to1'),
       rule('tls', 98, 'tcp', 443, 'to2'),
+      rule('hub', 97, 'tcp', 8443, 'hub'),
     ],
   };
 }
@@ -248,5 +252,79 @@ describe('tunnel-based service insertion', () => {
     expect(seen.server.map(({ packet }) => apartFromTtl(packet))).toEqual([apartFromTtl(known)]);
     expect(hexes([...seen['fw2.in'], ...seen['fw3.in'], ...seen.far, ...seen.client])).toEqual([]);
     expect(seen['fw1.in']).toHaveLength(1);
+  });
+
+  /** What SP1, SP2 and the ends saw, in the order of time. */
+  const orderOf = (seen: Awaited<ReturnType<Awaited<ReturnType<VtiBench['watch']>>['stop']>>): string[] =>
+    Object.entries(seen)
+      .flatMap(([spot, rows]) => rows.map(({ atUs }) => ({ spot, atUs })))
+      .sort((one, other) => one.atUs - other.atUs)
+      .map(({ spot }) => spot);
+
+  it('TUN-7 a chain of SP1 then SP2 goes through the hub between them; with SP2 dead, nothing that passed SP1 alone gets out', async () => {
+    await using watch = await bench.watch('tcp port 8443');
+    const books = await bench.books();
+    const packet = syn(8443, 46_001);
+    await bench.send('far', [fromFar('gre', packet)]);
+    await watch.reach('server', 1);
+    const seen = await watch.stop();
+    expect(orderOf(seen)).toEqual(['fw1.in', 'fw1.out', 'fw2.in', 'fw2.out', 'server']);
+    expect(apartFromTtl(seen.server[0]?.packet ?? new Uint8Array())).toBe(apartFromTtl(packet));
+    expect(await books()).toEqual({ drops: {}, lookups: { overlay: 1 }, bypassed: 0 });
+
+    const second = bench.acc.firewall('fw2');
+    await second.silence();
+    try {
+      await using dead = await bench.watch('tcp port 8443');
+      // Before its death is known and after it: old flows and new ones.
+      const sent = [packet, ...Array.from({ length: 20 }, (_, i) => syn(8443, 46_100 + i))];
+      await bench.send(
+        'far',
+        sent.map((one) => fromFar('gre', one)),
+      );
+      await waitFor(
+        async () => {
+          const { policies } = await bench.acc.tables();
+          return policies.some(({ path, bfd }) => path === 'fw2' && bfd !== 'up');
+        },
+        { what: 'fw2 to be down', timeoutMs: 30_000 },
+      );
+      const after = await bench.books();
+      const late = [packet, ...Array.from({ length: 20 }, (_, i) => syn(8443, 46_200 + i))];
+      await bench.send(
+        'far',
+        late.map((one) => fromFar('gre', one)),
+      );
+      await waitFor(async () => ((await after()).drops.node_down ?? 0) >= late.length, { what: '21 drops' });
+      expect((await after()).drops.node_down).toBe(late.length);
+      const { server, client } = await dead.stop();
+      expect(hexes([...server, ...client])).toEqual([]);
+    } finally {
+      await second.restore();
+    }
+    await bench.acc.awaitNodes(['fw2'], true);
+  });
+
+  it('TUN-8 the reply passes SP2 then SP1, the same instances, before the VM', async () => {
+    await using watch = await bench.watch('tcp port 8443');
+    const books = await bench.books();
+    await bench.send('far', [fromFar('gre', syn(8443, 47_001))]);
+    await watch.reach('server', 1);
+    const reply = buildPacket({
+      src: EXTERNAL,
+      dst: VM,
+      transport: { kind: 'tcp', srcPort: 8443, dstPort: 47_001, flags: 18, ack: 1 },
+    });
+    await bench.send('server', [fromUplink(reply)]);
+    await watch.reach('far', 1);
+    const seen = await watch.stop();
+    const way = ['fw1.in', 'fw1.out', 'fw2.in', 'fw2.out', 'server'];
+    expect(orderOf(seen)).toEqual([...way, 'fw2.in', 'fw2.out', 'fw1.in', 'fw1.out', 'far']);
+    expect(apartFromTtl(seen.far[0]?.packet ?? new Uint8Array())).toBe(apartFromTtl(reply));
+    for (const name of ['fw1', 'fw2']) {
+      const tracked = await bench.acc.firewall(name).conntrack({ protocol: 'tcp', sourcePort: 47_001 });
+      expect([name, tracked.map(({ replied }) => replied)]).toEqual([name, [true]]);
+    }
+    expect(await books()).toEqual({ drops: {}, lookups: { overlay: 1 }, bypassed: 0 });
   });
 });

@@ -356,4 +356,38 @@ describe('services at the edge through selected VTIs', () => {
     }
     await bench.acc.awaitNodes(['fw1'], true);
   });
+
+  it('VTI-9 flows that were dropped or bypassed while SVC1 was down go through it again with their next packet, as new ones do', async () => {
+    const svc1 = bench.acc.firewall('fw1');
+    const old = [443, 444].flatMap((port) =>
+      Array.from({ length: 10 }, (_, i) => syn({ port, from: 49_000 + port * 10 + i })),
+    );
+    await svc1.silence();
+    try {
+      await bench.acc.awaitNodes(['fw1'], false);
+      await using meanwhile = await bench.watch('tcp port 443 or tcp port 444');
+      const books = await bench.books();
+      await bench.send('client', old.map(fromClient));
+      await meanwhile.reach('far', 10);
+      await waitFor(async () => ((await books()).drops.node_down ?? 0) >= 10, { what: 'ten drops' });
+      expect((await meanwhile.stop()).far).toHaveLength(10);
+    } finally {
+      await svc1.restore();
+    }
+    await bench.acc.awaitNodes(['fw1'], true);
+    await using watch = await bench.watch('tcp port 443 or tcp port 444');
+    const books = await bench.books();
+    const repinned = async () => Number((await bench.acc.counters()).stats.repinned ?? 0n);
+    const before = await repinned();
+    const fresh = Array.from({ length: 10 }, (_, i) => syn({ port: 443, from: 48_000 + i }));
+    await bench.send('client', [...fresh, ...old].map(fromClient));
+    await watch.reach('far', 30);
+    const seen = await watch.stop();
+    const all = [...fresh, ...old].map(apartFromTtl).sort();
+    for (const spot of ['fw1.in', 'fw1.out', 'far'] as const)
+      expect([spot, hexes(seen[spot])]).toEqual([spot, all]);
+    // New flows are looked up in the rules; old ones look up their policy alone: the generation of health in their record is stale.
+    expect(await books()).toEqual({ drops: {}, lookups: { inside: 10 }, bypassed: 0 });
+    expect((await repinned()) - before).toBe(20);
+  });
 });
