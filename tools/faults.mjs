@@ -304,9 +304,9 @@ export const FAULTS = [
   {
     name: 'vti-mark-not-set',
     what: 'what SVC1 returns is not known to be serviced',
-    file: 'datapath/edge.bpf.c',
-    find: '} else if (p->node) {',
-    put: '} else if (0) {',
+    file: 'datapath/lib/tunnel-end.h',
+    find: 'p->node = t->node;',
+    put: 'p->node = 0;',
     test: `${ACCEPTANCE}/vti.test.ts`,
     pattern: 'VTI-1 ',
   },
