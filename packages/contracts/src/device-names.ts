@@ -4,6 +4,12 @@
 const MAX_DEVICE_NAME = 15; // IFNAMSIZ - 1
 
 /** The operator's side of a node's VTI: `vti-<node>`, or `vti-n<number>` where the name is too long. */
+/**
+ * The gateway's own address inside the tunnel of a gwlb node, which has no inner addresses of its own: RFC 7600's dummy, which no host has. Echo
+ * packets to ourselves carry it.
+ */
+export const GWLB_INNER_ADDRESS = '192.0.0.8';
+
 export function vtiDeviceName(node: string, number: number): string {
   const name = `vti-${node}`;
   return name.length <= MAX_DEVICE_NAME ? name : `vti-n${number}`;

@@ -8,6 +8,7 @@ export {
   branchInnerDeviceName,
   branchMacAddress,
   GUARD_TABLE,
+  GWLB_INNER_ADDRESS,
   INJECT_DEVICES,
   isRuleDevice,
   linkDeviceName,

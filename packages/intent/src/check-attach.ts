@@ -198,6 +198,32 @@ function checkL3(check: AttachCheck, attach: AttachOf<'l3'>): void {
   if (back !== undefined) report.row('nodes', placed, ['attach', 'nextHopBack'], back);
 }
 
+/** Appliances are told apart by their address alone: what goes to them has VNI 0. */
+function checkGwlb({ draft, report, usesOf, placed }: AttachCheck, attach: AttachOf<'gwlb'>): void {
+  for (const [index, name] of (attach.gateways ?? []).entries()) {
+    const path = ['attach', 'gateways', index];
+    if (!checkReference(draft, report, { from: 'nodes', placed, path, to: 'gateways', name })) continue;
+    const gateway = gatewayNamed(draft, name);
+    const mismatch = gateway === undefined ? undefined : underlayMismatch(gateway, attach.remote);
+    if (mismatch !== undefined) report.row('nodes', placed, ['attach', 'remote'], mismatch);
+    const earlier = usesOf.get(name)?.take(`gwlb ${attach.remote}`, `node "${placed.row.name}"`);
+    if (earlier !== undefined)
+      report.row('nodes', placed, ['attach', 'remote'], {
+        code: 'duplicate_tunnel',
+        message: `is at ${name} already that of ${earlier}`,
+        remedy: 'give each appliance an address of its own',
+      });
+  }
+  const profile = draft.rows.healthProfiles.find(({ row }) => row.name === placed.row.health)?.row;
+  if (profile !== undefined && profile.bfd.echo === undefined && profile.tcp === undefined)
+    report.row('nodes', placed, ['health'], {
+      code: 'no_liveness',
+      message: 'asks for BFD with a daemon alone, which no appliance behind gwlb runs',
+      remedy:
+        'give the profile tcp (a port that answers), bfd.echo (packets to ourselves through it), or both',
+    });
+}
+
 /** Checks one node's attach against gateways, hosts, and what other ports and nodes use already. */
 export function checkAttach(check: AttachCheck): void {
   const { draft, report, placed } = check;
@@ -213,14 +239,7 @@ export function checkAttach(check: AttachCheck): void {
       checkL3(check, attach);
       return;
     case 'gwlb':
-      for (const [index, name] of (attach.gateways ?? []).entries())
-        checkReference(draft, report, {
-          from: 'nodes',
-          placed,
-          path: ['attach', 'gateways', index],
-          to: 'gateways',
-          name,
-        });
+      checkGwlb(check, attach);
       return;
     case 'plane':
       checkReference(draft, report, {

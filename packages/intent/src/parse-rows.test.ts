@@ -31,7 +31,7 @@ gateways:
       - { name: inside, kind: internal, device: eth1, vrf: red, classify: true }
       - { name: outside, kind: uplink, device: eth2, vrf: red, classify: true }
       - { name: other, kind: internal, device: eth7, vrf: blue, classify: true }
-healthProfiles: [{ name: fast, bfd: {} }]
+healthProfiles: [{ name: fast, bfd: {}, tcp: { port: 80 } }]
 services: [{ name: firewall }, { name: dpi }]
 nodes:
   - { name: fw1, service: firewall, health: fast, attach: { kind: gwlb, vrf: red, remote: 192.0.2.11 } }

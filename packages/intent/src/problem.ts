@@ -22,6 +22,7 @@ export const PROBLEM_CODES = [
   'vrf_needed', // several VRFs or gateways, and no word on which
   'blind_nat', // a node that rewrites 5-tuples and could not be told apart on return
   'blind_repeat', // the same blind service twice in one chain
+  'no_liveness', // a health profile with nothing that this attach can be asked
   'timing', // intervals that contradict each other
   'preempt_without_priority',
   'service_without_nodes',

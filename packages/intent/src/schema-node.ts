@@ -26,6 +26,14 @@ export const healthProfileSchema = z
           .meta({ description: 'Unaffiliated echo (RFC 9747): packets to ourselves through the node.' }),
       })
       .meta({ description: 'BFD with the node; up means that it and the echo, where given, are up.' }),
+    tcp: z
+      .strictObject({
+        port: integer(1, 65_535),
+        everyMs: integer(100, 300_000).default(1_000),
+        multiplier: multiplier.default(3),
+      })
+      .optional()
+      .meta({ description: 'Connections to this TCP port of the node; so many in a row may fail.' }),
     adminDownAction: z
       .enum(['keep', 'failover'])
       .default('keep')
@@ -69,7 +77,14 @@ const pairEnd = z.strictObject({ address: interfaceAddress, nextHop: address });
 const attachSchema = z.discriminatedUnion('kind', [
   z.discriminatedUnion('protocol', [
     z.strictObject({ ...tunnelMembers, ...tunnelIdentity.vxlan }),
-    z.strictObject({ ...tunnelMembers, ...tunnelIdentity.geneve }),
+    z.strictObject({
+      ...tunnelMembers,
+      ...tunnelIdentity.geneve,
+      metadata: z.boolean().default(false).meta({
+        description:
+          'Send our Geneve option (path, hops to do, cookie), which the node must return as it came.',
+      }),
+    }),
     z.strictObject({ ...tunnelMembers, ...tunnelIdentity.gre }),
   ]),
   z.strictObject({

@@ -12,6 +12,7 @@ export type {
   UdpReport,
   UdpStart,
 } from './agents/protocol.js';
+export { type Appliance, type ApplianceFlow, type ApplianceReport, startAppliance } from './appliance.js';
 export type { BfdPeer } from './bfd-peers.js';
 export { type Capture, type CaptureOptions, startCapture } from './capture.js';
 export {

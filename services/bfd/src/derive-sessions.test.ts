@@ -129,4 +129,27 @@ describe('deriveSessions', () => {
     const broken = { ...revision, numbers: { ...revision.numbers, nodes: {} } };
     expect(() => deriveSessions(broken, 'edge1')).toThrowError(/revision 1: node .* has no number/);
   });
+
+  it('an appliance behind gwlb has no daemon: packets to ourselves, and a TCP port', () => {
+    const appliance = document
+      .replace(
+        'healthProfiles:',
+        'healthProfiles:\n  - { name: app, bfd: { echo: { everyMs: 30, multiplier: 4 } }, tcp: { port: 8080 } }',
+      )
+      .replace(
+        'nodes:',
+        'nodes:\n  - { name: app1, service: firewall, health: app, attach: { kind: gwlb, vrf: red, remote: 192.0.2.31, gateways: [edge1] } }',
+      );
+    const of = (gateway: string) =>
+      deriveSessions(revisionOf(appliance), gateway).find(({ id }) => id === 'app1');
+    expect(of('edge1')).toMatchObject({
+      device: 'vti-app1',
+      local: '192.0.0.8',
+      peer: '192.0.0.8',
+      noControl: true,
+      echo: { everyUs: 30_000, multiplier: 4 },
+      tcp: { address: '192.0.2.31', port: 8080, everyMs: 1_000, multiplier: 3 },
+    });
+    expect(of('edge2')).toBeUndefined();
+  });
 });

@@ -2,7 +2,7 @@
 // Which sessions a gateway must run, read from a revision of the intent: one for each node that is attached here and whose health is asked for;
 // through a pair, one for each VRF, with both its ends here, for as long as a chain leads there (VRFC-10).
 
-import { linkDeviceName, vtiDeviceName } from '@detour/contracts';
+import { GWLB_INNER_ADDRESS, linkDeviceName, vtiDeviceName } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import {
   type HealthProfile,
@@ -137,22 +137,45 @@ function timersOf({ bfd }: HealthProfile): SessionSpec['timers'] {
 
 function sessionOf(given: Given): SessionSpec[] {
   const { node, profile, number, gateway } = given;
-  if (node.attach.kind !== 'tunnel') return [];
-  const inner = node.attach.gateways[gateway];
-  if (inner === undefined) return [];
+  const ends = innerEnds(node.attach, gateway);
+  if (ends === null) return [];
+  const { tcp } = profile;
   return [
     {
       id: node.name,
       node: node.name,
-      vrf: node.attach.vrf ?? '',
+      vrf: ends.vrf,
       device: vtiDeviceName(node.name, number),
-      local: addressOf(inner.local),
-      peer: canonicalAddress(inner.peer),
-      hears: canonicalAddress(inner.peer),
+      local: canonicalAddress(ends.local),
+      peer: canonicalAddress(ends.peer),
+      hears: canonicalAddress(ends.peer),
       end: null,
       multihop: null,
       timers: timersOf(profile),
       echo: echoOf(profile),
+      ...(node.attach.kind === 'gwlb' && { noControl: true }),
+      ...(tcp && { tcp: { address: ends.remote, ...tcp } }),
     },
   ];
+}
+
+interface InnerEnds {
+  readonly vrf: string;
+  readonly local: string;
+  readonly peer: string;
+  readonly remote: string;
+}
+
+/** Between which addresses liveness is asked for inside the node's tunnel at this gateway; null when it is not attached here by one. */
+function innerEnds(attach: ServiceNode['attach'], gateway: string): InnerEnds | null {
+  if (attach.kind === 'gwlb') {
+    if (!(attach.gateways ?? []).includes(gateway)) return null;
+    const local = GWLB_INNER_ADDRESS;
+    return { vrf: attach.vrf ?? '', local, peer: local, remote: attach.remote };
+  }
+  if (attach.kind !== 'tunnel') return null;
+  const inner = attach.gateways[gateway];
+  if (inner === undefined) return null;
+  const local = inner.local.split('/')[0] ?? '';
+  return { vrf: attach.vrf ?? '', local, peer: inner.peer, remote: attach.remote };
 }

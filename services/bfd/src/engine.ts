@@ -4,7 +4,7 @@
 import { Worker } from 'node:worker_threads';
 import { Fault } from '@detour/core';
 import { libc } from './libc.js';
-import type { HealthRow, LoopOrder, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
+import type { HealthRow, LoopOrder, LoopReport, SessionRow, SessionSpec, TcpState } from './loop-messages.js';
 import type { WorkerSetup } from './worker.js';
 
 /** A change of state of one of a session's probes, for logs and counters. */
@@ -132,6 +132,11 @@ export class BfdEngine {
   /** Makes exactly these sessions run; one whose device and addresses are unchanged keeps its state. */
   setSessions(specs: readonly SessionSpec[]): void {
     this.#order({ kind: 'sessions', specs });
+  }
+
+  /** What the connections to a session's TCP port say; of no interest when the session has gone meanwhile. */
+  setTcp(id: string, state: TcpState): void {
+    if (!this.#ended) this.#order({ kind: 'tcp', id, state });
   }
 
   /** @throws Fault `not_found` when there is no such session */

@@ -18,6 +18,39 @@ describe('judgeHealth', () => {
   it.each<[string, Partial<Evidence>, string, string]>([
     ['control up, no echo asked', {}, 'up', ''],
     ['both up', { echo: echoUp }, 'up', ''],
+    ['both up, TCP port too', { echo: echoUp, tcp: 'up' }, 'up', ''],
+    ['both up, TCP port silent', { echo: echoUp, tcp: 'down' }, 'down', 'the TCP port does not answer'],
+    [
+      'both up, TCP port not asked yet',
+      { echo: echoUp, tcp: 'unknown' },
+      'down',
+      'the TCP port has not been asked yet',
+    ],
+    [
+      'no daemon expected, echo and TCP up',
+      { control: down, noControl: true, echo: echoUp, tcp: 'up' },
+      'up',
+      '',
+    ],
+    ['no daemon expected, no echo asked, TCP up', { control: down, noControl: true, tcp: 'up' }, 'up', ''],
+    [
+      'no daemon expected, echo up, TCP down',
+      { control: down, noControl: true, echo: echoUp, tcp: 'down' },
+      'down',
+      'the TCP port does not answer',
+    ],
+    [
+      'no daemon expected, echo lost',
+      { control: down, noControl: true, echo: echoLost, tcp: 'up' },
+      'down',
+      'echo lost: the node does not forward',
+    ],
+    [
+      'no daemon expected, echo not back yet',
+      { control: down, noControl: true, echo: echoDown, tcp: 'up' },
+      'down',
+      'no echo has returned yet',
+    ],
     [
       'echo lost while the daemon answers',
       { echo: echoLost },

@@ -3,6 +3,7 @@
 
 import { bfdDiag } from '@detour/wire';
 import { type Echo, echoIntervalUs } from './echo-logic.js';
+import type { TcpState } from './loop-messages.js';
 import { detectTimeUs, type Session } from './session-logic.js';
 
 /** A node's health as bfd tells it; `stale` is said by those who miss bfd, never by bfd. */
@@ -24,6 +25,10 @@ export interface Evidence {
    * AdminDown was lifted on either side; null otherwise.
    */
   readonly grace: 'unknown' | 'admin-down' | null;
+  /** No BFD daemon is expected there: the control session only says what was set here. */
+  readonly noControl?: true;
+  /** Absent when no TCP port is asked. */
+  readonly tcp?: TcpState;
 }
 
 const diagWords: Readonly<Record<number, string>> = {
@@ -45,19 +50,31 @@ export function describeDiag(diag: number): string {
 
 /** One line a rule; the first that applies decides. */
 export function judgeHealth(evidence: Evidence): Health {
-  const { control, echo, obstacle, grace } = evidence;
+  const { control, echo, obstacle, grace, noControl, tcp } = evidence;
   if (control.state === 'admin-down') return { state: 'admin-down', why: 'set admin-down here' };
   if (obstacle !== null) return { state: 'down', why: obstacle };
   // An echo that was there and failed speaks about forwarding, whatever the peer's daemon says.
   if (echo !== null && echo.state === 'down' && echo.diag === bfdDiag.echoFunctionFailed) {
     return { state: 'down', why: 'echo lost: the node does not forward' };
   }
+  if (tcp === 'down') return { state: 'down', why: 'the TCP port does not answer' };
+  if (noControl) {
+    if ((echo === null || echo.state === 'up') && tcp !== 'unknown') return { state: 'up', why: '' };
+    if (grace !== null) return { state: grace, why: 'first answers under way' };
+    return {
+      state: 'down',
+      why: tcp === 'unknown' ? 'the TCP port has not been asked yet' : 'no echo has returned yet',
+    };
+  }
   // RFC 5882 section 3.2: AdminDown of the peer is no failure, also when it falls silent after it.
   if (control.state !== 'up' && control.remote.state === 'admin-down') {
     return { state: 'admin-down', why: 'peer says admin-down' };
   }
-  if (control.state === 'up' && (echo === null || echo.state === 'up')) return { state: 'up', why: '' };
+  if (control.state === 'up' && (echo === null || echo.state === 'up') && tcp !== 'unknown')
+    return { state: 'up', why: '' };
   if (grace !== null) return { state: grace, why: 'handshake under way' };
+  if (control.state === 'up' && tcp === 'unknown')
+    return { state: 'down', why: 'the TCP port has not been asked yet' };
   if (control.state === 'up') return { state: 'down', why: 'no echo has returned yet' };
   if (control.diag === bfdDiag.none) return { state: 'down', why: 'peer has not answered' };
   return { state: 'down', why: describeDiag(control.diag) };

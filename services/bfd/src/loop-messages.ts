@@ -25,12 +25,28 @@ export interface SessionSpec {
   readonly end: 'a' | 'b' | null;
   readonly timers: SessionTimers;
   readonly echo: EchoTimers | null;
+  /** No daemon speaks BFD there (gwlb): no control packets are sent and none are missed. */
+  readonly noControl?: true;
+  /** A TCP port that must take connections as well. */
+  readonly tcp?: TcpCheckSpec;
 }
+
+/** Connections to a port of the node, from the main thread. */
+export interface TcpCheckSpec {
+  readonly address: string;
+  readonly port: number;
+  readonly everyMs: number;
+  readonly multiplier: number;
+}
+
+/** What the connections say; unknown until the first has been answered or enough have failed. */
+export type TcpState = 'unknown' | 'up' | 'down';
 
 /** Orders to the timing thread. */
 export type LoopOrder =
   | { readonly kind: 'sessions'; readonly specs: readonly SessionSpec[] }
   | { readonly kind: 'admin'; readonly id: string; readonly down: boolean; readonly ask: number }
+  | { readonly kind: 'tcp'; readonly id: string; readonly state: TcpState }
   | { readonly kind: 'list'; readonly ask: number }
   | { readonly kind: 'stop' };
 

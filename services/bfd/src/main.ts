@@ -30,6 +30,7 @@ import { LateNews } from './late-news.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
 import { becomeRealtime } from './realtime.js';
+import { TcpChecks } from './tcp-checks.js';
 
 await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
@@ -58,6 +59,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     onFailure: (error) => ctx.stop('the BFD timing thread failed', error),
   });
   resources.use(engine, 'sessions');
+  const checks = resources.use(new TcpChecks(clock, (id, state) => engine.setTcp(id, state)), 'TCP checks');
   const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
   if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
@@ -91,6 +93,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
         try {
           const sessions = deriveSessions(revision, gateway);
           engine.setSessions(sessions);
+          checks.follow(sessions);
           readiness.set('intent', true);
           log.info({ revision: head.revision, sessions: sessions.length }, 'sessions follow the intent');
         } catch (error) {

@@ -18,29 +18,20 @@ import {
   macToBytes,
 } from '@detour/wire';
 import { ControlSender } from './control-socket.js';
-import {
-  type Echo,
-  type EchoInput,
-  echoDetectAtUs,
-  echoIntervalUs,
-  newEcho,
-  nextEchoAtUs,
-  stepEcho,
-} from './echo-logic.js';
+import { type Echo, type EchoInput, echoDetectAtUs, newEcho, nextEchoAtUs, stepEcho } from './echo-logic.js';
 import { sendRaw } from './echo-socket.js';
 import { type Health, judgeHealth, noticeTimeUs } from './health.js';
-import type { HealthRow, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
+import type { HealthRow, LoopReport, SessionRow, SessionSpec, TcpState } from './loop-messages.js';
 import type { NetworkView } from './network-view.js';
+import { sessionFigures } from './session-figures.js';
 import {
   detectAtUs,
-  detectTimeUs,
   newSession,
   nextTxAtUs,
   type Session,
   type SessionInput,
   slowTxUs,
   step,
-  txIntervalUs,
 } from './session-logic.js';
 import { pathKey } from './session-table.js';
 
@@ -66,6 +57,8 @@ export class RunningSession {
   spec: SessionSpec;
   control: Session;
   echo: Echo | null;
+  /** As the main thread last said it. */
+  tcp: TcpState = 'unknown';
   readonly #around: Surroundings;
   readonly #bytes = new Uint8Array(24);
   #grace: { readonly untilUs: number; readonly state: 'unknown' | 'admin-down' } | null;
@@ -225,7 +218,7 @@ export class RunningSession {
   }
 
   #sendControl(packet: BfdPacket): void {
-    if (this.#attachment === null) return;
+    if (this.#attachment === null || this.spec.noControl) return;
     const { multihop } = this.spec;
     const bytes = encodeBfdPacket(packet, this.#bytes);
     const failed =
@@ -264,6 +257,8 @@ export class RunningSession {
       echo,
       obstacle: this.#obstacle,
       grace: this.#grace?.state ?? null,
+      ...(this.spec.noControl && { noControl: true }),
+      ...(this.spec.tcp && { tcp: this.tcp }),
     });
     if (health.state === 'up') this.#grace = null;
     return health;
@@ -296,25 +291,7 @@ export class RunningSession {
 
   row(nowUs: number): SessionRow {
     const { control, echo, spec } = this;
-    return {
-      spec,
-      state: control.state,
-      remoteState: control.remote.state,
-      localDiscr: control.localDiscr,
-      remoteDiscr: control.remote.discr,
-      diag: control.diag,
-      remoteDiag: control.remote.diag,
-      txIntervalUs: txIntervalUs(control),
-      remoteMinRxUs: control.remote.minRxUs,
-      remoteMinTxUs: control.remote.minTxUs,
-      remoteDetectMult: control.remote.detectMult,
-      detectTimeUs: detectTimeUs(control),
-      echoState: echo?.state ?? null,
-      echoDetectTimeUs: echo === null ? 0 : echo.timers.multiplier * echoIntervalUs(echo),
-      echoRttUs: echo?.rttUs ?? null,
-      ...this.#counts,
-      health: this.#judge(nowUs),
-    };
+    return { spec, ...sessionFigures(control, echo), ...this.#counts, health: this.#judge(nowUs) };
   }
 
   /** Says AdminDown once, so that the peer knows that this is no failure, and closes. */
@@ -322,4 +299,15 @@ export class RunningSession {
     this.#stepControl({ kind: 'admin', down: true }, nowUs);
     this.#detach();
   }
+}
+
+/** Whether a session can go on with this spec as it is: nothing of its way has changed. */
+export function samePath(one: SessionSpec, other: SessionSpec): boolean {
+  return (
+    one.device === other.device &&
+    one.local === other.local &&
+    one.peer === other.peer &&
+    one.hears === other.hears &&
+    one.multihop?.to === other.multihop?.to
+  );
 }

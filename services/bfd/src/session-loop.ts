@@ -20,11 +20,11 @@ import {
   readEchoes,
 } from './echo-socket.js';
 import { C, lastFault, libc } from './libc.js';
-import type { HealthRow, LoopOrder, LoopReport, SessionSpec } from './loop-messages.js';
+import type { HealthRow, LoopOrder, LoopReport, SessionSpec, TcpState } from './loop-messages.js';
 import { NetworkView } from './network-view.js';
 import { PollSet } from './poll-set.js';
 import { ReceiveBatch } from './receive-batch.js';
-import { RunningSession, type Surroundings } from './running-session.js';
+import { RunningSession, type Surroundings, samePath } from './running-session.js';
 import { type Hops, pathKey, SessionTable } from './session-table.js';
 
 const firstPort = 49_152; // RFC 5881 section 4: source ports 49152-65535
@@ -65,6 +65,7 @@ export class SessionLoop {
   #wanted: readonly SessionSpec[] | null = null;
   #nextPort = randomInt(ports);
   #reattachAtUs = 0;
+  readonly #tcp = new Map<string, TcpState>();
   #changed: HealthRow[] = [];
   #stopped = false;
 
@@ -139,11 +140,11 @@ export class SessionLoop {
   }
 
   #hearEcho({ ifindex, address, ttl, payload }: EchoArrival): string | null {
-    // RFC 9747 section 2: sent with 255; one forwarding hop leaves 254. More means that the node did not forward it.
-    if (ttl !== 254) return 'echo-ttl-not-254';
     const parsed = parseBfdPacket(payload);
+    const session = parsed.ok ? this.#echoDiscrs.get(parsed.packet.myDiscr) : undefined;
+    // RFC 9747 section 2: sent with 255; one forwarding hop leaves 254. More: the node did not forward it, or is no hop (gwlb).
+    if (ttl !== 254 && !(ttl === 255 && session?.spec.noControl)) return 'echo-ttl-not-254';
     if (!parsed.ok) return `echo-${parsed.why}`;
-    const session = this.#echoDiscrs.get(parsed.packet.myDiscr);
     if (session === undefined) return 'echo-no-session';
     if (session.ifindex !== ifindex || session.spec.local !== address) return 'echo-wrong-path';
     const now = nowUs();
@@ -191,15 +192,14 @@ export class SessionLoop {
           this.#ports.report({ kind: 'admin-done', ask: order.ask, found });
           break;
         }
+        case 'tcp':
+          this.#setTcp(order.id, order.state);
+          break;
         case 'list': {
           const now = nowUs();
           const rows = [...this.#sessions.values()].map((session) => session.row(now));
-          this.#ports.report({
-            kind: 'listed',
-            ask: order.ask,
-            rows,
-            refused: Object.fromEntries(this.#refused),
-          });
+          const refused = Object.fromEntries(this.#refused);
+          this.#ports.report({ kind: 'listed', ask: order.ask, rows, refused });
           break;
         }
         case 'stop':
@@ -212,12 +212,17 @@ export class SessionLoop {
   #setAdmin(id: string, down: boolean): boolean {
     const session = this.#sessions.get(id);
     if (session === undefined) return false;
-    if (down) this.#adminDown.add(id);
-    else this.#adminDown.delete(id);
+    this.#adminDown[down ? 'add' : 'delete'](id);
     const now = nowUs();
     session.setAdminDown(down, now);
     this.#settle(session, now);
     return true;
+  }
+
+  #setTcp(id: string, state: TcpState): void {
+    this.#tcp.set(id, state);
+    const session = this.#sessions.get(id); // may be still to come
+    if (session !== undefined) this.#settle(Object.assign(session, { tcp: state }), nowUs());
   }
 
   /** Brings sessions in line with what is wanted, and each with the devices that are there. */
@@ -262,6 +267,7 @@ export class SessionLoop {
 
   #add(spec: SessionSpec, now: number): void {
     const session = new RunningSession(spec, [this.#newDiscr(), this.#newDiscr()], now, this.#around);
+    session.tcp = this.#tcp.get(spec.id) ?? 'unknown';
     this.#sessions.set(spec.id, session);
     this.#enrol(session);
     if (this.#adminDown.has(spec.id)) session.setAdminDown(true, now);
@@ -294,14 +300,4 @@ export class SessionLoop {
     for (const session of this.#sessions.values()) session.close(now);
     for (const fd of [...fds, this.#around.echoFd]) libc().close(fd);
   }
-}
-
-function samePath(one: SessionSpec, other: SessionSpec): boolean {
-  return (
-    one.device === other.device &&
-    one.local === other.local &&
-    one.peer === other.peer &&
-    one.hears === other.hears &&
-    one.multihop?.to === other.multihop?.to
-  );
 }

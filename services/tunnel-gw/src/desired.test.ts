@@ -60,6 +60,27 @@ describe('gatewayModel', () => {
     });
   });
 
+  it('an appliance of a gateway load balancer is a node behind Geneve with VNI 0, IP inside, strict', () => {
+    const text = exampleText({ nodes: ['fw1'] }).replace(
+      /attach: \{ kind: tunnel.*\} \}/,
+      'attach: { kind: gwlb, remote: 192.0.2.31 } }',
+    );
+    const [node] = model(text).nodes;
+    expect(node).toMatchObject({
+      protocol: 'geneve',
+      remote: '192.0.2.31',
+      tag: 0,
+      l3: true,
+      gwlb: { endpoint: 1, attachment: node?.number },
+      strictReturn: true,
+      local: '192.0.0.8/32',
+      device: 'vti-fw1',
+    });
+    expect(refusal(text.replace('remote: 192.0.2.31', 'remote: 192.0.2.31, udpPort: 6082'))).toMatch(
+      /^refused: node fw1: gwlb to UDP port 6082 is not supported .* use port 6081/,
+    );
+  });
+
   it.each([
     ['geneve, remote: 203.0.113.7, vni: 7', { protocol: 'geneve', tag: 7, l3: false, checksum: false }],
     [
@@ -110,7 +131,7 @@ describe('gatewayModel', () => {
   it('refuses the sample of everything at the gateway that would have to do it, and not at another', () => {
     expect(refusal(full, 'edge1')).toMatch(/^refused: port edge1\/outside: snat is not supported/);
     // edge2 has plain ports; nodes at edge1's devices are not its matter, those that any gateway may reach are.
-    expect(refusal(full, 'edge2')).toMatch(/^refused: node ids2: attach kind gwlb is not supported/);
+    expect(refusal(full, 'edge2')).toMatch(/^refused: node ids3: attach kind plane is not supported/);
   });
 
   it('a node that is attached elsewhere is no node here', () => {

@@ -4,6 +4,7 @@ import {
   branchDeviceName,
   branchInnerDeviceName,
   branchMacAddress,
+  GWLB_INNER_ADDRESS,
   vtiDeviceName,
   vtiInnerDeviceName,
   vtiMacAddress,
@@ -160,6 +161,53 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
   ];
 }
 
+type Gwlb = Extract<ServiceNode['attach'], { kind: 'gwlb' }>;
+
+function gwlbModel(
+  node: ServiceNode,
+  attach: Gwlb,
+  gateway: Gateway,
+  intent: Intent,
+  numbers: Numbers,
+  vrfOf: VrfOf,
+): NodeModel[] {
+  if (!(attach.gateways ?? []).includes(gateway.name)) return [];
+  const what = `node ${node.name}`;
+  if (attach.udpPort !== UDP_PORTS.geneve)
+    throw new Fault(
+      'refused',
+      `${what}: gwlb to UDP port ${attach.udpPort} is not supported by this release's datapath: use port ${UDP_PORTS.geneve}`,
+    );
+  const number = numberOf(numbers.nodes, node.name, 'node');
+  const vrf = vrfOf(attach.vrf, what);
+  const profile = intent.healthProfiles.find((row) => row.name === node.health);
+  return [
+    {
+      name: node.name,
+      label: node.name,
+      number,
+      service: node.service,
+      vrf: vrf.number,
+      vrfName: vrf.name,
+      table: vrf.table,
+      protocol: 'geneve',
+      remote: attach.remote,
+      tag: 0,
+      l3: true,
+      checksum: false,
+      gwlb: { endpoint: vrf.number, attachment: number },
+      strictReturn: true,
+      local: `${GWLB_INNER_ADDRESS}/32`,
+      peer: GWLB_INNER_ADDRESS,
+      device: vtiDeviceName(node.name, number),
+      inner: vtiInnerDeviceName(number),
+      mac: vtiMacAddress(number),
+      liveness: profile !== undefined,
+      adminDownAction: profile?.adminDownAction ?? 'keep',
+    },
+  ];
+}
+
 type Tunnel = Extract<Port, { kind: 'vti' }>['tunnel'] | Extract<ServiceNode['attach'], { kind: 'tunnel' }>;
 
 function tunnelModel(tunnel: Tunnel, what: string): TunnelModel {
@@ -192,10 +240,11 @@ function nodeModel(
   const what = `node ${node.name}`;
   if ('gateway' in attach && attach.gateway !== gateway.name) return []; // at another gateway's devices
   if (attach.kind === 'l2pair' || attach.kind === 'l3') return [];
+  if (attach.kind === 'gwlb') return gwlbModel(node, attach, gateway, intent, numbers, vrfOf);
   if (attach.kind !== 'tunnel')
     throw new Fault(
       'refused',
-      `${what}: attach kind ${attach.kind} is not supported by this release's datapath: use tunnel, l2pair or l3`,
+      `${what}: attach kind ${attach.kind} is not supported by this release's datapath: use tunnel, gwlb, l2pair or l3`,
     );
   const inner = attach.gateways[gateway.name];
   if (inner === undefined) return []; // this node is not attached here
@@ -212,6 +261,8 @@ function nodeModel(
       vrfName: vrf.name,
       table: vrf.table,
       ...tunnelModel(attach, what),
+      ...('metadata' in attach &&
+        attach.metadata && { metadata: { tenant: vrf.number, source: gateway.underlay.address } }),
       strictReturn: attach.strictReturn,
       local: inner.local,
       peer: inner.peer,

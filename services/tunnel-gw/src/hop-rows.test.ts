@@ -156,6 +156,61 @@ describe('hopRow for other kinds of tunnels', () => {
     expect(hop.headerLen - 14).toBe(overheadBytes(kind));
   });
 
+  it('gwlb: all three options, the cookie where the datapath fills it in', () => {
+    const gwlb: TunnelModel = {
+      protocol: 'geneve',
+      remote: '192.0.2.31',
+      tag: 0,
+      l3: true,
+      checksum: false,
+      gwlb: { endpoint: 3, attachment: 5 },
+    };
+    const hop = abi.hop.decode(hopRow(5, 5, '192.0.2.1', gwlb, { ...way, innerPeerMac: null }).value);
+    const tunnel = parseGeneve(parsed(encapsulate(hop, inner, 50_123, 0)).payload);
+    if (!tunnel.ok) throw new Error(`${tunnel.why}, got ${tunnel.got}`);
+    const u64 = (last: number) => Uint8Array.of(0, 0, 0, 0, 0, 0, 0, last);
+    expect(tunnel.value.header).toEqual({
+      vni: 0,
+      protocol: 0x0800,
+      control: false,
+      critical: false,
+      options: [
+        { optionClass: 0x0108, type: 1, data: u64(3) },
+        { optionClass: 0x0108, type: 2, data: u64(5) },
+        { optionClass: 0x0108, type: 3, data: new Uint8Array(4) },
+      ],
+    });
+    expect([...tunnel.value.payload]).toEqual([...inner]);
+    expect(hop).toMatchObject({ flags: abi.HopFlag.HOP_COOKIE, patchAt: hop.headerLen - 4, mtu: 1600 - 68 });
+  });
+
+  it('metadata: our option, critical, with what is the same for all flows', () => {
+    const tunnel: TunnelModel = {
+      protocol: 'geneve',
+      remote: '2001:db8::11',
+      tag: 6001,
+      l3: false,
+      checksum: false,
+      metadata: { tenant: 7, source: '2001:db8::1' },
+    };
+    const hop = abi.hop.decode(hopRow(5, 5, '2001:db8::1', tunnel, way).value);
+    const read = parseGeneve(parsed(encapsulate(hop, inner, 50_123, 0)).payload);
+    if (!read.ok) throw new Error(`${read.why}, got ${read.got}`);
+    const [option, ...others] = read.value.header.options;
+    expect(others).toEqual([]);
+    expect(read.value.header).toMatchObject({ vni: 6001, critical: true, protocol: 0x6558 });
+    expect(option).toMatchObject({ optionClass: 0xff44, type: 0x81 });
+    const whole = Uint8Array.of(0xff, 0x44, 0x81, 12, ...(option?.data ?? []));
+    expect(abi.genevePath.decode(whole)).toMatchObject({
+      version: 1,
+      budget: 63,
+      tenant: 7,
+      path: 0,
+      cookie: 0,
+    });
+    expect(hop).toMatchObject({ flags: abi.HopFlag.HOP_PATH, patchAt: 14 + 40 + 8 + 8, headerLen: 136 });
+  });
+
   it('with IP inside it needs no inner peer; with a checksum it asks the datapath for one', () => {
     const [geneve] = kinds;
     const row = (change: Partial<TunnelModel>) =>

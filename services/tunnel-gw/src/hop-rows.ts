@@ -24,7 +24,7 @@ export function hopRow(number: number, node: number, local: string, tunnel: Tunn
   const src = addressBytes(local);
   const dst = addressBytes(tunnel.remote);
   const v6 = !isMappedV4(dst);
-  const { ipProtocol, bytes, typeAt } = tunnelHeader(tunnel);
+  const { ipProtocol, bytes, typeAt, flow } = tunnelHeader(tunnel);
   const header = new Uint8Array(abi.DetourLimit.DT_MAX_HEADER);
   const view = new DataView(header.buffer);
   header.set(macBytes(way.nextHopMac ?? '00:00:00:00:00:00'), 0);
@@ -54,9 +54,9 @@ export function hopRow(number: number, node: number, local: string, tunnel: Tunn
     outerCsum: v6 ? 0 : sumWords(header, ETHERNET, 20),
     dmac: new Uint8Array(6),
     smac: new Uint8Array(6),
-    flags: tunnel.checksum ? abi.HopFlag.HOP_CHECKSUM : 0,
+    flags: (tunnel.checksum ? abi.HopFlag.HOP_CHECKSUM : 0) | (flow?.flag ?? 0),
     typeAt: tunnel.l3 ? at + typeAt : headerLen - 2,
-    patchAt: 0,
+    patchAt: flow === undefined ? 0 : at + flow.at,
     header,
   });
   return {

@@ -42,6 +42,10 @@ export interface TunnelModel {
   /** IP packets inside; else Ethernet frames. */
   readonly l3: boolean;
   readonly checksum: boolean;
+  /** The node is an appliance of a gateway load balancer: what its three options say, the flow's cookie apart. */
+  readonly gwlb?: { readonly endpoint: number; readonly attachment: number };
+  /** Our Geneve option goes along and must come back: what it says of all flows. */
+  readonly metadata?: { readonly tenant: number; readonly source: string };
 }
 
 export interface BranchTunnel extends TunnelModel {

@@ -160,6 +160,8 @@ function nodeRows(inputs: RowInputs, node: NodeModel): Row[] {
 }
 
 function tunnelFlags(tunnel: TunnelModel): number {
+  if (tunnel.gwlb !== undefined) return abi.TunnelFlag.TUNNEL_COOKIE;
+  if (tunnel.metadata !== undefined) return abi.TunnelFlag.TUNNEL_PATH;
   return tunnel.protocol === 'gre' && tunnel.checksum ? abi.TunnelFlag.TUNNEL_CHECKSUM : 0;
 }
 

@@ -2,6 +2,7 @@
 // What differs between kinds of tunnels: what stands in front of an inner packet, how long that is, and what people call it.
 import { abi } from '@detour/contracts';
 import type { TunnelModel } from './model.js';
+import { addressBytes } from './row-bytes.js';
 
 /** Where the datapath looks for each (RFC 7348 4, RFC 8926 3.3). */
 export const UDP_PORTS = { vxlan: 4789, geneve: 6081 } as const;
@@ -17,6 +18,8 @@ export interface TunnelHeader {
   readonly bytes: Uint8Array;
   /** Offset in `bytes` of the EtherType of an IP packet inside. */
   readonly typeAt: number;
+  /** Offset in `bytes` of what depends on the flow, and which it is; absent where nothing does. */
+  readonly flow?: { readonly at: number; readonly flag: number };
 }
 
 export function tunnelHeader(tunnel: TunnelModel): TunnelHeader {
@@ -31,7 +34,60 @@ function udpHeader(tunnel: TunnelModel, protocol: 'vxlan' | 'geneve'): TunnelHea
     view.setUint8(8, 0x08); // the I flag
   else view.setUint16(10, tunnel.l3 ? TYPE_IPV4 : TYPE_ETHERNET);
   view.setUint32(12, (tunnel.tag ?? 0) * 256);
-  return { ipProtocol: 17, bytes, typeAt: 10 };
+  if (tunnel.gwlb === undefined && tunnel.metadata === undefined)
+    return { ipProtocol: 17, bytes, typeAt: 10 };
+  const options = tunnel.gwlb === undefined ? pathOption(tunnel.metadata) : gwlbOptions(tunnel.gwlb);
+  view.setUint8(8, options.length / 4);
+  if (tunnel.gwlb === undefined) view.setUint8(9, CRITICAL_PRESENT);
+  const flow =
+    tunnel.gwlb === undefined
+      ? { at: bytes.length, flag: abi.HopFlag.HOP_PATH }
+      : { at: bytes.length + options.length - 4, flag: abi.HopFlag.HOP_COOKIE };
+  return { ipProtocol: 17, bytes: Uint8Array.from([...bytes, ...options]), typeAt: 10, flow };
+}
+
+/** The C bit: one of the options is critical (RFC 8926 3.4). */
+const CRITICAL_PRESENT = 0x40;
+
+/** Our option (struct geneve_path in abi.h) with what is the same for all flows; the datapath fills in the rest. */
+function pathOption(metadata: TunnelModel['metadata']): Uint8Array {
+  const { GeneveOption: option } = abi;
+  return abi.genevePath.encode({
+    class: option.GENEVE_CLASS_PATH,
+    type: option.GENEVE_TYPE_PATH,
+    len: abi.genevePath.size / 4 - 1,
+    version: option.GENEVE_PATH_VERSION,
+    flags: 0,
+    sidx: 0,
+    budget: option.GENEVE_HOP_BUDGET,
+    path: 0,
+    chain: 0,
+    action: 0,
+    scope: 0,
+    tenant: metadata?.tenant ?? 0,
+    source: metadata === undefined ? new Uint8Array(16) : addressBytes(metadata.source),
+    dmac: new Uint8Array(6),
+    smac: new Uint8Array(6),
+    cookie: 0,
+  });
+}
+
+/** The three options that appliances of a gateway load balancer expect, all of them, none critical; the cookie comes last. */
+function gwlbOptions({ endpoint, attachment }: { endpoint: number; attachment: number }): Uint8Array {
+  const { GeneveOption: option } = abi;
+  const bytes = new Uint8Array(12 + 12 + 8);
+  const view = new DataView(bytes.buffer);
+  const head = (at: number, type: number, words: number) => {
+    view.setUint16(at, option.GENEVE_CLASS_GWLB);
+    view.setUint8(at + 2, type);
+    view.setUint8(at + 3, words);
+  };
+  head(0, option.GENEVE_GWLB_ENDPOINT, 2);
+  view.setBigUint64(4, BigInt(endpoint));
+  head(12, option.GENEVE_GWLB_ATTACHMENT, 2);
+  view.setBigUint64(16, BigInt(attachment));
+  head(24, option.GENEVE_GWLB_COOKIE, 1);
+  return bytes;
 }
 
 function greHeader({ tag, l3, checksum }: TunnelModel): TunnelHeader {
@@ -65,7 +121,9 @@ export function tunnelProto(tunnel: TunnelModel): abi.TunnelProto {
 const NAMES = { vxlan: 'VXLAN', geneve: 'Geneve', gre: 'GRE' } as const;
 
 /** As in `VXLAN to 192.0.2.11, VNI 4001`. */
-export function describeTunnel({ protocol, remote, tag }: TunnelModel): string {
+export function describeTunnel({ protocol, remote, tag, gwlb }: TunnelModel): string {
+  if (gwlb !== undefined)
+    return `gwlb to ${remote}, endpoint ${gwlb.endpoint}, attachment ${gwlb.attachment}`;
   const which = protocol === 'gre' ? (tag === null ? 'no key' : `key ${tag}`) : `VNI ${tag}`;
   return `${NAMES[protocol]} to ${remote}, ${which}`;
 }

@@ -31,6 +31,8 @@ export interface Kind {
   readonly options?: readonly GeneveOption[];
   readonly tunnelFlags?: number;
   readonly hopFlags?: number;
+  /** Offset of what depends on the flow, from the first option on. */
+  readonly flowAt?: number;
 }
 
 const FOUR = '192.0.2.31';
@@ -213,7 +215,7 @@ export function kindHop(rig: Rig, kind: Kind, node: number, mtu = MTU): Uint8Arr
     smac: new Uint8Array(6),
     flags: (kind.hopFlags ?? 0) | (kind.checksum === true ? abi.HopFlag.HOP_CHECKSUM : 0),
     typeAt: kind.l3 ? tunnelAt + 2 : bytes.length - 2,
-    patchAt: 0,
+    patchAt: kind.flowAt === undefined ? 0 : tunnelAt + 8 + kind.flowAt,
     header,
   });
 }
