@@ -156,6 +156,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
         ),
       onPublished: (set) => {
         readiness.set('intent', true);
+        readiness.set('nats', true); // it steers, be it by tables that a predecessor kept
         board.published(set);
         kept.published(set);
         if (set.model !== keptModel) alarms.clear('tables_kept', '');

@@ -202,10 +202,16 @@ describe('what cannot be done is refused, by name, with its remedy, and changes 
   it('what this release cannot do is refused by the gateway in words, and nothing of it is made', async () => {
     const { runningRevision } = await rig.status();
     const before = await machine();
-    const text = JSON.stringify(rig.intent).replace('"protocol":"vxlan"', '"protocol":"geneve"');
+    const text = JSON.stringify(rig.intent).replace(
+      '"protocol":"vxlan"',
+      '"protocol":"vxlan","udpPort":4790',
+    );
     const refused = JSON.parse(text) as IntentDocument;
     const { code, stderr } = await rig.apply(refused, '--wait', '--timeout', '60s');
-    expect([code, stderr]).toEqual([6, expect.stringMatching(/fw1.*geneve.*use vxlan/s)]);
+    expect([code, stderr]).toEqual([
+      6,
+      expect.stringMatching(/fw1: vxlan to UDP port 4790 is not supported.*use port 4789/s),
+    ]);
     expect((await rig.status()).runningRevision).toBe(runningRevision);
     expect(await machine()).toBe(before);
     expect(await rig.apply(rig.intent, '--wait', '--timeout', '60s')).toMatchObject({ code: 0 });
