@@ -21,7 +21,7 @@ import {
   waitFor,
 } from '@detour/lab';
 import { type Crowd, startCrowd, withCrowdAddresses } from './crowd.js';
-import { applyIntent, askGateway } from './gateway-questions.js';
+import { applyIntent, askGateway, type GatewayQuestions } from './gateway-questions.js';
 
 export const controllersAt = '172.30.0.1';
 /** gRPC ports of this stack's processes, by id. */
@@ -61,6 +61,7 @@ export interface AcceptanceLab extends AsyncDisposable {
   tables(): Promise<TablesResponse>;
   /** Every flow record of the gateway. */
   flows(): Promise<FlowRow[]>;
+  program: GatewayQuestions['program'];
   /** Resolves when the gateway shows these nodes as up (or not up). */
   awaitNodes(names: readonly string[], up: boolean): Promise<void>;
   /** Port on loopback that leads to an address of the management network. */
@@ -116,6 +117,7 @@ export async function startAcceptanceLab(
       status: () => again(gateway.status),
       tables: gateway.tables,
       flows: gateway.flows,
+      program: gateway.program,
       awaitNodes: async (names, up) => {
         await waitFor(
           async () => {

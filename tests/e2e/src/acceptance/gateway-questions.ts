@@ -9,6 +9,7 @@ import {
   GetFlowsRequest,
   GetStatusRequest,
   GetTablesRequest,
+  type ProgramFlowRequest,
   type TablesResponse,
 } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
@@ -21,6 +22,8 @@ export interface GatewayQuestions extends AsyncDisposable {
   tables(): Promise<TablesResponse>;
   /** Every flow record of the gateway. */
   flows(): Promise<FlowRow[]>;
+  /** What a node says of one flow; the record's flow-programming generation afterwards. @throws Fault */
+  program(request: ProgramFlowRequest): Promise<number>;
 }
 
 /** @param port on loopback, that leads to the gateway's gRPC */
@@ -36,6 +39,10 @@ export function askGateway(port: number): GatewayQuestions {
       const request = GetFlowsRequest.fromPartial({ limit: 1_000_000 });
       for await (const row of readStream(client.getFlows(request))) rows.push(FlowRow.fromPartial(row));
       return rows;
+    },
+    program: async (request) => {
+      const { generation } = await callUnary(client.programFlow.bind(client), request, call);
+      return generation;
     },
     [Symbol.asyncDispose]: async () => client.close(),
   };

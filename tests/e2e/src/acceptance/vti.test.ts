@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // VTI: services at the edge through selected VTIs. VTI-1 of the statements is `wan` here (Geneve, IP inside, classifying), IN is `inside`, SVC1 to
 // SVC3 are real firewalls behind tunnels of their own, which are VTI-2 and on.
+import { FlowInstruction } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
 import { waitFor } from '@detour/lab';
-import { buildPacket, type FrameFields, fromHex, parseIpv4, toHex } from '@detour/wire';
+import { buildPacket, type FrameFields, fromHex, ipToKeyBytes, parseIpv4, toHex } from '@detour/wire';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fromClient, fromFar, fromUplink, type Seen, startVtiBench, type VtiBench } from './vti-bench.js';
 
@@ -243,6 +244,36 @@ describe('services at the edge through selected VTIs', () => {
     ]);
     expect(hexes(seen.far)).toEqual([one, two].map(apartFromTtl).sort());
     expect(await books()).toEqual({ drops: {}, lookups: { inside: 2 }, bypassed: 0 });
+  });
+
+  it('VTI-10 SVC1 says “no more service” of one flow: its next packet passes SVC1 by, another flow of the rule does not', async () => {
+    await using watch = await bench.watch('udp port 443');
+    const [one, other] = [
+      { port: 443, from: 46_001 },
+      { port: 443, from: 46_002 },
+    ];
+    const { stats } = await bench.acc.counters();
+    const books = await bench.books();
+    await bench.send('client', [fromClient(datagram(one, 1)), fromClient(datagram(other, 2))]);
+    await watch.reach('far', 2);
+    const tuple = {
+      ...{ vrf: 0, src: ipToKeyBytes(CLIENT), dst: ipToKeyBytes(REMOTE) },
+      ...{ sport: one.from, dport: one.port, proto: 17 },
+    };
+    const instruction = FlowInstruction.SKIP_ALL;
+    await expect(bench.acc.program({ node: 'fw2', tuple, instruction })).rejects.toThrow(/does not pass fw2/);
+    expect(await bench.acc.program({ node: 'fw1', tuple, instruction })).toBe(1);
+    await bench.send('client', [fromClient(datagram(one, 3)), fromClient(datagram(other, 4))]);
+    await watch.reach('far', 4);
+    const seen = await watch.stop();
+    const numbers = (rows: readonly Seen[]) => rows.map(({ packet }) => packet[28]).sort();
+    expect(numbers(seen['fw1.in'])).toEqual([1, 2, 4]);
+    expect(numbers(seen['fw1.out'])).toEqual([1, 2, 4]);
+    expect(numbers(seen.far)).toEqual([1, 2, 3, 4]);
+    expect(hexes([...seen['fw2.in'], ...seen['fw3.in']])).toEqual([]);
+    expect(await books()).toEqual({ drops: {}, lookups: { inside: 2 }, bypassed: 0 });
+    const after = (await bench.acc.counters()).stats;
+    expect(Number((after.fp_skipped ?? 0n) - (stats.fp_skipped ?? 0n))).toBe(1);
   });
 
   it('VTI-11 the same 5-tuple by a port that the rule is not applied to is not redirected, although a record exists', async () => {
