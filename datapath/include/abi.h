@@ -2,7 +2,7 @@
 /*
  * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
  *
- * This is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * This, with the two headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
  * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
  *
  * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
@@ -191,40 +191,6 @@ struct hop {
 	__u8 header[DT_MAX_HEADER];
 };
 
-/*
- * Our Geneve option (RFC 8926 3.5): what a packet has behind and before it on its path. A node returns it as it came; it never enters a
- * tenant's packet. Critical: who does not know it must not forward what is inside.
- */
-enum geneve_option {
-	GENEVE_CLASS_GWLB = 0x0108,
-	GENEVE_GWLB_ENDPOINT = 1,	/* 8 bytes: whose packets these are; the VRF's number */
-	GENEVE_GWLB_ATTACHMENT = 2,	/* 8 bytes: the node's number */
-	GENEVE_GWLB_COOKIE = 3,		/* 4 bytes: the flow's */
-	GENEVE_CLASS_PATH = 0xff44,	/* experimental range */
-	GENEVE_TYPE_PATH = 0x81,
-	GENEVE_PATH_VERSION = 1,
-	GENEVE_HOP_BUDGET = 63,
-};
-enum geneve_path_flag { GENEVE_PATH_REVERSE = 1, GENEVE_PATH_OAM = 2, GENEVE_PATH_FLOW_PROGRAMMING = 4 };
-struct geneve_path {
-	__be16 class_be;
-	__u8 type;
-	__u8 len;		/* of what follows, in 4 bytes: 12 */
-	__u8 version;
-	__u8 flags;		/* enum geneve_path_flag */
-	__u8 sidx;		/* hops still to do, this one included */
-	__u8 budget;		/* hops that may still be done, whatever tables say */
-	__be32 path_be;
-	__be16 chain_be;
-	__u8 action;		/* flow programming; 0 = none */
-	__u8 scope;
-	__be32 tenant_be;	/* VRF number */
-	__u8 source[16];	/* end point that classified */
-	__u8 dmac[6];		/* of the packet before the first hop; 0 = not kept */
-	__u8 smac[6];
-	__be32 cookie_be;	/* the flow's, as for gwlb */
-};
-
 struct path {
 	__u16 chain;
 	__u8 state;	/* enum path_state */
@@ -392,58 +358,6 @@ struct drop_example {
 
 struct punt_bucket { __u64 at_ns; __u64 tokens; /* in thousandths of a packet */ };
 
-/* ---- events (ring buffer) --------------------------------------------------------------------------------------- */
-
-enum event_type {
-	EVENT_PUNT_MISS = 1,	/* a flow without a decision; the packet follows */
-	EVENT_PUNT_NEIGH = 2,	/* the next hop has no MAC; the packet follows */
-	EVENT_REPIN = 3,	/* the kernel moved a flow to another path */
-	EVENT_REVALIDATE = 4,	/* rules changed since this flow was classified */
-	EVENT_HOP_NEIGH = 5,	/* a hop row is not ready; no packet */
-	EVENT_TOO_BIG = 6,	/* larger than its way takes; the packet follows, its first DT_PUNT_BYTES at least */
-	EVENT_FRAGMENT = 7,	/* a fragment that came before its first, which follows */
-	EVENT_FRAGMENT_FIRST = 8, /* the first fragment of a datagram of which others wait */
-	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
-};
-
-/* Where a held packet goes on when it comes back. */
-enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3,
-		 INJECT_LEAVE = 4 /* tunnel-gw's own packet: leaves by the routing table of the port's VRF, whatever flows there are */ };
-
-struct event {
-	__u32 type;		/* enum event_type */
-	__u32 packet_len;	/* bytes of packet that follow this header */
-	__u64 at_ns;		/* CLOCK_MONOTONIC */
-	struct flow_key key;
-	__u8 norm;		/* 1: the packet's source is end point b */
-	__u8 op;		/* enum inject_op with which to put the packet back */
-	__u8 tcp_flags;
-	__u8 first;		/* 1: first packet of an undecided flow */
-	__u16 port;		/* number of the port by which it entered */
-	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
-	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
-				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
-				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
-	__u32 new_path;
-	__u16 chain;
-	__u16 pin_gen;
-	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH */
-	__u8 next_hop[16];	/* EVENT_PUNT_NEIGH */
-};
-
-/* In front of every frame that tunnel-gw writes to the inject device; an Ethernet header of our own, then the frame as it was. */
-enum inject_ethertype { INJECT_ETHERTYPE = 0x88b5 /* IEEE 802 local experimental 1 */ };
-struct inject_hdr {
-	__u8 dst[6];
-	__u8 src[6];
-	__be16 ethertype_be;
-	__u8 op;	/* enum inject_op */
-	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
-	__u16 port;	/* INJECT_PORT, INJECT_LEAVE, as in the event; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
-	__u16 node;	/* INJECT_RETURN, as in the event; map node_tunnels has the row (bank * DT_MAX_NODES + node) */
-	__u32 pad;
-};
-
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct port_key) == 12, "port_key");
 _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
@@ -456,7 +370,6 @@ _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
 _Static_assert(sizeof(struct hop_tags) == 4, "hop_tags");
-_Static_assert(sizeof(struct geneve_path) == 52, "geneve_path");
 _Static_assert(sizeof(struct path) == 56, "path");
 _Static_assert(sizeof(struct chain) == 16, "chain");
 _Static_assert(sizeof(struct selection) == 131080, "selection");
@@ -467,7 +380,8 @@ _Static_assert(sizeof(struct way) == 32, "way");
 _Static_assert(sizeof(struct flow_counters) == 64, "flow_counters");
 _Static_assert(sizeof(struct port_counters) == 64, "port_counters");
 _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
-_Static_assert(sizeof(struct event) == 96, "event");
-_Static_assert(sizeof(struct inject_hdr) == 24, "inject_hdr");
+
+#include "abi-geneve.h"
+#include "abi-events.h"
 
 #endif

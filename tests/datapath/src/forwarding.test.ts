@@ -181,8 +181,9 @@ describe('traffic through a node', () => {
     expect(rig.drops('DROP_NODE_DOWN') - before).toBe(1n);
   });
 
-  it('all sums agree', () => {
-    expect(disagreements(rig)).toEqual([]);
+  it('all sums agree', async () => {
+    // Live devices: what the kernel sends of itself (MLD, ND) may be counted between two of the readings.
+    await expect.poll(() => disagreements(rig)).toEqual([]);
   });
 });
 

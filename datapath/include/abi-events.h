@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Part of the binary contract (abi.h): what the datapath tells tunnel-gw, and the frames that come back. Included by abi.h, whose keys it uses. */
+#ifndef DETOUR_ABI_EVENTS_H
+#define DETOUR_ABI_EVENTS_H
+
+/* ---- events (ring buffer) --------------------------------------------------------------------------------------- */
+
+enum event_type {
+	EVENT_PUNT_MISS = 1,	/* a flow without a decision; the packet follows */
+	EVENT_PUNT_NEIGH = 2,	/* the next hop has no MAC; the packet follows */
+	EVENT_REPIN = 3,	/* the kernel moved a flow to another path */
+	EVENT_REVALIDATE = 4,	/* rules changed since this flow was classified */
+	EVENT_HOP_NEIGH = 5,	/* a hop row is not ready; no packet */
+	EVENT_TOO_BIG = 6,	/* larger than its way takes; the packet follows, its first DT_PUNT_BYTES at least */
+	EVENT_FRAGMENT = 7,	/* a fragment that came before its first, which follows */
+	EVENT_FRAGMENT_FIRST = 8, /* the first fragment of a datagram of which others wait */
+	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
+};
+
+/* Where a held packet goes on when it comes back. */
+enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3,
+		 INJECT_LEAVE = 4 /* tunnel-gw's own packet: leaves by the routing table of the port's VRF, whatever flows there are */ };
+
+struct event {
+	__u32 type;		/* enum event_type */
+	__u32 packet_len;	/* bytes of packet that follow this header */
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	struct flow_key key;
+	__u8 norm;		/* 1: the packet's source is end point b */
+	__u8 op;		/* enum inject_op with which to put the packet back */
+	__u8 tcp_flags;
+	__u8 first;		/* 1: first packet of an undecided flow */
+	__u16 port;		/* number of the port by which it entered */
+	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
+	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
+				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
+				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
+	__u32 new_path;
+	__u16 chain;
+	__u16 pin_gen;
+	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH */
+	__u8 next_hop[16];	/* EVENT_PUNT_NEIGH */
+};
+
+/* In front of every frame that tunnel-gw writes to the inject device; an Ethernet header of our own, then the frame as it was. */
+enum inject_ethertype { INJECT_ETHERTYPE = 0x88b5 /* IEEE 802 local experimental 1 */ };
+struct inject_hdr {
+	__u8 dst[6];
+	__u8 src[6];
+	__be16 ethertype_be;
+	__u8 op;	/* enum inject_op */
+	__u8 reason;	/* INJECT_DROP: enum drop_reason, so that a held packet's end is counted where all are */
+	__u16 port;	/* INJECT_PORT, INJECT_LEAVE, as in the event; map port_numbers has the row (bank * DT_MAX_PORTS + number) */
+	__u16 node;	/* INJECT_RETURN, as in the event; map node_tunnels has the row (bank * DT_MAX_NODES + node) */
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct event) == 96, "event");
+_Static_assert(sizeof(struct inject_hdr) == 24, "inject_hdr");
+
+#endif
