@@ -222,31 +222,26 @@ export class RunningSession {
     const { multihop } = this.spec;
     const bytes = encodeBfdPacket(packet, this.#bytes);
     const failed =
-      multihop === null ? this.#attachment.sender.send(bytes) : this.#sendFar(multihop.to, bytes);
+      multihop === null
+        ? this.#attachment.sender.send(bytes)
+        : this.#sendFar(multihop.to, bfdMultihopPort, bytes);
     if (failed === null) this.#counts.packetsOut += 1;
     else this.#counts.sendErrors += 1;
   }
 
-  /** The kernel would keep a packet to an address of ours on the machine. */
-  #sendFar(to: string, bytes: Uint8Array): string | null {
+  #sendEcho(packet: BfdPacket): void {
+    if (this.#attachment === null || this.#mac === null) return;
+    const failed = this.#sendFar(this.spec.local, bfdEchoPort, encodeBfdPacket(packet, this.#bytes));
+    if (failed === null) this.#counts.echoOut += 1;
+    else this.#counts.sendErrors += 1;
+  }
+
+  /** To an address of ours, by way of the peer: the kernel would keep such a packet on the machine. */
+  #sendFar(to: string, dstPort: number, bytes: Uint8Array): string | null {
     if (this.#attachment === null || this.#mac === null) return 'EHOSTUNREACH';
     const { ifindex, sender } = this.#attachment;
     const way = { ifindex, mac: macToBytes(this.#mac), local: this.spec.local, srcPort: sender.port };
-    return sendRaw(this.#around.echoFd, { ...way, to, dstPort: bfdMultihopPort }, bytes);
-  }
-
-  #sendEcho(packet: BfdPacket): void {
-    if (this.#attachment === null || this.#mac === null) return;
-    const { ifindex, sender } = this.#attachment;
-    const { local } = this.spec;
-    const path = { ifindex, mac: macToBytes(this.#mac), local, to: local, srcPort: sender.port };
-    const failed = sendRaw(
-      this.#around.echoFd,
-      { ...path, dstPort: bfdEchoPort },
-      encodeBfdPacket(packet, this.#bytes),
-    );
-    if (failed === null) this.#counts.echoOut += 1;
-    else this.#counts.sendErrors += 1;
+    return sendRaw(this.#around.echoFd, { ...way, to, dstPort }, bytes);
   }
 
   #judge(nowUs: number): Health {
@@ -299,15 +294,4 @@ export class RunningSession {
     this.#stepControl({ kind: 'admin', down: true }, nowUs);
     this.#detach();
   }
-}
-
-/** Whether a session can go on with this spec as it is: nothing of its way has changed. */
-export function samePath(one: SessionSpec, other: SessionSpec): boolean {
-  return (
-    one.device === other.device &&
-    one.local === other.local &&
-    one.peer === other.peer &&
-    one.hears === other.hears &&
-    one.multihop?.to === other.multihop?.to
-  );
 }

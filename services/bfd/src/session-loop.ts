@@ -21,11 +21,12 @@ import {
 } from './echo-socket.js';
 import { C, lastFault, libc } from './libc.js';
 import type { HealthRow, LoopOrder, LoopReport, SessionSpec, TcpState } from './loop-messages.js';
+import { nowUs } from './monotonic.js';
 import { NetworkView } from './network-view.js';
 import { PollSet } from './poll-set.js';
 import { ReceiveBatch } from './receive-batch.js';
-import { RunningSession, type Surroundings, samePath } from './running-session.js';
-import { type Hops, pathKey, SessionTable } from './session-table.js';
+import { RunningSession, type Surroundings } from './running-session.js';
+import { type Hops, pathKey, SessionTable, samePath } from './session-table.js';
 
 const firstPort = 49_152; // RFC 5881 section 4: source ports 49152-65535
 const ports = 65_536 - firstPort;
@@ -33,11 +34,6 @@ const batchSlots = 64;
 const batchesPerRound = 16;
 /** A missing device or address is looked for anew this often, beside the kernel's own events. */
 const reattachEveryUs = 1_000_000;
-
-/** CLOCK_MONOTONIC in microseconds. */
-function nowUs(): number {
-  return Number(process.hrtime.bigint()) / 1000;
-}
 
 /** How the loop reaches its surroundings. */
 export interface LoopPorts {

@@ -2,6 +2,7 @@
 // Which session a received packet belongs to, or which rule refuses it: TTL, discriminator, then addresses and device.
 
 import type { BfdPacket } from '@detour/wire';
+import type { SessionSpec } from './loop-messages.js';
 
 /** Where a packet came from: 16-byte addresses as text keys are made by {@link pathKey}. */
 export interface Arrival {
@@ -75,4 +76,15 @@ export class SessionTable {
     if (session.path !== arrival.path) return { ok: false, why: 'wrong-path', got: arrival.path };
     return { ok: true, id: session.id };
   }
+}
+
+/** Whether a session can go on with this spec as it is: nothing of its way has changed. */
+export function samePath(one: SessionSpec, other: SessionSpec): boolean {
+  return (
+    one.device === other.device &&
+    one.local === other.local &&
+    one.peer === other.peer &&
+    one.hears === other.hears &&
+    one.multihop?.to === other.multihop?.to
+  );
 }

@@ -163,6 +163,28 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
 
 type Gwlb = Extract<ServiceNode['attach'], { kind: 'gwlb' }>;
 
+/** What every node behind a tunnel has, whatever goes around its packets. */
+function tunnelNode(
+  { node, number, vrf }: { readonly node: ServiceNode; readonly number: number; readonly vrf: VrfModel },
+  intent: Intent,
+) {
+  const profile = intent.healthProfiles.find((row) => row.name === node.health);
+  return {
+    name: node.name,
+    label: node.name,
+    number,
+    service: node.service,
+    vrf: vrf.number,
+    vrfName: vrf.name,
+    table: vrf.table,
+    device: vtiDeviceName(node.name, number),
+    inner: vtiInnerDeviceName(number),
+    mac: vtiMacAddress(number),
+    liveness: profile !== undefined,
+    adminDownAction: profile?.adminDownAction ?? ('keep' as const),
+  };
+}
+
 function gwlbModel(
   node: ServiceNode,
   attach: Gwlb,
@@ -180,16 +202,9 @@ function gwlbModel(
     );
   const number = numberOf(numbers.nodes, node.name, 'node');
   const vrf = vrfOf(attach.vrf, what);
-  const profile = intent.healthProfiles.find((row) => row.name === node.health);
   return [
     {
-      name: node.name,
-      label: node.name,
-      number,
-      service: node.service,
-      vrf: vrf.number,
-      vrfName: vrf.name,
-      table: vrf.table,
+      ...tunnelNode({ node, number, vrf }, intent),
       protocol: 'geneve',
       remote: attach.remote,
       tag: 0,
@@ -199,11 +214,6 @@ function gwlbModel(
       strictReturn: true,
       local: `${GWLB_INNER_ADDRESS}/32`,
       peer: GWLB_INNER_ADDRESS,
-      device: vtiDeviceName(node.name, number),
-      inner: vtiInnerDeviceName(number),
-      mac: vtiMacAddress(number),
-      liveness: profile !== undefined,
-      adminDownAction: profile?.adminDownAction ?? 'keep',
     },
   ];
 }
@@ -250,27 +260,15 @@ function nodeModel(
   if (inner === undefined) return []; // this node is not attached here
   const number = numberOf(numbers.nodes, node.name, 'node');
   const vrf = vrfOf(attach.vrf, what);
-  const profile = intent.healthProfiles.find((row) => row.name === node.health);
   return [
     {
-      name: node.name,
-      label: node.name,
-      number,
-      service: node.service,
-      vrf: vrf.number,
-      vrfName: vrf.name,
-      table: vrf.table,
+      ...tunnelNode({ node, number, vrf }, intent),
       ...tunnelModel(attach, what),
       ...('metadata' in attach &&
         attach.metadata && { metadata: { tenant: vrf.number, source: gateway.underlay.address } }),
       strictReturn: attach.strictReturn,
       local: inner.local,
       peer: inner.peer,
-      device: vtiDeviceName(node.name, number),
-      inner: vtiInnerDeviceName(number),
-      mac: vtiMacAddress(number),
-      liveness: profile !== undefined,
-      adminDownAction: profile?.adminDownAction ?? 'keep',
     },
   ];
 }

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From which side a flow's forward packets come, in its record: by that a bump in the wire is entered by one member or the other.
-import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { type BpfObject, openObject } from '@detour/bpf';
+import type { BpfObject } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FlowDecision, FlowQuestion } from './decision.js';
-import { FlowSlots } from './flow-slots.js';
-import { FlowTable } from './flow-table.js';
+import type { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import { flowQuestion } from './testdata.js';
+import { flowQuestion, openFlowTable } from './testdata.js';
 
-const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
 const INSIDE = 1;
 const UPLINK = 2;
 
@@ -20,24 +16,7 @@ let table: FlowTable;
 let sport = 1;
 
 beforeAll(() => {
-  execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
-  object = openObject(`${DATAPATH}build/edge.bpf.o`, {
-    maxEntries: { flows: 64, embryos: 64, flow_counters: 129 },
-  });
-  table = new FlowTable({
-    maps: {
-      flows: object.map('flows'),
-      embryos: object.map('embryos'),
-      counters: object.map('flow_counters'),
-    },
-    slots: new FlowSlots(129),
-    nowMs: () => 0,
-    nowNs: () => 0n,
-    rulesGen: () => 1,
-    chainGen: () => 1,
-    onReplaced: () => {},
-    isInside: (port) => port === INSIDE,
-  });
+  ({ table, object } = openFlowTable({ isInside: (port) => port === INSIDE }));
 });
 afterAll(() => {
   table[Symbol.dispose]();

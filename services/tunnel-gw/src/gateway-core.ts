@@ -2,22 +2,21 @@
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
 // staging and one flip. Devices are made before the tables that name them, and removed after those that do not. What takes time (devices,
 // routes) goes one after the other in a queue of its own; health, ways and tables never wait for it.
-import { abi, INJECT_DEVICES } from '@detour/contracts';
+import { INJECT_DEVICES } from '@detour/contracts';
 import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
 import { ChainModels } from './chain-models.js';
 import type { LiveTables } from './decision.js';
-import { type LinkState, readLinks, type VtiDevice } from './devices.js';
+import { readLinks, type VtiDevice } from './devices.js';
 import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
-import { type AnyNode, everyNode, type GatewayModel, isArmed } from './model.js';
-import { type OwnAddress, ownAddress } from './own-address.js';
+import { type AnyNode, everyNode, type GatewayModel } from './model.js';
 import { baseRows } from './rows.js';
+import { RunningModel } from './running-model.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
-import { overheadBytes } from './tunnel-kind.js';
 
 export interface CoreOptions extends MachineOptions {
   readonly banks: Banks;
@@ -32,6 +31,8 @@ const FOLLOW_UP_MS = 5;
 const HEALTH_WAIT_MS = 2_000;
 
 export class GatewayCore {
+  /** The version in force, for questions. */
+  readonly view: RunningModel;
   private active: TableSet | null = null;
   private shape = '';
   private base: readonly Row[] | null = null;
@@ -48,6 +49,7 @@ export class GatewayCore {
 
   constructor(private readonly options: CoreOptions) {
     this.machine = new Machine(options);
+    this.view = new RunningModel(() => this.active?.model ?? null, this.machine, options.ways);
     this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots);
   }
 
@@ -62,49 +64,6 @@ export class GatewayCore {
 
   chainGen(chain: number): number {
     return this.chains.get(chain)?.gen ?? 0;
-  }
-
-  /** Largest inner L3 packet that fits through a node's tunnel, in bytes. */
-  hopMtu(node: AnyNode): number {
-    if (isArmed(node))
-      return Math.min(...node.arms.map((arm) => this.machine.links.get(arm.lower)?.mtu ?? 0));
-    const underlay = this.machine.links.get(this.active?.model.underlay.device ?? '');
-    return this.options.ways.mtuTo(node.remote, underlay?.mtu ?? 0) - overheadBytes(node);
-  }
-
-  /** Whether packets that enter by this port come from the inside: from there a pair is entered by its member b. */
-  isInside(port: number): boolean {
-    const kind = this.active?.model.ports.find((row) => row.number === port)?.kind;
-    return kind === 'internal' || kind === 'guest';
-  }
-
-  /** The arm of a hop row of the version in force. */
-  armOf(hop: number): { readonly device: string; readonly nextHop: string } | undefined {
-    const { DT_SECOND_ARM } = abi.DetourLimit;
-    for (const { number, arms } of this.active?.model.armed ?? []) {
-      if (hop === number) return arms[0];
-      if (hop === number + DT_SECOND_ARM) return arms[1];
-    }
-    return undefined;
-  }
-
-  deviceName(ifindex: number): string | undefined {
-    return this.machine.deviceName(ifindex);
-  }
-
-  /** From where somebody in a VRF is spoken to; null before there is a revision, or from nowhere. */
-  ownAddress(entered: { readonly port: number; readonly node: number }, towards: string): OwnAddress | null {
-    const model = this.active?.model;
-    if (model === undefined) return null;
-    const entry = model.ports.find((port) => port.number === entered.port);
-    const node = model.nodes.find((row) => row.number === entered.node);
-    const vrf = (node ?? entry)?.vrf;
-    if (vrf === undefined) return null;
-    return ownAddress({ model, links: this.machine.links }, { vrf, entry: entry?.number ?? 0, towards });
-  }
-
-  linkOf(device: string): LinkState | undefined {
-    return this.machine.links.get(device);
   }
 
   /**

@@ -151,7 +151,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     rulesGen: () => datapath.rulesGen,
     chainGen: (chain) => core.chainGen(chain),
     onReplaced: () => datapath.bumpFlows(),
-    isInside: (port) => core.isInside(port),
+    isInside: (port) => core.view.isInside(port),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const punts = new PuntDesk({

@@ -107,8 +107,8 @@ export class Gateway implements AsyncDisposable {
       punts: this.punts,
       neighbours: this.parts.arps,
       ...this.desks,
-      deviceName: (ifindex) => this.core.deviceName(ifindex),
-      armOf: (hop) => this.core.armOf(hop),
+      deviceName: (ifindex) => this.core.view.deviceName(ifindex),
+      armOf: (hop) => this.core.view.armOf(hop),
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
       onRevalidate: (question) => this.revalidate(question),
@@ -267,7 +267,7 @@ export class Gateway implements AsyncDisposable {
   private checkDelivery(): void {
     const model = this.core.running?.model;
     if (model === undefined) return;
-    const linkOf = (device: string) => this.core.linkOf(device);
+    const linkOf = (device: string) => this.core.view.linkOf(device);
     const why = checkDelivery(this.delivery, { model, maps: this.counterMaps, linkOf });
     this.options.onTrouble('port_silent', why);
   }

@@ -18,19 +18,12 @@ import {
   registerInstance,
   watchInstances,
 } from '@detour/bus';
-import {
-  bfdSocketAddress,
-  type ChainRow,
-  ClassifierClient,
-  PathSelectorClient,
-  type RuleRow,
-  stateKey,
-} from '@detour/contracts';
+import { bfdSocketAddress, stateKey } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
-import { openStream, serve, TableStream } from '@detour/rpc';
+import { serve } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
-import { digestChains, digestRules, validateChains, validateRules } from '@detour/tables';
+import { digestChains, digestRules } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
@@ -47,6 +40,7 @@ import { requireMachine } from './probe.js';
 import { openClassify, openSelect } from './questions.js';
 import { restoreKept } from './restore-kept.js';
 import { StatusBoard } from './status-board.js';
+import { openPaths, openRules } from './table-streams.js';
 import { traceView } from './trace-view.js';
 
 /** Controllers that are there answer sooner than this. */
@@ -171,30 +165,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'gateway',
   );
 
-  const rules = resources.use(
-    new TableStream<RuleRow>({
-      ...toClassifier,
-      name: 'rules',
-      gateway: name,
-      open: (address) => openStream(ClassifierClient, address, (client) => client.watchRules()),
-      digest: digestRules,
-      validate: validateRules, // before the digest, so that a NACK names the row
-      apply: ({ rows, version }) => gateway.take(gateway.book.offerRules(rows, version)),
-    }),
-    'rules',
-  );
-  const paths = resources.use(
-    new TableStream<ChainRow>({
-      ...toSelector,
-      name: 'paths',
-      gateway: name,
-      open: (address) => openStream(PathSelectorClient, address, (client) => client.watchPaths()),
-      digest: digestChains,
-      validate: validateChains,
-      apply: ({ rows, version }) => gateway.take(gateway.book.offerPaths(rows, version)),
-    }),
-    'paths',
-  );
+  const rules = resources.use(openRules(toClassifier, gateway), 'rules');
+  const paths = resources.use(openPaths(toSelector, gateway), 'paths');
   const board = new StatusBoard({
     name,
     gateway,

@@ -46,7 +46,7 @@ export function packetDesks(options: PacketDesksOptions): PacketDesks {
   const tooBig = new TooBigDesk({
     messagesPerS: MESSAGES_PER_S,
     monoMs,
-    from: (entered, towards) => core.ownAddress(entered, towards),
+    from: (entered, towards) => core.view.ownAddress(entered, towards),
     putBack: (packets) => injector.putBack(packets),
     dropHeld: (packets) => injector.drop(packets, abi.DropReason.DROP_TOO_BIG),
   });

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // On real maps of the kernel; what the datapath makes of the words is tested in tests/datapath.
-import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { type BpfObject, openObject } from '@detour/bpf';
+import type { BpfObject } from '@detour/bpf';
 import { abi, FlowInstruction, type ProgramFlowRequest } from '@detour/contracts';
 import { Fault, type Tuple } from '@detour/core';
 import { revisionOf } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gatewayModel } from './desired.js';
-import { FlowSlots } from './flow-slots.js';
-import { FlowTable } from './flow-table.js';
+import type { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import { programFlow } from './program-flow.js';
-import { exampleText, flowQuestion } from './testdata.js';
+import { exampleText, flowQuestion, openFlowTable } from './testdata.js';
 
-const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
 const revision = revisionOf(exampleText());
 const model = gatewayModel(revision, 'edge1');
 const pathOf = (node: string) => revision.numbers.paths[`inspect@red:${node}`] ?? 0;
@@ -24,26 +20,12 @@ let object: BpfObject;
 let flows: FlowTable;
 let replaced = 0;
 beforeAll(() => {
-  execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
-  object = openObject(`${DATAPATH}build/edge.bpf.o`, {
-    maxEntries: { flows: 64, embryos: 64, flow_counters: 129 },
-  });
-  flows = new FlowTable({
-    maps: {
-      flows: object.map('flows'),
-      embryos: object.map('embryos'),
-      counters: object.map('flow_counters'),
-    },
-    slots: new FlowSlots(129),
-    nowMs: () => 0,
-    nowNs: () => process.hrtime.bigint(),
-    rulesGen: () => 1,
+  ({ table: flows, object } = openFlowTable({
     chainGen: () => 7,
-    isInside: () => false,
     onReplaced: () => {
       replaced++;
     },
-  });
+  }));
 });
 afterAll(() => object.close());
 

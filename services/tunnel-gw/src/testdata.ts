@@ -2,6 +2,8 @@
 // Small intents, tables, flows and a machine of their own for this service's tests.
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type BpfObject, openObject } from '@detour/bpf';
 import {
   AffinityKind,
   type ChainRow,
@@ -16,6 +18,8 @@ import {
 import { Fault, normaliseTuple, parsePrefix, type Tuple } from '@detour/core';
 import koffi from 'koffi';
 import type { FlowQuestion } from './decision.js';
+import { FlowSlots } from './flow-slots.js';
+import { FlowTable, type FlowTableOptions } from './flow-table.js';
 import { addressBytes } from './row-bytes.js';
 
 export interface ExampleText {
@@ -160,4 +164,33 @@ export function mountBpffs(path: string): Disposable {
       rmdirSync(path);
     },
   };
+}
+
+const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
+
+/** A flow table on small maps of the kernel; the program is compiled, and not attached. */
+export function openFlowTable(change: Partial<FlowTableOptions> = {}): {
+  readonly table: FlowTable;
+  readonly object: BpfObject;
+} {
+  execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
+  const object = openObject(`${DATAPATH}build/edge.bpf.o`, {
+    maxEntries: { flows: 64, embryos: 64, flow_counters: 129 },
+  });
+  const table = new FlowTable({
+    maps: {
+      flows: object.map('flows'),
+      embryos: object.map('embryos'),
+      counters: object.map('flow_counters'),
+    },
+    slots: new FlowSlots(129),
+    nowMs: () => 0,
+    nowNs: () => process.hrtime.bigint(),
+    rulesGen: () => 1,
+    chainGen: () => 1,
+    onReplaced: () => {},
+    isInside: () => false,
+    ...change,
+  });
+  return { table, object };
 }

@@ -15,7 +15,7 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
   if (tables === null)
     throw new Fault('unavailable', 'no revision is live on this gateway yet: see detour status');
   const { model } = set;
-  const mtuOf = (device: string) => gateway.core.linkOf(device)?.mtu ?? 0;
+  const mtuOf = (device: string) => gateway.core.view.linkOf(device)?.mtu ?? 0;
   return {
     model,
     tables,
@@ -28,7 +28,7 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
         ...model.armed.filter((row) => row.vrf === vrf).flatMap((row) => row.arms.map((arm) => arm.device)),
       ];
       return devices.some((device) =>
-        (gateway.core.linkOf(device)?.addresses ?? []).some(
+        (gateway.core.view.linkOf(device)?.addresses ?? []).some(
           (cidr) => compareAddresses(addressBytes(cidr.slice(0, cidr.indexOf('/'))), address) === 0,
         ),
       );
@@ -37,7 +37,7 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     neighbour: (device, address) => gateway.neighbours.macOf(device, address),
     hop: (node) => {
       const why = gateway.ways.explain(node);
-      return { ready: why === '', why, mtu: gateway.core.hopMtu(node) };
+      return { ready: why === '', why, mtu: gateway.core.view.hopMtu(node) };
     },
   };
 }
