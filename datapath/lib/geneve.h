@@ -68,7 +68,6 @@ RARE int geneve_options(struct xdp_md *ctx, struct packet *p, __u32 at, __u32 le
 
 RARE int geneve_take(struct xdp_md *ctx, struct packet *p, struct outer *o)
 {
-	struct tunnel_key row;
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
 	struct udphdr *udp;
 	struct tunnel *t;
@@ -86,8 +85,7 @@ RARE int geneve_take(struct xdp_md *ctx, struct packet *p, struct outer *o)
 		return DROP_MALFORMED;
 	o->key.proto = TUNNEL_GENEVE;
 	o->key.vni = bpf_ntohl(*(__be32 *)(geneve + 4)) >> 8;
-	row = o->key; /* kernels before 6.2 take a key from the stack only */
-	t = bpf_map_lookup_elem(&tunnels, &row);
+	t = tunnel_row(o);
 	if (!t)
 		return DROP_TUNNEL_UNKNOWN;
 	if (udp->check && checksum_range(ctx, l4, o->bytes, checksum_pseudo(ctx, o->l3, o->bytes, o->ip6)) != 0xffff)

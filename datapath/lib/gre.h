@@ -20,7 +20,6 @@ enum gre_const {
 
 RARE int gre_take(struct xdp_md *ctx, struct packet *p, struct outer *o)
 {
-	struct tunnel_key row;
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
 	__u32 l4, len = 4;
 	struct tunnel *t;
@@ -50,8 +49,7 @@ RARE int gre_take(struct xdp_md *ctx, struct packet *p, struct outer *o)
 	}
 	if (o->bytes < len)
 		return DROP_MALFORMED;
-	row = o->key; /* kernels before 6.2 take a key from the stack only */
-	t = bpf_map_lookup_elem(&tunnels, &row);
+	t = tunnel_row(o);
 	if (!t)
 		return DROP_TUNNEL_UNKNOWN;
 	if ((flags & GRE_NONE_OF_OURS) || (!(flags & GRE_CHECKSUM) && (t->flags & TUNNEL_CHECKSUM)))

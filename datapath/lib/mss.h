@@ -43,17 +43,34 @@ RARE __u32 mss_of_path(__u32 bank, __u32 number, __u32 headers)
 	return least > headers + MSS_LEAST ? least - headers : least ? MSS_LEAST : 0;
 }
 
+struct tcp_options { __u8 byte[64]; };
+
+/* Where the option behind this one begins; 0: nowhere. On its own, so that a loop over options is verified step by step, not in all its ways. */
+RARE __u32 option_next(const struct tcp_options *options, __u32 at)
+{
+	__u32 len;
+
+	if (!options || options->byte[at & 63] == TCP_OPTION_END)
+		return 0;
+	if (options->byte[at & 63] == TCP_OPTION_NOP)
+		return at + 1;
+	len = options->byte[(at + 1) & 63];
+	return len < 2 ? 0 : at + len;
+}
+
 /* p: a SYN that is about to be sent along p->path. */
 RARE int mss_clamp(struct xdp_md *ctx, const struct packet *p, __u32 setting)
 {
-	__u8 option[64] = {};
+	struct scratch *s = scratch_here();
+	struct tcp_options *options; /* there, not on the stack, of which little is left here */
 	__u8 value[2];
 	__u32 l4, bytes, at, i, old, limit;
 	__be16 check;
 	__u8 offset;
 
-	if (!p || !setting)
+	if (!p || !setting || !s)
 		return 0;
+	options = (struct tcp_options *)s->packet;
 	l4 = p->l4;
 	limit = setting == MSS_AUTO ? mss_of_path(p->bank, p->path, p->v6 ? 60 : 40) : setting;
 	if (!limit || bpf_xdp_load_bytes(ctx, l4 + 12, &offset, 1))
@@ -62,27 +79,20 @@ RARE int mss_clamp(struct xdp_md *ctx, const struct packet *p, __u32 setting)
 	if (bytes > TCP_OPTIONS_MAX)
 		return 0;
 	asm volatile("" : "+r"(bytes)); /* two comparisons, not one of a difference: kernel 6.1 follows these */
-	if (bytes < 1 || bpf_xdp_load_bytes(ctx, l4 + TCP_HEADER, option, bytes))
+	if (bytes < 4 || bpf_xdp_load_bytes(ctx, l4 + TCP_HEADER, options->byte, bytes))
 		return 0;
 	for (at = 0, i = 0; i < TCP_OPTIONS_MAX; i++) {
-		__u32 len;
-
-		if (at + 4 > bytes || option[at & 63] == TCP_OPTION_END)
+		if (at + 4 > bytes)
 			return 0;
-		if (option[at & 63] == TCP_OPTION_NOP) {
-			at++;
-			continue;
-		}
-		len = option[(at + 1) & 63];
-		if (option[at & 63] == TCP_OPTION_MSS)
+		if (options->byte[at & 63] == TCP_OPTION_MSS)
 			break;
-		if (len < 2)
+		at = option_next(options, at);
+		if (!at)
 			return 0;
-		at += len;
 	}
-	if (i == TCP_OPTIONS_MAX || option[(at + 1) & 63] != 4)
+	if (i == TCP_OPTIONS_MAX || options->byte[(at + 1) & 63] != 4)
 		return 0;
-	old = (__u32)option[(at + 2) & 63] << 8 | option[(at + 3) & 63];
+	old = (__u32)options->byte[(at + 2) & 63] << 8 | options->byte[(at + 3) & 63];
 	if (old <= limit || bpf_xdp_load_bytes(ctx, l4 + TCP_CHECK, &check, 2))
 		return 0;
 	value[0] = limit >> 8;

@@ -33,7 +33,6 @@ enum packet_fragment { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2
 /* No pointers in here: the rarely taken steps are global functions, verified on their own, and see it as plain memory. */
 struct packet {
 	struct flow_key key;
-	__u32 bank;
 	__u32 l2;
 	__u32 l4;	/* offset of the transport header */
 	__u32 frame;	/* bytes from l2 to the frame's end */
@@ -44,15 +43,17 @@ struct packet {
 	__u32 slot;	/* of the flow */
 	__u32 rule;
 	__u32 path;	/* number of the path that it is steered along */
-	__u32 position;	/* on it, in the packet's direction */
 	__u32 epoch;	/* sum of the generations in struct control, as the packet came */
 	__u32 way;	/* row of `ways` by which it leaves; 0 = not known */
 	__u32 datagram;	/* identification, of a fragment */
+	__u32 cookie;	/* as brought */
 	__u8 inner_mac[6]; /* the VTI's, for what the local stack gets; here, for its alignment */
 	__u16 entropy;	/* outer UDP source port of its flow */
 	__u16 port;	/* number by which it entered, as rules and flows see it */
 	__u16 count_port; /* number under which it is counted: differs for injected ones */
 	__u16 node;	/* that returned it; 0 = none did */
+	__u8 bank;
+	__u8 position;	/* on its path, in its direction */
 	__u8 tunnelled;	/* came through a tunnel */
 	__u8 classify;
 	__u8 strict;
@@ -74,7 +75,6 @@ struct packet {
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
 	__u16 chain;
 	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
-	__u32 cookie;	/* as brought */
 };
 
 /* A step off the common way: verified once, on its own, whatever leads to it. Pointers it gets are checked at its start. */

@@ -26,6 +26,14 @@ static __always_inline int own_has(const struct packet *p, const __u8 *addr, __u
 	return bpf_map_lookup_elem(&own, &key) != NULL;
 }
 
+/* The row of an outer header's key. Not inlined: kernels before 6.2 take a key from the stack only, and its 40 bytes are better not on the caller's. */
+static __noinline struct tunnel *tunnel_row(const struct outer *o)
+{
+	struct tunnel_key key = o->key;
+
+	return bpf_map_lookup_elem(&tunnels, &key);
+}
+
 /* What a tunnel says of the packets inside. */
 static __always_inline int tunnel_enter(struct packet *p, const struct tunnel *t)
 {

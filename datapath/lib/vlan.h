@@ -25,6 +25,7 @@ RARE int vlan_pop(struct xdp_md *ctx, struct packet *p, struct port_key *key)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);
 	__u32 tags = 1, *mac;
+	struct port_key row;
 	__be16 *at;
 
 	if (!p || !key)
@@ -37,7 +38,8 @@ RARE int vlan_pop(struct xdp_md *ctx, struct packet *p, struct port_key *key)
 		key->inner = bpf_ntohs(at[2]) & VLAN_ID_MASK;
 		tags = 2;
 	}
-	if (!bpf_map_lookup_elem(&ports, key))
+	row = *key; /* kernels before 6.2 take a key from the stack only */
+	if (!bpf_map_lookup_elem(&ports, &row))
 		return PACKET_PASS;
 	mac = data;
 	if (tags == 2)
