@@ -536,7 +536,7 @@ export const FAULTS = [
   {
     name: 'critical-option-skipped',
     what: 'a critical Geneve option that nobody here knows is skipped (RFC 8926 3.5)',
-    file: 'datapath/lib/geneve.h',
+    file: 'datapath/lib/geneve-options.h',
     find: '} else if (option[2] & GENEVE_OPTION_CRITICAL) {',
     put: '} else if (0) {',
     test: 'tests/datapath/src/kinds.test.ts',
