@@ -3,12 +3,12 @@
  * The program on a service node (`detour node attach`): between a gateway's tunnel and a pair of interfaces that the node filters between.
  *
  *	underlay ── ours? gateway? header, options ── inner packet → key → record what came in front ── decapsulated ── side 0 or 1
- *	side 0 or 1 ── inner packet → key → record ── what came in front, ends swapped ── underlay
+ *	side 0, 1, link ── inner packet → key → record ── what came in front, ends swapped ── underlay
  *
  * A flow's first packet says who began it (our option does where there is one, a SYN-ACK too); what the initiator sends comes out of side 0, which
  * the node must bring to side 1; replies the other way. What comes back by the side that it came out of has not crossed the node (`service_loop`).
  * A packet of no flow that came in is dropped (`strict_return`). A direction that has not come yet (a reset that the node itself sends) is returned
- * with what came with the other one. All between the inner addresses of node and gateway (BFD) is one flow, and comes out of side 0.
+ * with what came with the other one. All between the inner addresses of node and gateway (BFD) is one flow, with a device of its own: the link.
  *
  * Races that are allowed: two CPUs write one record at once. What they write is the same but for lengths and checksums, which are filled in anew.
  */
@@ -141,7 +141,7 @@ static __always_inline int node_deliver(struct xdp_md *ctx, struct packet *p, st
 	if (p->l2 + ETH_HLEN > NODE_MAX_HEADER)
 		return DROP_ADJUST; /* options that could not be given back */
 	echo = !p->quoted && addr_same(p->key.a, p->key.b);
-	if (!p->quoted && !addr_none(g->node) && addr_same(packet_dst(p), g->node) && addr_same(packet_src(p), g->peer)) {
+	if (!p->quoted && s->link && !addr_none(g->node) && addr_same(packet_dst(p), g->node) && addr_same(packet_src(p), g->peer)) {
 		link = 1;
 		data = packet_data(ctx), end = packet_data_end(ctx);
 		data += packet_l2(p) + ETH_HLEN;
@@ -182,7 +182,7 @@ static __always_inline int node_deliver(struct xdp_md *ctx, struct packet *p, st
 		c->echo_in += echo;
 		c->link_in += link;
 	}
-	p->out = dir ? s->inner[1] : s->inner[0];
+	p->out = link ? s->link : dir ? s->inner[1] : s->inner[0];
 	return PACKET_FORWARD;
 }
 
@@ -283,7 +283,7 @@ static __always_inline int node_return(struct xdp_md *ctx, struct packet *p, con
 	struct node_gateway_counters *c;
 	struct node_back *back;
 	struct node_flow *f;
-	__u32 dir, echo, link = 0, ecn;
+	__u32 dir, echo, link = side > 1, ecn;
 	__be16 type;
 	__u8 *ip;
 	int why;
@@ -303,12 +303,9 @@ static __always_inline int node_return(struct xdp_md *ctx, struct packet *p, con
 	echo = !p->quoted && addr_same(p->key.a, p->key.b);
 	if (p->fragment == FRAGMENT_FIRST)
 		key_name(p, NODE_SCOPE_FRAGMENT, p->v6 ? 0 : p->key.proto, bpf_htons(p->datagram >> 16), bpf_htons(p->datagram & 0xffff));
-	f = node_flow_of(p, 0);
-	if (!f) {
+	if (link)
 		key_name(p, NODE_SCOPE_LINK, 0, 0, 0);
-		f = node_flow_of(p, 0);
-		link = 1;
-	}
+	f = node_flow_of(p, 0);
 	if (!f)
 		return DROP_STRICT_RETURN;
 	dir = (p->norm ^ f->fwd_b) & 1;
@@ -336,11 +333,18 @@ int detour_node_pair(struct xdp_md *ctx)
 {
 	struct node_settings *s = node_settings_row();
 	struct packet p = {};
+	__u32 side = 0;
 	int end;
 
-	if (!s || (ctx->ingress_ifindex != s->inner[0] && ctx->ingress_ifindex != s->inner[1]))
+	if (!s)
 		return XDP_PASS;
-	end = node_return(ctx, &p, s, ctx->ingress_ifindex == s->inner[1]);
+	if (ctx->ingress_ifindex == s->inner[1])
+		side = 1;
+	else if (s->link && ctx->ingress_ifindex == s->link)
+		side = 2;
+	else if (ctx->ingress_ifindex != s->inner[0])
+		return XDP_PASS;
+	end = node_return(ctx, &p, s, side);
 	if (end == PACKET_FORWARD)
 		return bpf_redirect(s->underlay, 0);
 	return node_drop(end);

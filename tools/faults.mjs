@@ -617,10 +617,10 @@ export const FAULTS = [
   {
     name: 'detection-time-tripled',
     what: 'BFD waits three times the detection time (RFC 5880 6.8.4)',
-    file: 'services/bfd/src/session-logic.ts',
+    file: 'packages/wire/src/bfd-session.ts',
     find: 'return session.remote.detectMult * Math.max(',
     put: 'return 3 * session.remote.detectMult * Math.max(',
-    test: 'services/bfd/src/session-logic.test.ts',
+    test: 'packages/wire/src/bfd-session.test.ts',
   },
   {
     name: 'echo-ignored',
@@ -634,10 +634,10 @@ export const FAULTS = [
   {
     name: 'up-before-the-handshake',
     what: 'a session that hears Down goes to Up at once (RFC 5880 6.2)',
-    file: 'services/bfd/src/session-logic.ts',
+    file: 'packages/wire/src/bfd-session.ts',
     find: "down: { 'admin-down': 'down', down: 'init', init: 'up', up: 'down' },",
     put: "down: { 'admin-down': 'down', down: 'up', init: 'up', up: 'down' },",
-    test: 'services/bfd/src/session-logic.test.ts',
+    test: 'packages/wire/src/bfd-session.test.ts',
   },
   {
     name: 'nack-swallowed',

@@ -21,12 +21,12 @@ struct node_settings {
 	__u32 tag;		/* VNI, or GRE key; 0 without one */
 	__u32 underlay;		/* ifindex of the device that has it */
 	__u32 inner[2];		/* ifindex of our side of the veth pair behind each side */
-	__u8 to_mac[12];	/* frames that come out of each side have this destination, six bytes each */
+	__u8 to_mac[12];	/* frames that come out of each side have this destination, six bytes each; the first is the link's MAC too */
 	__u8 from_mac[12];	/* and this source */
 	__u16 mtu;		/* largest L3 packet that the sides take */
 	__u8 proto;		/* enum tunnel_proto */
 	__u8 inner_l3;		/* 1: IP inside, no Ethernet header */
-	__u32 pad;
+	__u32 link;		/* ifindex of our side of the veth pair with the inner address; 0 = none (gwlb) */
 };
 
 /* A gateway, by its underlay address (16 bytes). */

@@ -19,7 +19,7 @@ export const NODE_MACS = {
 /** Inner addresses of node and gateway. */
 export const LINK = { node: '169.254.1.2', peer: '169.254.1.1' } as const;
 
-export type Side = 0 | 1;
+export type Side = 0 | 1 | 'link';
 
 export interface NodeRig extends Disposable {
   /** As this kind of tunnel, from the gateway of the rig; counters and flows begin anew. */
@@ -51,6 +51,7 @@ const VERDICTS: Readonly<Record<number, NodeOutcome['verdict']>> = {
 export function openNodeRig(rig: Rig): NodeRig {
   const object = openObject(OBJECT, { maxEntries: { node_flows: 1024 } });
   const devices = [rig.ifindex.armA, rig.ifindex.armB] as const;
+  const deviceOf = (side: Side) => (side === 'link' ? rig.ifindex.linkA : devices[side]);
   const map = (name: string): BpfMap => object.map(name);
   const run = (program: string, ifindex: number, frame: Uint8Array): NodeOutcome => {
     const { retval, data } = progTestRun(object.program(program), { data: frame, ctx: { ifindex } });
@@ -83,6 +84,7 @@ export function openNodeRig(rig: Rig): NodeRig {
         mtu,
         proto: kind.protocol === 'vxlan' ? abi.TunnelProto.TUNNEL_VXLAN : kindProto(kind),
         innerL3: kind.l3 ? 1 : 0,
+        link: rig.ifindex.linkA,
       });
       map('node_setting').update(u32(0), settings);
       map('node_gateways').update(
@@ -93,7 +95,7 @@ export function openNodeRig(rig: Rig): NodeRig {
       map('node_counters').update(u32(0), new Uint8Array(map('node_counters').storedSize));
     },
     underlay: (frame) => run('detour_node_underlay', rig.ifindex.underlay, frame),
-    side: (side, frame) => run('detour_node_pair', devices[side], frame),
+    side: (side, frame) => run('detour_node_pair', deviceOf(side), frame),
     drops: (name) => sum('node_drops', abi.DropReason[name])[0] ?? 0n,
     counters: () =>
       abi.nodeGatewayCounters.decode(new Uint8Array(BigUint64Array.from(sum('node_counters', 0)).buffer)),

@@ -39,7 +39,7 @@ const reply = replyOf();
 
 const typeOf = (packet: Uint8Array) => ((packet[0] ?? 0) >> 4 === 6 ? 0x86dd : 0x0800);
 /** What comes out of a side of the pair. */
-const outOf = (side: Side, packet: Uint8Array) =>
+const outOf = (side: 0 | 1, packet: Uint8Array) =>
   buildEthernet({ dst: NODE_MACS.to[side], src: NODE_MACS.from[side], etherType: typeOf(packet) }, packet);
 /** What the node sends into a side. */
 const into = (packet: Uint8Array) =>
@@ -63,7 +63,7 @@ function crosses(kind: NodeKind, device: 'inside' | 'outside', packet: Uint8Arra
     buildEthernet({ dst: macOf(device), src: from, etherType: typeOf(packet) }, packet),
   );
   expect(sent.end).toBe('forwarded');
-  const side: Side = device === 'inside' ? 0 : 1;
+  const side = device === 'inside' ? 0 : 1;
   const came = node.underlay(sent.data);
   expect([came.verdict, toHex(came.data)]).toEqual(['redirect', toHex(outOf(side, packet))]);
   const back = node.side(side === 0 ? 1 : 0, into(packet));
@@ -257,11 +257,13 @@ describe('between the inner addresses', () => {
       payload: new Uint8Array(24),
     });
 
-  it('BFD comes out of the first side; the answer, of other ports, goes back', () => {
+  it('BFD has a device of its own; the answer, of other ports, goes back from there, and from nowhere else', () => {
     const { data } = node.underlay(fromGateway(bfd(255), GENEVE_L2));
     expect(toHex(data)).toBe(toHex(outOf(0, bfd(255))));
-    const back = node.side(0, into(bfd(255, '169.254.1.2', '169.254.1.1')));
-    expect(back.verdict).toBe('redirect');
+    const answer = into(bfd(255, '169.254.1.2', '169.254.1.1'));
+    expect(node.side('link', answer).verdict).toBe('redirect');
+    rises('DROP_STRICT_RETURN', () => node.side(0, answer));
+    rises('DROP_STRICT_RETURN', () => node.side('link', into(request)));
     expect(node.counters()).toMatchObject({ linkIn: 1n, linkBack: 1n });
   });
 

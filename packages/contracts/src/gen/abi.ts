@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = 'f3dae6069ef4d11b';
+export const ABI_HASH = '568d8b2e0fc46d85';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -1875,10 +1875,11 @@ export interface NodeSettings {
   readonly mtu: number;
   readonly proto: number;
   readonly innerL3: number;
+  readonly link: number;
 }
 export const nodeSettings = {
   size: 64,
-  offsets: { local: 0, tag: 16, underlay: 20, inner: 24, toMac: 32, fromMac: 44, mtu: 56, proto: 58, innerL3: 59 },
+  offsets: { local: 0, tag: 16, underlay: 20, inner: 24, toMac: 32, fromMac: 44, mtu: 56, proto: 58, innerL3: 59, link: 60 },
   encode(value: NodeSettings): Uint8Array {
     const bytes = new Uint8Array(64);
     nodeSettings.write(value, bytes);
@@ -1886,7 +1887,6 @@ export const nodeSettings = {
   },
   write(value: NodeSettings, into: Uint8Array, at = 0): void {
     const view = viewOf('node_settings', 64, into, at);
-    into.fill(0, at, at + 64);
     into.set(checkCount('node_settings.local', value.local, 16), at + 0);
     view.setUint32(16, checkInt('node_settings.tag', value.tag, 0, 4294967295), LITTLE);
     view.setUint32(20, checkInt('node_settings.underlay', value.underlay, 0, 4294967295), LITTLE);
@@ -1896,6 +1896,7 @@ export const nodeSettings = {
     view.setUint16(56, checkInt('node_settings.mtu', value.mtu, 0, 65535), LITTLE);
     view.setUint8(58, checkInt('node_settings.proto', value.proto, 0, 255));
     view.setUint8(59, checkInt('node_settings.inner_l3', value.innerL3, 0, 255));
+    view.setUint32(60, checkInt('node_settings.link', value.link, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): NodeSettings {
     const view = viewOf('node_settings', 64, bytes, at);
@@ -1909,6 +1910,7 @@ export const nodeSettings = {
       mtu: view.getUint16(56, LITTLE),
       proto: view.getUint8(58),
       innerL3: view.getUint8(59),
+      link: view.getUint32(60, LITTLE),
     };
   },
 } as const satisfies Codec<NodeSettings> & { readonly offsets: Readonly<Record<keyof NodeSettings, number>> };
