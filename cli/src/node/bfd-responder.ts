@@ -70,7 +70,8 @@ export function startBfd(end: BfdEnd, onChange: () => void): BfdResponder {
     session = after;
     for (const effect of effects) {
       if (effect.kind === 'changed') onChange();
-      else {
+      else if (received > 0) {
+        // The passive role (RFC 5880 section 6.1): nothing can go to a gateway before something came from it.
         sent += 1;
         sockets?.out.send(encodeBfdPacket(effect.packet), bfdControlPort, end.peer, (error) => {
           if (error !== null && !closed) trouble = `cannot send to ${end.peer} (${error.message})`;

@@ -194,8 +194,8 @@ async function keepSourceChecks(): Promise<void> {
 }
 
 async function removeRules(config: NodeConfig, devices: Devices): Promise<void> {
-  const { table } = config.pair;
-  for (const family of ['-4', '-6'])
+  const { table, ipv6 } = config.pair;
+  for (const family of ipv6 ? ['-4', '-6'] : ['-4'])
     for (const [device, number] of [
       [devices.in.device, table],
       [devices.out.device, table + 1],

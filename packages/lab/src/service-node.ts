@@ -3,6 +3,8 @@
  * A service node as operators run one: a namespace with an underlay device, nftables with connection tracking between the two sides of the pair, and
  * `detour node attach` beside it, which makes the pair.
  */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Lab } from './lab.js';
 import { type LabProcess, promptly } from './process.js';
@@ -91,6 +93,8 @@ export interface AttachedNodeStatus {
 
 export interface NodeAttach extends AsyncDisposable {
   readonly process: LabProcess;
+  /** SIGTERM; resolves when it has taken down what it made and ended. */
+  stop(): Promise<void>;
   status(): Promise<AttachedNodeStatus>;
   /** Resolves when its state is this one and its reason contains the text. @throws Fault `timeout` with what it said last */
   become(state: 'up' | 'down', why?: string, timeoutMs?: number): Promise<AttachedNodeStatus>;
@@ -106,17 +110,15 @@ export async function startNodeAttach(
   ns: string,
   config: { readonly node: string } & Readonly<Record<string, unknown>>,
 ): Promise<NodeAttach> {
-  const env = { DETOUR_RUN_DIR: `${lab.dir}/${ns}-run` };
-  const argv = [
-    'sh',
-    '-c',
-    'printf %s "$1" | exec "$2" "$3" node attach --config -',
-    'sh',
-    JSON.stringify(config),
-    process.execPath,
-    main,
-  ];
-  const child = lab.spawn(ns, [...promptly, ...argv], { name: `attach-${config.node}`, env });
+  const dir = join(lab.dir, `${ns}-run`);
+  mkdirSync(dir, { recursive: true });
+  const file = join(dir, `${config.node}.yaml`);
+  writeFileSync(file, JSON.stringify(config));
+  const env = { DETOUR_RUN_DIR: dir };
+  const child = lab.spawn(ns, [...promptly, process.execPath, main, 'node', 'attach', '--config', file], {
+    name: `attach-${config.node}`,
+    env,
+  });
   const ask = (args: readonly string[]) =>
     lab.exec(ns, [process.execPath, main, 'node', 'status', '--node', config.node, ...args], {
       env,
@@ -136,8 +138,13 @@ export async function startNodeAttach(
     },
     { what: `detour node status in ${ns}`, timeoutMs: 20_000, everyMs: 100 },
   );
+  const stop = async (): Promise<void> => {
+    child.signal('SIGTERM');
+    await waitFor(() => !child.isRunning(), { what: `detour node attach in ${ns} to end`, everyMs: 20 });
+  };
   return {
     process: child,
+    stop,
     status,
     become: async (state, why = '', timeoutMs = 20_000) => {
       let last: AttachedNodeStatus | undefined;
@@ -153,6 +160,6 @@ export async function startNodeAttach(
       if (last === undefined) throw new Error('no status was read');
       return last;
     },
-    [Symbol.asyncDispose]: () => child.stop(),
+    [Symbol.asyncDispose]: stop,
   };
 }

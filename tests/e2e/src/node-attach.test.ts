@@ -112,8 +112,8 @@ const counter = async (name: string): Promise<number> => {
 const blocked = (on: boolean) =>
   lab.exec('svc1', ['nft', '-f', '-'], {
     input: on
-      ? 'table inet blocked { chain forward { type filter hook forward priority -400; policy drop; } }'
-      : 'add table inet blocked\ndelete table inet blocked',
+      ? 'table inet blocked {\n chain forward {\n type filter hook forward priority -400; policy drop;\n }\n}\n'
+      : 'add table inet blocked\ndelete table inet blocked\n',
   });
 
 describe('behind Geneve with our metadata', () => {
@@ -158,12 +158,12 @@ describe('behind Geneve with our metadata', () => {
   it('its attributes arrive at stats-collector', async () => {
     await waitFor(
       async () => {
-        const rows = await stack.cliJson<{ node: string; inputs: Record<string, number>; fresh: boolean }[]>([
+        const rows = await stack.cliJson<{ node: string; score: number; fresh: boolean }[]>([
           'get',
           'scores',
         ]);
         const row = rows.find((one) => one.node === 'svc1');
-        return row?.fresh === true && row.inputs.connections !== undefined;
+        return row?.fresh === true && row.score > 0; // its formula needs the number of connections
       },
       { what: 'the score of svc1 to be made of what it reports', timeoutMs: 20_000, everyMs: 200 },
     );
@@ -186,7 +186,7 @@ describe('behind Geneve with our metadata', () => {
     node = await startNodeAttach(lab, 'svc1', TUNNEL);
     await gatewaySees('up');
     expect(await get()).toMatchObject({ ok: true, status: 200 });
-    await node.process.stop();
+    await node.stop();
     const { stdout } = await lab.exec('svc1', ['sh', '-c', 'ip -o link; ip rule']);
     expect(stdout).not.toMatch(/svc1-|lookup 3784/);
   });
@@ -212,6 +212,6 @@ describe('as an appliance of a gateway load balancer', () => {
     await blocked(false);
     await gatewaySees('up');
     expect(await get()).toMatchObject({ ok: true, status: 200 });
-    await node.process.stop();
+    await node.stop();
   });
 });
