@@ -89,7 +89,7 @@ export function startBfd(end: BfdEnd, onChange: () => void): BfdResponder {
     timer = setTimeout(() => happen({ kind: 'tick' }), Math.max(0, Math.ceil(waitMs)));
   };
   const take = (data: Buffer, from: string): void => {
-    if (from !== end.peer) return;
+    if (closed || from !== end.peer) return;
     const parsed = parseBfdPacket(data);
     if (!parsed.ok) return;
     if (parsed.packet.yourDiscr !== 0 && parsed.packet.yourDiscr !== session.localDiscr) return; // RFC 5880 6.8.6
@@ -139,8 +139,8 @@ export function startBfd(end: BfdEnd, onChange: () => void): BfdResponder {
       trouble,
     }),
     [Symbol.asyncDispose]: async () => {
+      closed = true; // from now on nothing is taken any more
       happen({ kind: 'path-down' }); // the gateway hears it at once
-      closed = true;
       await new Promise((resolve) => setImmediate(resolve));
       close();
     },

@@ -68,6 +68,7 @@ async function apply(attach: Record<string, unknown>, profile: Record<string, un
         health: attach.kind === 'gwlb' ? 'own' : 'fast',
         maxConnections: 50_000,
         attach: { remote: UNDERLAY, ...attach },
+        ...(attach.kind === 'tunnel' && { attributes: { report: { staleAfter: '2s' } } }),
       },
     ],
   };
@@ -163,7 +164,7 @@ describe('behind Geneve with our metadata', () => {
           'scores',
         ]);
         const row = rows.find((one) => one.node === 'svc1');
-        return row?.fresh === true && row.score > 0; // its formula needs the number of connections
+        return row?.fresh === true && row.score > 0; // the intent asks for reports: without them it is stale
       },
       { what: 'the score of svc1 to be made of what it reports', timeoutMs: 20_000, everyMs: 200 },
     );
@@ -212,6 +213,35 @@ describe('as an appliance of a gateway load balancer', () => {
     await blocked(false);
     await gatewaySees('up');
     expect(await get()).toMatchObject({ ok: true, status: 200 });
+    await node.stop();
+  });
+});
+
+describe('across a bridge, behind VXLAN', () => {
+  it('packets cross, and a port taken out of the bridge is seen', async () => {
+    node = await startNodeAttach(lab, 'svc1', {
+      ...TUNNEL,
+      attach: { kind: 'tunnel', protocol: 'vxlan', vni: 4031 },
+      pair: { forward: 'bridge' },
+    });
+    const ip = (lines: readonly string[]) =>
+      lab.exec('svc1', ['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+    await ip([
+      'link add br-fw type bridge',
+      'link set br-fw addrgenmode none up',
+      'link set svc1-in master br-fw',
+      'link set svc1-out master br-fw',
+    ]);
+    const { metadata: _, ...plain } = tunnel(4031);
+    await apply({ ...plain, protocol: 'vxlan' });
+    await gatewaySees('up');
+    await node.become('up');
+    expect(await get()).toMatchObject({ ok: true, status: 200 });
+    await ip(['link set svc1-out nomaster']);
+    await node.become('down', 'the interface pair is not forwarding');
+    await gatewaySees('down', 'echo lost');
+    await ip(['link set svc1-out master br-fw']);
+    await gatewaySees('up');
     await node.stop();
   });
 });
