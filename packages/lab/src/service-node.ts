@@ -50,7 +50,7 @@ export function withServiceNode(spec: LabSpec, options: ServiceNodeOptions): Lab
   };
 }
 
-/** What crosses from side to side is filtered; every verdict has a named counter. */
+/** What crosses from side to side is filtered, also where a bridge `br-fw` hands it to the same chains (br_netfilter); every verdict has a counter. */
 function firewall(name: string, forbiddenPort: number): string {
   const counters = ['invalid', 'established', 'forbidden', 'accepted', 'other'];
   return `table inet firewall {
@@ -64,7 +64,7 @@ ${counters.map((counter) => `  counter ${counter} { }\n`).join('')}
     ct state invalid counter name invalid drop
     ct state established,related counter name established accept
     tcp dport ${forbiddenPort} counter name forbidden drop
-    iifname ${name}-in oifname ${name}-out ct state new counter name accepted accept
+    iifname { ${name}-in, br-fw } oifname { ${name}-out, br-fw } ct state new counter name accepted accept
     counter name other
   }
 }`;

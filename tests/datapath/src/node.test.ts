@@ -9,7 +9,7 @@ import { sendOne } from './fate.js';
 import { clearFlows, ENTROPY, putFlow } from './flow-records.js';
 import { insideOf, KINDS, type Kind, putKind, sentTo } from './kinds.js';
 import { CLIENT, macOf, SERVER } from './network.js';
-import { NODE_MACS, type NodeKind, openNodeRig, type Side, turned } from './node-rig.js';
+import { NODE_MACS, type NodeKind, openNodeRig, turned } from './node-rig.js';
 import { openRig } from './rig.js';
 import { publishAll } from './world.js';
 

@@ -219,6 +219,7 @@ describe('as an appliance of a gateway load balancer', () => {
 
 describe('across a bridge, behind VXLAN', () => {
   it('packets cross, and a port taken out of the bridge is seen', async () => {
+    if (node.process.isRunning()) await node.stop();
     node = await startNodeAttach(lab, 'svc1', {
       ...TUNNEL,
       attach: { kind: 'tunnel', protocol: 'vxlan', vni: 4031 },
@@ -227,15 +228,15 @@ describe('across a bridge, behind VXLAN', () => {
     const ip = (lines: readonly string[]) =>
       lab.exec('svc1', ['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
     await ip([
-      'link add br-fw type bridge',
+      'link add br-fw type bridge forward_delay 0',
       'link set br-fw addrgenmode none up',
       'link set svc1-in master br-fw',
       'link set svc1-out master br-fw',
     ]);
     const { metadata: _, ...plain } = tunnel(4031);
     await apply({ ...plain, protocol: 'vxlan' });
-    await gatewaySees('up');
     await node.become('up');
+    await gatewaySees('up');
     expect(await get()).toMatchObject({ ok: true, status: 200 });
     await ip(['link set svc1-out nomaster']);
     await node.become('down', 'the interface pair is not forwarding');
