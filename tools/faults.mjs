@@ -612,6 +612,7 @@ export const FAULTS = [
     find: 'await routes.follow(sessions);',
     put: 'void routes.follow(sessions);',
     test: 'services/bfd/src/session-keeper.test.ts',
+  },
   // ---- on the node's side
   {
     name: 'metadata-not-returned',
