@@ -621,7 +621,7 @@ export const FAULTS = [
     find: 'back = &f->way[dir];\n\tif (!back->len)',
     put: 'back = &f->way[0];\n\tif (!back->len)',
     test: 'tests/datapath/src/node.test.ts',
-    pattern: 'our option comes back',
+    pattern: 'comes back with its own flow',
   },
   {
     name: 'unseen-flow-returned',
