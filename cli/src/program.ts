@@ -6,6 +6,7 @@ import { drain, get, session, status, trace } from './cluster-commands.js';
 import type { Console } from './console.js';
 import { apply, check, diff, rollback } from './document-commands.js';
 import { EXIT } from './exit-codes.js';
+import { addServiceNodeCommands } from './node/flags.js';
 import { FORMATS, type Format } from './render.js';
 import type { Filters } from './resource.js';
 import { RESOURCES } from './resources.js';
@@ -203,6 +204,7 @@ ${exitCodeLines()}`,
   addGetCommand(program, console, done);
   addTraceCommand(program, console, done);
   addNodeCommands(program, console, done);
+  addServiceNodeCommands(program, console, done);
   return program;
 }
 
@@ -217,7 +219,7 @@ export const EXIT_MEANINGS: readonly (readonly [code: number, meaning: string])[
   [EXIT.refused, 'a gateway refused the revision, or a service what it was asked'],
   [EXIT.timeout, 'not every gateway runs the revision by --timeout'],
   [EXIT.notFound, 'what was named does not exist'],
-  [EXIT.degraded, 'status: something is missing, or an alarm is raised'],
+  [EXIT.degraded, 'status: something is missing, or an alarm is raised; node status: not up'],
   [EXIT.interrupted, 'interrupted'],
 ];
 

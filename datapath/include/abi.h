@@ -2,7 +2,7 @@
 /*
  * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
  *
- * This, with the two headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * This, with the headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
  * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
  *
  * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
@@ -112,7 +112,8 @@ enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL
 /* Of struct tunnel; the first is PORT_CLASSIFY. */
 enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
 		   TUNNEL_COOKIE = 4,	/* gwlb: what comes back carries its flow's cookie */
-		   TUNNEL_PATH = 8 };	/* what comes back carries our option as it was sent */
+		   TUNNEL_PATH = 8,	/* what comes back carries our option as it was sent */
+		   TUNNEL_PATH_REVERSE = 16 }; /* of what a packet brought, not of a tunnel: our option says that it is a reply */
 enum hop_flag { HOP_CHECKSUM = 1,	/* a checksum over GRE or outer UDP is filled in */
 		HOP_COOKIE = 2,		/* gwlb: the flow's cookie goes to patch_at */
 		HOP_PATH = 4 };		/* our option is at patch_at */
@@ -383,5 +384,6 @@ _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 
 #include "abi-geneve.h"
 #include "abi-events.h"
+#include "abi-node.h"
 
 #endif

@@ -4,7 +4,7 @@
 #define DETOUR_CHECKSUM_H
 
 #include "packet.h"
-#include "parse.h"
+#include "csum.h"
 
 enum checksum_limit {
 	CHECKSUM_STEP = 256,

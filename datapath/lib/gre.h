@@ -12,12 +12,6 @@
 #include "checksum.h"
 #include "tunnel-end.h"
 
-enum gre_const {
-	GRE_CHECKSUM = 0x8000,
-	GRE_KEY = 0x2000,
-	GRE_NONE_OF_OURS = 0x5c07, /* routing, sequence number, strict route, recursion's first bit, version */
-};
-
 RARE int gre_take(struct xdp_md *ctx, struct packet *p, struct outer *o)
 {
 	void *data = packet_data(ctx), *end = packet_data_end(ctx);

@@ -5,8 +5,7 @@
 
 #include "maps.h"
 #include "packet.h"
-
-enum inner_type { INNER_ETHERNET = 0x6558 /* in Geneve and GRE headers: an Ethernet frame (RFC 8926 3.4) */ };
+#include "tunnel-const.h"
 
 /* An outer header that has been read. */
 struct outer {

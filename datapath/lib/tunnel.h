@@ -20,18 +20,9 @@
 #include "packet.h"
 #include "parse.h"
 #include "tunnel-end.h"
+#include "ecn.h"
 #include "geneve.h"
 #include "gre.h"
-
-enum tunnel_const {
-	VXLAN_PORT = 4789,
-	VXLAN_FLAG_I = 0x08,
-	VXLAN_HEADER = 8,
-	ECN_ECT1 = 1,
-	ECN_ECT0 = 2,
-	ECN_CE = 3,
-	ECN_TOLD = 1, /* the bit of CE and ECT(1), which outside may say more than the packet does */
-};
 
 /* The outer header, up to what the key needs; 0 with l4 at the UDP header. */
 static __always_inline int outer_parse(struct xdp_md *ctx, struct packet *p, struct tunnel_key *key, __u32 *l4)
@@ -214,50 +205,6 @@ static __always_inline int tunnel_take(struct xdp_md *ctx, struct packet *p)
 	if (t->port)
 		p->count_port = t->port;
 	return tunnel_enter(p, t);
-}
-
-/* What the inner packet says then (RFC 6040 4.2, figure 4); -1: it cannot say it. */
-static __always_inline int ecn_inner(__u8 inner, __u8 outer)
-{
-	if (outer == ECN_CE)
-		return inner ? ECN_CE : -1;
-	return outer == ECN_ECT1 && inner == ECN_ECT0 ? ECN_ECT1 : inner;
-}
-
-/* The underlay marked the outer packet: say so in the inner one. */
-RARE int ecn_combine(struct xdp_md *ctx, const struct packet *p)
-{
-	void *data = packet_data(ctx), *end = packet_data_end(ctx);
-	void *l3;
-
-	if (!p)
-		return DROP_MALFORMED;
-	l3 = data + packet_l2(p) + ETH_HLEN;
-	if (p->v6) {
-		__u8 *ip = l3;
-		int ecn;
-
-		if (l3 + sizeof(struct ipv6hdr) > end)
-			return DROP_MALFORMED;
-		ecn = ecn_inner(ip[1] >> 4 & ECN_MASK, p->outer_ecn);
-		if (ecn < 0)
-			return DROP_TUNNEL_HEADER;
-		ip[1] = (ip[1] & ~(ECN_MASK << 4)) | ecn << 4;
-	} else {
-		struct iphdr *ip = l3;
-		__u8 was;
-		int ecn;
-
-		if ((void *)(ip + 1) > end)
-			return DROP_MALFORMED;
-		was = ip->tos & ECN_MASK;
-		ecn = ecn_inner(was, p->outer_ecn);
-		if (ecn < 0)
-			return DROP_TUNNEL_HEADER;
-		ip->tos = (ip->tos & ~ECN_MASK) | ecn;
-		ip->check = ~csum_fold((__u64)(__u16)~ip->check + (__u16)~bpf_htons(was) + bpf_htons(ecn));
-	}
-	return 0;
 }
 
 /* To the local stack through the device that says where it came from: the VTI's veth, or the port itself. */

@@ -5,13 +5,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readConfig } from '../../cli/src/node/config.js';
 import { formatProblem, parseIntent } from '../../packages/intent/src/index.js';
 import { type NatsServer, startNats } from '../../packages/testkit/src/index.js';
 import { RUN_ELSEWHERE, RUN_WHOLE } from './commands.js';
 import { allDocuments, checkedDocuments, codeIn, readDocument, root, trackedFiles } from './documents.js';
 
 /** text: diagrams and output. The others are checked below. */
-const KINDS = ['text', 'sh', 'yaml', 'bird', 'frr'];
+const KINDS = ['text', 'sh', 'yaml', 'bird', 'frr', 'node'];
 const documents = checkedDocuments();
 const blocks = documents.flatMap((document) =>
   document.blocks.map((block) => ({ ...block, path: document.path, at: `${document.path}:${block.line}` })),
@@ -46,6 +47,12 @@ describe('blocks', () => {
   it.each(yaml)('in YAML are intents that are accepted: $at', ({ text, at }) => {
     const parsed = parseIntent(text, at, 'whole');
     expect(parsed.ok ? [] : parsed.problems.map(formatProblem)).toEqual([]);
+  });
+
+  const nodes = blocks.filter(({ kind }) => kind === 'node');
+  it.each(nodes)('for `detour node attach` are accepted by it: $at', ({ text, at }) => {
+    expect(() => readConfig(text, at)).not.toThrow();
+    expect(() => readConfig(`${text}bogus: 1\n`, at)).toThrow('bogus');
   });
 
   const bird = blocks.filter(({ kind }) => kind === 'bird');
@@ -136,7 +143,7 @@ describe('commands', () => {
 
   it('in running text name verbs that exist', () => {
     const help = execFileSync(`${root}bin/detour`, ['--help'], { encoding: 'utf8' });
-    const verbs = [...help.matchAll(/^ {2}([a-z]+) \[/gm)].map(([, verb]) => verb);
+    const verbs = [...help.matchAll(/^ {2}([a-z]+)(?: \[| {2})/gm)].map(([, verb]) => verb);
     const wrong = documents.flatMap(({ path, prose }) =>
       codeIn(prose).flatMap((code) => {
         const [, tool, verb] = /^(make|detour) ([a-z-]+)/.exec(code) ?? [];

@@ -45,6 +45,13 @@ export type { LabProcess, SpawnOptions } from './process.js';
 export { type RawSender, startRawSender } from './raw-sender.js';
 export { reapDeadLabs } from './reap.js';
 export { type RunOptions, type RunResult, run } from './run.js';
+export {
+  type AttachedNodeStatus,
+  type NodeAttach,
+  type ServiceNodeOptions,
+  startNodeAttach,
+  withServiceNode,
+} from './service-node.js';
 export type {
   BridgeSpec,
   LabSpec,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Process life of a service: settings, logs, readiness, ordered shutdown.
+// Process life of a service: settings, logs, readiness, ordered shutdown; and the machine's own tools.
 export type { Logger } from 'pino';
 export { type CommonConfig, commonSettings, LOG_LEVELS } from './common-settings.js';
 export { EXIT, exitCodeOf } from './exit-codes.js';
@@ -23,3 +23,12 @@ export {
   type SettingValues,
   text,
 } from './settings.js';
+export {
+  askIpBatch,
+  readIp,
+  runIpBatch,
+  runTool,
+  SYSCTL_DIR,
+  setSysctl,
+  tryTool,
+} from './system.js';

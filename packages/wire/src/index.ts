@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Packet codecs, pure: what is on a wire to values and back. */
+/** Packet codecs, pure: what is on a wire to values and back; and the state machine of a BFD session. */
 
 export {
   ipToBytes,
@@ -22,6 +22,21 @@ export {
   encodeBfdPacket,
   parseBfdPacket,
 } from './bfd.js';
+export {
+  desiredMinTxUs,
+  detectAtUs,
+  detectTimeUs,
+  newSession,
+  nextTxAtUs,
+  type RemoteView,
+  type Session,
+  type SessionEffect,
+  type SessionInput,
+  type SessionTimers,
+  slowTxUs,
+  step,
+  txIntervalUs,
+} from './bfd-session.js';
 export { concatBytes, fromHex, sameBytes, toHex, viewOf } from './bytes.js';
 export { checksum, onesSum, type Pseudo, pseudoSum } from './checksum.js';
 export {

@@ -13,9 +13,9 @@ import {
   type Vrf,
   vrfsOfNode,
 } from '@detour/intent';
+import type { SessionTimers } from '@detour/wire';
 import type { SessionSpec } from './loop-messages.js';
 import { canonicalAddress } from './netlink-wire.js';
-import type { SessionTimers } from './session-logic.js';
 
 /**
  * Sessions of one gateway, by node name. A pure function of the revision.

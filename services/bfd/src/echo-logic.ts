@@ -12,8 +12,7 @@
  * A packet of an earlier life of this process has another discriminator and is refused before it gets here.
  */
 
-import { type BfdPacket, bfdDiag } from '@detour/wire';
-import { slowTxUs } from './session-logic.js';
+import { type BfdPacket, bfdDiag, slowTxUs } from '@detour/wire';
 
 /** What is asked of an echo: `everyUs` microseconds between packets when Up; `multiplier` 1-255. */
 export interface EchoTimers {

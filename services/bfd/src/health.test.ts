@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { bfdDiag } from '@detour/wire';
+import { bfdDiag, newSession, type Session } from '@detour/wire';
 import { describe, expect, it } from 'vitest';
 import { type Echo, newEcho } from './echo-logic.js';
 import { type Evidence, judgeHealth, noticeTimeUs } from './health.js';
 import type { RouteState } from './loop-messages.js';
-import { newSession, type Session } from './session-logic.js';
 
 const down = newSession({ desiredMinTxUs: 50_000, requiredMinRxUs: 50_000, detectMult: 3 }, 1);
 const up: Session = { ...down, state: 'up' };

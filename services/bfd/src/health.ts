@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a node's probes together say of it: the one place where control session, echo, connections and routes become health.
 
-import { bfdDiag } from '@detour/wire';
+import { bfdDiag, detectTimeUs, type Session } from '@detour/wire';
 import { type Echo, echoIntervalUs } from './echo-logic.js';
 import type { RouteState, TcpState } from './loop-messages.js';
-import { detectTimeUs, type Session } from './session-logic.js';
 
 /** A node's health as bfd tells it; `stale` is said by those who miss bfd, never by bfd. */
 export interface Health {

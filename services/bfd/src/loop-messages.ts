@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What passes between the main thread and the timing thread: orders one way, health, rows and events the other.
 
-import type { BfdState } from '@detour/wire';
+import type { BfdState, SessionTimers } from '@detour/wire';
 import type { EchoTimers } from './echo-logic.js';
 import type { Health } from './health.js';
-import type { SessionTimers } from './session-logic.js';
 
 /** A session that must run; addresses in canonical text (RFC 5952). */
 export interface SessionSpec {

@@ -13,9 +13,16 @@ import {
   type BfdPacket,
   bfdEchoPort,
   bfdMultihopPort,
+  detectAtUs,
   encodeBfdPacket,
   ipToBytes,
   macToBytes,
+  newSession,
+  nextTxAtUs,
+  type Session,
+  type SessionInput,
+  slowTxUs,
+  step,
 } from '@detour/wire';
 import { ControlSender } from './control-socket.js';
 import { type Echo, type EchoInput, echoDetectAtUs, newEcho, nextEchoAtUs, stepEcho } from './echo-logic.js';
@@ -25,15 +32,6 @@ import { type Health, judgeHealth, noticeTimeUs } from './health.js';
 import type { Findings, HealthRow, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
 import type { NetworkView } from './network-view.js';
 import { sessionFigures } from './session-figures.js';
-import {
-  detectAtUs,
-  newSession,
-  nextTxAtUs,
-  type Session,
-  type SessionInput,
-  slowTxUs,
-  step,
-} from './session-logic.js';
 import { pathKey } from './session-table.js';
 
 type Report = (report: LoopReport) => void;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a session row shows of the two logics, in the row's words.
+
+import { detectTimeUs, type Session, txIntervalUs } from '@detour/wire';
 import { type Echo, echoIntervalUs } from './echo-logic.js';
 import type { SessionRow } from './loop-messages.js';
-import { detectTimeUs, type Session, txIntervalUs } from './session-logic.js';
 
 export function sessionFigures(
   control: Session,

@@ -2,7 +2,17 @@
 /** What can be measured about a node, in which bounds a value is believed, and for how long. */
 
 /** Measured attributes. Declared ones (capacity, maxConnections, zone) come from the intent alone. */
-export const MEASURED = ['connections', 'cpu', 'memory', 'rttMs', 'loss', 'uptime'] as const;
+export const MEASURED = [
+  'connections',
+  'cpu',
+  'memory',
+  'rttMs',
+  'loss',
+  'uptime',
+  'bytesPerSecond',
+  'cores',
+  'memoryBytes',
+] as const;
 export type Measured = (typeof MEASURED)[number];
 
 interface Bounds {
@@ -19,6 +29,9 @@ export const BOUNDS: Readonly<Record<Measured, Bounds>> = {
   rttMs: { min: 0, max: 60_000, unit: 'ms' },
   loss: { min: 0, max: 1, unit: 'share' },
   uptime: { min: 0, max: 3.2e9, unit: 's' },
+  bytesPerSecond: { min: 0, max: 1e12, unit: 'bytes/s' },
+  cores: { min: 1, max: 65_536, unit: 'cores' },
+  memoryBytes: { min: 1, max: 1e16, unit: 'bytes' },
 };
 
 /** How far ahead of our wall clock a timestamp may be before it is refused. */

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tunnel-gw's own settings, beside the common ones of packages/runtime.
 import { fileURLToPath } from 'node:url';
-import { durationMs, flag, integer, list, path, text } from '@detour/runtime';
-import { SYSCTL_DIR } from './system.js';
+import { durationMs, flag, integer, list, path, SYSCTL_DIR, text } from '@detour/runtime';
 
 const OBJECT = fileURLToPath(new URL('../../../datapath/build/edge.bpf.o', import.meta.url));
 

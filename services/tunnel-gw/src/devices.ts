@@ -2,7 +2,7 @@
 // The network devices that a gateway makes: a veth pair for each VTI and the inject pair; kept in step with what is wanted.
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { readIp, runIpBatch, runTool, SYSCTL_DIR, setSysctl } from './system.js';
+import { readIp, runIpBatch, runTool, SYSCTL_DIR, setSysctl } from '@detour/runtime';
 
 /** A VTI as a veth pair: the operator's side has name, MAC and addresses; the program runs on the inner side. */
 export interface VtiDevice {

@@ -3,7 +3,7 @@
 // unsteered before the first revision, while a program is detached, or after this process ends. It is installed before forwarding is
 // enabled, and stays when tunnel-gw stops.
 import { GUARD_TABLE } from '@detour/contracts';
-import { runTool } from './system.js';
+import { runTool } from '@detour/runtime';
 
 /**
  * Puts the guard in place in one transaction. `devices` are all that it guards from then on; or, with `keep`, they are guarded beside those

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Fault } from '@detour/core';
-import { askIpBatch, readIp, runTool } from './system.js';
+import { askIpBatch, readIp, runTool } from '@detour/runtime';
 
 interface NeighbourRow {
   readonly dst: string;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way out of a VRF as `detour trace` tells it: the longest matching route of the VRF's Linux routing table.
 import { formatAddress, isMappedV4, parsePrefix, prefixContains } from '@detour/core';
-import { readIp } from './system.js';
+import { readIp } from '@detour/runtime';
 import type { RouteAnswer } from './trace-answer.js';
 
 interface RouteRow {

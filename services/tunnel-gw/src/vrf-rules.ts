@@ -10,8 +10,8 @@
 // priority 0 is also what `ip rule flush` leaves alone. A table's names never change their meaning, so a successor takes over what it finds.
 import { isRuleDevice, ruleDeviceName } from '@detour/contracts';
 import { Fault } from '@detour/core';
+import { readIp, runIpBatch } from '@detour/runtime';
 import { DEVICE_ALIAS, enableForwarding, type LinkState, readLinks } from './devices.js';
-import { readIp, runIpBatch } from './system.js';
 
 /** One rule of `ip -N -j rule show`; a rule with other selectors has more members. */
 export interface RoutingRule {

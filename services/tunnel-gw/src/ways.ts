@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // How tunnels' outer packets leave: the route to each remote end, and the MACs of next hops and inner peers, kept resolved by the kernel.
 import { compareAddresses, Fault } from '@detour/core';
+import { askIpBatch } from '@detour/runtime';
 import type { LinkState } from './devices.js';
 import type { HopWay } from './hop-rows.js';
 import { type AnyNode, type GatewayModel, isArmed } from './model.js';
 import type { NeighbourWatch } from './neighbours.js';
 import type { PathMtus } from './path-mtus.js';
 import { addressBytes } from './row-bytes.js';
-import { askIpBatch } from './system.js';
 
 interface RouteRow {
   readonly dst?: string;

@@ -29,6 +29,8 @@ function blocksOf(path: string, kind: string): string[] {
   );
 }
 
+const isOneCommand = (text: string): boolean => text.startsWith('detour node ');
+
 interface NodeView {
   readonly name: string;
   readonly health: readonly { readonly state: string; readonly why: string }[];
@@ -112,7 +114,7 @@ describe('make up', () => {
   });
 
   it('brings up the example of the README, and a node set up by its page is up', async () => {
-    for (const block of blocksOf('docs/attach-a-node.md', 'sh'))
+    for (const block of blocksOf('docs/attach-a-node.md', 'sh').filter((text) => !isOneCommand(text)))
       await lab.exec('fw1', ['bash', '-euc', block]);
     node = startDaemon('bird');
     const up = await make('up', `INTENT=${intent}`, 'GATEWAY=edge1');
@@ -147,6 +149,37 @@ describe('make up', () => {
     });
     node = startDaemon('frr');
     await waitFor(isUp, { what: 'fw1 to be up, with FRR', timeoutMs: 20_000 });
+  });
+
+  it('takes a node set up by one command instead', async () => {
+    await node.stop();
+    await lab.exec('fw1', [
+      'sh',
+      '-c',
+      'ip link del vxlan0; ip rule del priority 100; ip -6 rule del priority 100',
+    ]);
+    await waitFor(async () => !(await isUp()), { what: 'fw1 not to be up', timeoutMs: 20_000 });
+    const cwd = join(lab.dir, 'by-command');
+    mkdirSync(cwd, { recursive: true });
+    writeFileSync(join(cwd, 'node.yaml'), blocksOf('docs/attach-a-node.md', 'node')[0] ?? '');
+    const [block = ''] = blocksOf('docs/attach-a-node.md', 'sh').filter(isOneCommand);
+    const [attach = '', status = ''] = block.trim().split('\n');
+    const own = { ...env, DETOUR_RUN_DIR: cwd, PATH: `${root}bin:${process.env.PATH ?? ''}` };
+    node = lab.spawn('fw1', attach.split(' '), { name: 'attach', env: own, cwd });
+    await waitFor(isUp, { what: 'fw1 to be up, attached by one command', timeoutMs: 20_000 });
+    await waitFor(
+      async () => (await lab.exec('fw1', status.split(' '), { env: own, okCodes: 'any' })).code === 0,
+      {
+        what: 'detour node status to say that it is up',
+      },
+    );
+    await using client = startTraffic(lab, 'client');
+    for (const address of [standardAddresses.server, standardAddresses.server6]) {
+      const answer = await client.httpGet({ remote: { address, port: 80 }, path: '/' });
+      expect(answer, address).toMatchObject({ ok: true, status: 200 });
+    }
+    const { stdout } = await lab.exec('fw1', status.split(' '), { env: own });
+    expect(stdout).toMatch(/fw1 is up since/);
   });
 
   it('is undone by make down', async () => {

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '9e8a4da489b548ba';
+export const ABI_HASH = '568d8b2e0fc46d85';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -171,12 +171,14 @@ export const TunnelFlag = {
   TUNNEL_CHECKSUM: 2,
   TUNNEL_COOKIE: 4,
   TUNNEL_PATH: 8,
+  TUNNEL_PATH_REVERSE: 16,
 } as const;
 export type TunnelFlag = (typeof TunnelFlag)[keyof typeof TunnelFlag];
 const tunnelFlagNames: Readonly<Record<number, keyof typeof TunnelFlag>> = {
   2: 'TUNNEL_CHECKSUM',
   4: 'TUNNEL_COOKIE',
   8: 'TUNNEL_PATH',
+  16: 'TUNNEL_PATH_REVERSE',
 };
 /** The C name of a value of enum tunnel_flag; the first of several; undefined for a value that has none. */
 export function tunnelFlagName(value: number): keyof typeof TunnelFlag | undefined {
@@ -655,6 +657,38 @@ const injectEthertypeNames: Readonly<Record<number, keyof typeof InjectEthertype
 /** The C name of a value of enum inject_ethertype; the first of several; undefined for a value that has none. */
 export function injectEthertypeName(value: number): keyof typeof InjectEthertype | undefined {
   return injectEthertypeNames[value];
+}
+
+/** enum node_limit */
+export const NodeLimit = {
+  NODE_MAX_GATEWAYS: 64,
+  NODE_MAX_HEADER: 228,
+} as const;
+export type NodeLimit = (typeof NodeLimit)[keyof typeof NodeLimit];
+const nodeLimitNames: Readonly<Record<number, keyof typeof NodeLimit>> = {
+  64: 'NODE_MAX_GATEWAYS',
+  228: 'NODE_MAX_HEADER',
+};
+/** The C name of a value of enum node_limit; the first of several; undefined for a value that has none. */
+export function nodeLimitName(value: number): keyof typeof NodeLimit | undefined {
+  return nodeLimitNames[value];
+}
+
+/** enum node_scope */
+export const NodeScope = {
+  NODE_SCOPE_FLOW: 0,
+  NODE_SCOPE_FRAGMENT: 1,
+  NODE_SCOPE_LINK: 2,
+} as const;
+export type NodeScope = (typeof NodeScope)[keyof typeof NodeScope];
+const nodeScopeNames: Readonly<Record<number, keyof typeof NodeScope>> = {
+  0: 'NODE_SCOPE_FLOW',
+  1: 'NODE_SCOPE_FRAGMENT',
+  2: 'NODE_SCOPE_LINK',
+};
+/** The C name of a value of enum node_scope; the first of several; undefined for a value that has none. */
+export function nodeScopeName(value: number): keyof typeof NodeScope | undefined {
+  return nodeScopeNames[value];
 }
 
 /** struct flow_key, 40 bytes */
@@ -1829,3 +1863,237 @@ export const hopTags = {
     };
   },
 } as const satisfies Codec<HopTags> & { readonly offsets: Readonly<Record<keyof HopTags, number>> };
+
+/** struct node_settings, 64 bytes */
+export interface NodeSettings {
+  readonly local: Uint8Array;
+  readonly tag: number;
+  readonly underlay: number;
+  readonly inner: Uint32Array;
+  readonly toMac: Uint8Array;
+  readonly fromMac: Uint8Array;
+  readonly mtu: number;
+  readonly proto: number;
+  readonly innerL3: number;
+  readonly link: number;
+}
+export const nodeSettings = {
+  size: 64,
+  offsets: { local: 0, tag: 16, underlay: 20, inner: 24, toMac: 32, fromMac: 44, mtu: 56, proto: 58, innerL3: 59, link: 60 },
+  encode(value: NodeSettings): Uint8Array {
+    const bytes = new Uint8Array(64);
+    nodeSettings.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeSettings, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_settings', 64, into, at);
+    into.set(checkCount('node_settings.local', value.local, 16), at + 0);
+    view.setUint32(16, checkInt('node_settings.tag', value.tag, 0, 4294967295), LITTLE);
+    view.setUint32(20, checkInt('node_settings.underlay', value.underlay, 0, 4294967295), LITTLE);
+    into.set(rawBytes(checkCount('node_settings.inner', value.inner, 2)), at + 24);
+    into.set(checkCount('node_settings.to_mac', value.toMac, 12), at + 32);
+    into.set(checkCount('node_settings.from_mac', value.fromMac, 12), at + 44);
+    view.setUint16(56, checkInt('node_settings.mtu', value.mtu, 0, 65535), LITTLE);
+    view.setUint8(58, checkInt('node_settings.proto', value.proto, 0, 255));
+    view.setUint8(59, checkInt('node_settings.inner_l3', value.innerL3, 0, 255));
+    view.setUint32(60, checkInt('node_settings.link', value.link, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): NodeSettings {
+    const view = viewOf('node_settings', 64, bytes, at);
+    return {
+      local: copyBytes(bytes, at + 0, at + 16),
+      tag: view.getUint32(16, LITTLE),
+      underlay: view.getUint32(20, LITTLE),
+      inner: new Uint32Array(copyBytes(bytes, at + 24, at + 32).buffer),
+      toMac: copyBytes(bytes, at + 32, at + 44),
+      fromMac: copyBytes(bytes, at + 44, at + 56),
+      mtu: view.getUint16(56, LITTLE),
+      proto: view.getUint8(58),
+      innerL3: view.getUint8(59),
+      link: view.getUint32(60, LITTLE),
+    };
+  },
+} as const satisfies Codec<NodeSettings> & { readonly offsets: Readonly<Record<keyof NodeSettings, number>> };
+
+/** struct node_gateway, 40 bytes */
+export interface NodeGateway {
+  readonly node: Uint8Array;
+  readonly peer: Uint8Array;
+  readonly number: number;
+}
+export const nodeGateway = {
+  size: 40,
+  offsets: { node: 0, peer: 16, number: 32 },
+  encode(value: NodeGateway): Uint8Array {
+    const bytes = new Uint8Array(40);
+    nodeGateway.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeGateway, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_gateway', 40, into, at);
+    into.fill(0, at, at + 40);
+    into.set(checkCount('node_gateway.node', value.node, 16), at + 0);
+    into.set(checkCount('node_gateway.peer', value.peer, 16), at + 16);
+    view.setUint32(32, checkInt('node_gateway.number', value.number, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): NodeGateway {
+    const view = viewOf('node_gateway', 40, bytes, at);
+    return {
+      node: copyBytes(bytes, at + 0, at + 16),
+      peer: copyBytes(bytes, at + 16, at + 32),
+      number: view.getUint32(32, LITTLE),
+    };
+  },
+} as const satisfies Codec<NodeGateway> & { readonly offsets: Readonly<Record<keyof NodeGateway, number>> };
+
+/** struct node_gateway_counters, 104 bytes */
+export interface NodeGatewayCounters {
+  readonly inPackets: bigint;
+  readonly inBytes: bigint;
+  readonly backPackets: bigint;
+  readonly backBytes: bigint;
+  readonly echoIn: bigint;
+  readonly echoBack: bigint;
+  readonly linkIn: bigint;
+  readonly linkBack: bigint;
+  readonly arp: bigint;
+  readonly dropped: bigint;
+  readonly lastNs: bigint;
+  readonly wrongTagPackets: bigint;
+  readonly wrongTag: bigint;
+}
+export const nodeGatewayCounters = {
+  size: 104,
+  offsets: { inPackets: 0, inBytes: 8, backPackets: 16, backBytes: 24, echoIn: 32, echoBack: 40, linkIn: 48, linkBack: 56, arp: 64, dropped: 72, lastNs: 80, wrongTagPackets: 88, wrongTag: 96 },
+  encode(value: NodeGatewayCounters): Uint8Array {
+    const bytes = new Uint8Array(104);
+    nodeGatewayCounters.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeGatewayCounters, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_gateway_counters', 104, into, at);
+    view.setBigUint64(0, checkU64('node_gateway_counters.in_packets', value.inPackets), LITTLE);
+    view.setBigUint64(8, checkU64('node_gateway_counters.in_bytes', value.inBytes), LITTLE);
+    view.setBigUint64(16, checkU64('node_gateway_counters.back_packets', value.backPackets), LITTLE);
+    view.setBigUint64(24, checkU64('node_gateway_counters.back_bytes', value.backBytes), LITTLE);
+    view.setBigUint64(32, checkU64('node_gateway_counters.echo_in', value.echoIn), LITTLE);
+    view.setBigUint64(40, checkU64('node_gateway_counters.echo_back', value.echoBack), LITTLE);
+    view.setBigUint64(48, checkU64('node_gateway_counters.link_in', value.linkIn), LITTLE);
+    view.setBigUint64(56, checkU64('node_gateway_counters.link_back', value.linkBack), LITTLE);
+    view.setBigUint64(64, checkU64('node_gateway_counters.arp', value.arp), LITTLE);
+    view.setBigUint64(72, checkU64('node_gateway_counters.dropped', value.dropped), LITTLE);
+    view.setBigUint64(80, checkU64('node_gateway_counters.last_ns', value.lastNs), LITTLE);
+    view.setBigUint64(88, checkU64('node_gateway_counters.wrong_tag_packets', value.wrongTagPackets), LITTLE);
+    view.setBigUint64(96, checkU64('node_gateway_counters.wrong_tag', value.wrongTag), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): NodeGatewayCounters {
+    const view = viewOf('node_gateway_counters', 104, bytes, at);
+    return {
+      inPackets: view.getBigUint64(0, LITTLE),
+      inBytes: view.getBigUint64(8, LITTLE),
+      backPackets: view.getBigUint64(16, LITTLE),
+      backBytes: view.getBigUint64(24, LITTLE),
+      echoIn: view.getBigUint64(32, LITTLE),
+      echoBack: view.getBigUint64(40, LITTLE),
+      linkIn: view.getBigUint64(48, LITTLE),
+      linkBack: view.getBigUint64(56, LITTLE),
+      arp: view.getBigUint64(64, LITTLE),
+      dropped: view.getBigUint64(72, LITTLE),
+      lastNs: view.getBigUint64(80, LITTLE),
+      wrongTagPackets: view.getBigUint64(88, LITTLE),
+      wrongTag: view.getBigUint64(96, LITTLE),
+    };
+  },
+} as const satisfies Codec<NodeGatewayCounters> & { readonly offsets: Readonly<Record<keyof NodeGatewayCounters, number>> };
+
+/** struct node_back, 236 bytes */
+export interface NodeBack {
+  readonly header: Uint8Array;
+  readonly len: number;
+  readonly number: number;
+  readonly ip6: number;
+}
+export const nodeBack = {
+  size: 236,
+  offsets: { header: 0, len: 228, number: 230, ip6: 232 },
+  encode(value: NodeBack): Uint8Array {
+    const bytes = new Uint8Array(236);
+    nodeBack.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeBack, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_back', 236, into, at);
+    into.fill(0, at, at + 236);
+    into.set(checkCount('node_back.header', value.header, 228), at + 0);
+    view.setUint16(228, checkInt('node_back.len', value.len, 0, 65535), LITTLE);
+    view.setUint16(230, checkInt('node_back.number', value.number, 0, 65535), LITTLE);
+    view.setUint8(232, checkInt('node_back.ip6', value.ip6, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): NodeBack {
+    const view = viewOf('node_back', 236, bytes, at);
+    return {
+      header: copyBytes(bytes, at + 0, at + 228),
+      len: view.getUint16(228, LITTLE),
+      number: view.getUint16(230, LITTLE),
+      ip6: view.getUint8(232),
+    };
+  },
+} as const satisfies Codec<NodeBack> & { readonly offsets: Readonly<Record<keyof NodeBack, number>> };
+
+/** struct node_flow, 480 bytes */
+export interface NodeFlow {
+  readonly way: readonly NodeBack[];
+  readonly fwdB: number;
+}
+export const nodeFlow = {
+  size: 480,
+  offsets: { way: 0, fwdB: 472 },
+  encode(value: NodeFlow): Uint8Array {
+    const bytes = new Uint8Array(480);
+    nodeFlow.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeFlow, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_flow', 480, into, at);
+    into.fill(0, at, at + 480);
+    for (const [i, item] of checkCount('node_flow.way', value.way, 2).entries()) nodeBack.write(item, into, at + 0 + i * 236);
+    view.setUint8(472, checkInt('node_flow.fwd_b', value.fwdB, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): NodeFlow {
+    const view = viewOf('node_flow', 480, bytes, at);
+    return {
+      way: Array.from({ length: 2 }, (_, i) => nodeBack.decode(bytes, at + 0 + i * 236)),
+      fwdB: view.getUint8(472),
+    };
+  },
+} as const satisfies Codec<NodeFlow> & { readonly offsets: Readonly<Record<keyof NodeFlow, number>> };
+
+/** struct node_stranger, 32 bytes */
+export interface NodeStranger {
+  readonly src: Uint8Array;
+  readonly packets: bigint;
+  readonly lastNs: bigint;
+}
+export const nodeStranger = {
+  size: 32,
+  offsets: { src: 0, packets: 16, lastNs: 24 },
+  encode(value: NodeStranger): Uint8Array {
+    const bytes = new Uint8Array(32);
+    nodeStranger.write(value, bytes);
+    return bytes;
+  },
+  write(value: NodeStranger, into: Uint8Array, at = 0): void {
+    const view = viewOf('node_stranger', 32, into, at);
+    into.set(checkCount('node_stranger.src', value.src, 16), at + 0);
+    view.setBigUint64(16, checkU64('node_stranger.packets', value.packets), LITTLE);
+    view.setBigUint64(24, checkU64('node_stranger.last_ns', value.lastNs), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): NodeStranger {
+    const view = viewOf('node_stranger', 32, bytes, at);
+    return {
+      src: copyBytes(bytes, at + 0, at + 16),
+      packets: view.getBigUint64(16, LITTLE),
+      lastNs: view.getBigUint64(24, LITTLE),
+    };
+  },
+} as const satisfies Codec<NodeStranger> & { readonly offsets: Readonly<Record<keyof NodeStranger, number>> };

@@ -3,7 +3,7 @@
 /*
  * One BFD session in asynchronous mode (RFC 5880, RFC 5881), as a pure function: `step(session, input) → [session, effects]`.
  *
- * Ownership: a `Session` is an immutable value; the loop (session-loop.ts) keeps the latest one, feeds it packets, ticks and
+ * Ownership: a `Session` is an immutable value; the loop keeps the latest one, feeds it packets, ticks and
  * orders, and performs the effects. Time and chance come in with the input (`nowUs` of a monotonic clock, `random` in
  * [0, 1)), so a test turns the clock by hand. Timers are not effects: they follow from the value (`nextTxAtUs`,
  * `detectAtUs`), and a `tick` at or after such a time does what is due.
@@ -18,11 +18,11 @@
  * only, because outside Up every packet carries the new values and nothing waits for their acknowledgement.
  *
  * RFC 5880: 6.2 state machine, 6.5 polls, 6.6 demand, 6.8.1 variables, 6.8.2-6.8.4 timers, 6.8.6 reception, 6.8.7
- * transmission, 6.8.16 administrative control. The discard rules of 6.8.6 that need one packet only are in @detour/wire, those
- * that need the table of sessions in session-table.ts.
+ * transmission, 6.8.16 administrative control. The discard rules of 6.8.6 that need one packet only are in bfd.ts; those
+ * that need the table of sessions are the loop's.
  */
 
-import { type BfdPacket, type BfdState, bfdDiag } from '@detour/wire';
+import { type BfdPacket, type BfdState, bfdDiag } from './bfd.js';
 
 /** The least interval between packets of a session that is not Up, microseconds (RFC 5880 section 6.8.3). */
 export const slowTxUs = 1_000_000;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type BfdPacket, bfdDiag } from '@detour/wire';
+
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type BfdPacket, bfdDiag } from './bfd.js';
 import {
   detectAtUs,
   detectTimeUs,
@@ -12,7 +13,7 @@ import {
   type SessionInput,
   step,
   txIntervalUs,
-} from './session-logic.js';
+} from './bfd-session.js';
 
 const fast = { desiredMinTxUs: 50_000, requiredMinRxUs: 50_000, detectMult: 3 };
 const ms = 1_000;
