@@ -119,6 +119,14 @@ MAP_BEGIN
 	__type(value, struct flow);
 MAP_END(embryos);
 
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct free_slots);
+MAP_END(free_slots);
+
 /* ---- written here, of no meaning to others ------------------------------------------------------------------------- */
 
 /* Mmapable, which puts rows on line boundaries. */

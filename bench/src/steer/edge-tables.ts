@@ -76,6 +76,9 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     puntBurst: 1_000_000,
     flowsGen: 0,
     frontMask: edge.map('flow_front').maxEntries - 1,
+    beginRate: 0,
+    beginBurst: 0,
+    askShare: 0,
   };
   abi.control.write(live, control.element(0));
 }
@@ -88,6 +91,7 @@ const CHAIN_ROW: abi.Chain = {
   onRuleChange: abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
   affinity: abi.Affinity.AFFINITY_5_TUPLE,
   valid: 1,
+  decides: abi.ChainDecides.DECIDES_NONE,
   nslots: 0,
   backup: 0,
 };

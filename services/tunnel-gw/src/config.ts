@@ -26,5 +26,8 @@ export function tunnelGwSettings() {
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
     puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
     puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
+    /** New flows per second and source address that the datapath decides; 0: all are asked about. */
+    beginRate: integer('DETOUR_BEGIN_RATE', { default: '100000', min: 0, max: 4_000_000 }),
+    beginBurst: integer('DETOUR_BEGIN_BURST', { default: '100000', min: 1, max: 4_000_000 }),
   } as const;
 }

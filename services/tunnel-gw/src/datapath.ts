@@ -156,6 +156,14 @@ export class Datapath implements BankStore, Disposable {
     this.control.view.setUint32(28, burst, true);
   }
 
+  /** How many new flows a source address may begin here; `askShare`: of them, the share (0 to 1) that is asked about all the same. */
+  setBeginLimits(perSecond: number, burst: number, askShare: number): void {
+    const { beginRate, beginBurst, askShare: askShareAt } = abi.control.offsets;
+    this.control.view.setUint32(beginRate, perSecond, true);
+    this.control.view.setUint32(beginBurst, burst, true);
+    this.control.view.setUint32(askShareAt, Math.round(askShare * 65_536), true);
+  }
+
   // ---- banked tables
 
   write(table: string, key: Uint8Array, value: Uint8Array): void {

@@ -239,7 +239,7 @@ export class GatewayCore {
     const fresh = this.active !== set;
     const newModel = this.active?.model !== model;
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
-    const draft = this.chains.draft(set.chains, this.statesOf(model));
+    const draft = this.chains.draft(set.chains, this.statesOf(model), model.alone ? 'any' : 'opening');
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
     this.base ??= this.makeBase(model, { lenient: !newModel });
     const counts = options.banks.publish([...this.base, ...draft.rows]);

@@ -5,7 +5,7 @@ import { abi } from '@detour/contracts';
 import { formatAddress, isMappedV4, normaliseTuple, type Tuple } from '@detour/core';
 import { classifyLocally, decideLocally, type FlowQuestion, forwardTuple } from './decision.js';
 import { unpackFlowWord } from './flow-word.js';
-import { type AnyNode, type ChainModel, everyNode, isArmed, type PortModel } from './model.js';
+import { type AnyNode, type ChainModel, everyNode, isArmed, isInside, type PortModel } from './model.js';
 import {
   type Add,
   drop,
@@ -199,10 +199,6 @@ async function known(
     },
     add,
   );
-}
-
-function isInside(port: PortModel): boolean {
-  return port.kind === 'internal' || port.kind === 'guest';
 }
 
 function isKeptDown(chain: ChainModel, path: number): boolean {

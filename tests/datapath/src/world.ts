@@ -195,6 +195,7 @@ export function putChain(
     onRuleChange: 0,
     affinity: 0,
     valid: 1,
+    decides: 0,
     nslots: slots.length,
     backup: 0,
     mss: 0,

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '9e8a4da489b548ba';
+export const ABI_HASH = '30186569c37c526a';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -67,6 +67,7 @@ export const DetourLimit = {
   DT_SECOND_ARM: 4096,
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
+  DT_FREE_SLOTS: 65536,
   DT_MAX_SLOTS: 65537,
   DT_MAX_WAYS: 1024,
   DT_MAX_HEADER: 136,
@@ -87,6 +88,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   8448: 'DT_MAX_HOPS',
   9216: 'DT_PUNT_BYTES',
   16384: 'DT_MAX_PATHS',
+  65536: 'DT_FREE_SLOTS',
   65537: 'DT_MAX_SLOTS',
   131072: 'DT_MAX_RULES',
 };
@@ -132,6 +134,7 @@ export const PortFlag = {
   PORT_TAGS: 2,
   PORT_ARM_A: 4,
   PORT_ARM_B: 8,
+  PORT_INSIDE: 16,
 } as const;
 export type PortFlag = (typeof PortFlag)[keyof typeof PortFlag];
 const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
@@ -139,6 +142,7 @@ const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
   2: 'PORT_TAGS',
   4: 'PORT_ARM_A',
   8: 'PORT_ARM_B',
+  16: 'PORT_INSIDE',
 };
 /** The C name of a value of enum port_flag; the first of several; undefined for a value that has none. */
 export function portFlagName(value: number): keyof typeof PortFlag | undefined {
@@ -383,23 +387,42 @@ export function tunnelKindName(value: number): keyof typeof TunnelKind | undefin
   return tunnelKindNames[value];
 }
 
-/** enum punt_purpose */
-export const PuntPurpose = {
+/** enum source_purpose */
+export const SourcePurpose = {
   PUNT_DECISION: 0,
   PUNT_TOO_BIG: 1,
   PUNT_FRAGMENT: 2,
   PUNT_OUTER_ERROR: 3,
+  SOURCE_BEGINS: 4,
 } as const;
-export type PuntPurpose = (typeof PuntPurpose)[keyof typeof PuntPurpose];
-const puntPurposeNames: Readonly<Record<number, keyof typeof PuntPurpose>> = {
+export type SourcePurpose = (typeof SourcePurpose)[keyof typeof SourcePurpose];
+const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> = {
   0: 'PUNT_DECISION',
   1: 'PUNT_TOO_BIG',
   2: 'PUNT_FRAGMENT',
   3: 'PUNT_OUTER_ERROR',
+  4: 'SOURCE_BEGINS',
 };
-/** The C name of a value of enum punt_purpose; the first of several; undefined for a value that has none. */
-export function puntPurposeName(value: number): keyof typeof PuntPurpose | undefined {
-  return puntPurposeNames[value];
+/** The C name of a value of enum source_purpose; the first of several; undefined for a value that has none. */
+export function sourcePurposeName(value: number): keyof typeof SourcePurpose | undefined {
+  return sourcePurposeNames[value];
+}
+
+/** enum chain_decides */
+export const ChainDecides = {
+  DECIDES_NONE: 0,
+  DECIDES_OPENING: 1,
+  DECIDES_ANY: 2,
+} as const;
+export type ChainDecides = (typeof ChainDecides)[keyof typeof ChainDecides];
+const chainDecidesNames: Readonly<Record<number, keyof typeof ChainDecides>> = {
+  0: 'DECIDES_NONE',
+  1: 'DECIDES_OPENING',
+  2: 'DECIDES_ANY',
+};
+/** The C name of a value of enum chain_decides; the first of several; undefined for a value that has none. */
+export function chainDecidesName(value: number): keyof typeof ChainDecides | undefined {
+  return chainDecidesNames[value];
 }
 
 /** enum mss_clamp */
@@ -510,7 +533,8 @@ export const DropReason = {
   DROP_TUNNEL_CHECKSUM: 25,
   DROP_COOKIE: 26,
   DROP_FP_DROP: 27,
-  DROP_REASONS: 28,
+  DROP_SOURCE_LIMIT: 28,
+  DROP_REASONS: 29,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
@@ -542,7 +566,8 @@ const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
   25: 'DROP_TUNNEL_CHECKSUM',
   26: 'DROP_COOKIE',
   27: 'DROP_FP_DROP',
-  28: 'DROP_REASONS',
+  28: 'DROP_SOURCE_LIMIT',
+  29: 'DROP_REASONS',
 };
 /** The C name of a value of enum drop_reason; the first of several; undefined for a value that has none. */
 export function dropReasonName(value: number): keyof typeof DropReason | undefined {
@@ -568,7 +593,9 @@ export const Stat = {
   STAT_FRAGMENT_FOLLOWED: 14,
   STAT_FRAGMENT_HELD: 15,
   STAT_MSS_CLAMPED: 16,
-  STATS: 17,
+  STAT_DECIDED: 17,
+  STAT_UNCOUNTED: 18,
+  STATS: 19,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -589,7 +616,9 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   14: 'STAT_FRAGMENT_FOLLOWED',
   15: 'STAT_FRAGMENT_HELD',
   16: 'STAT_MSS_CLAMPED',
-  17: 'STATS',
+  17: 'STAT_DECIDED',
+  18: 'STAT_UNCOUNTED',
+  19: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -606,6 +635,7 @@ export const EventType = {
   EVENT_TOO_BIG: 6,
   EVENT_FRAGMENT: 7,
   EVENT_FRAGMENT_FIRST: 8,
+  EVENT_DECIDED: 10,
   EVENT_OUTER_ERROR: 9,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
@@ -619,10 +649,26 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   7: 'EVENT_FRAGMENT',
   8: 'EVENT_FRAGMENT_FIRST',
   9: 'EVENT_OUTER_ERROR',
+  10: 'EVENT_DECIDED',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
   return eventTypeNames[value];
+}
+
+/** enum event_first */
+export const EventFirst = {
+  EVENT_FIRST: 1,
+  EVENT_SAMPLED: 2,
+} as const;
+export type EventFirst = (typeof EventFirst)[keyof typeof EventFirst];
+const eventFirstNames: Readonly<Record<number, keyof typeof EventFirst>> = {
+  1: 'EVENT_FIRST',
+  2: 'EVENT_SAMPLED',
+};
+/** The C name of a value of enum event_first; the first of several; undefined for a value that has none. */
+export function eventFirstName(value: number): keyof typeof EventFirst | undefined {
+  return eventFirstNames[value];
 }
 
 /** enum inject_op */
@@ -931,7 +977,7 @@ export const datagram = {
   },
 } as const satisfies Codec<Datagram> & { readonly offsets: Readonly<Record<keyof Datagram, number>> };
 
-/** struct control, 40 bytes */
+/** struct control, 56 bytes */
 export interface Control {
   readonly bank: number;
   readonly live: number;
@@ -942,17 +988,21 @@ export interface Control {
   readonly puntBurst: number;
   readonly flowsGen: number;
   readonly frontMask: number;
+  readonly beginRate: number;
+  readonly beginBurst: number;
+  readonly askShare: number;
 }
 export const control = {
-  size: 40,
-  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36 },
+  size: 56,
+  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36, beginRate: 40, beginBurst: 44, askShare: 48 },
   encode(value: Control): Uint8Array {
-    const bytes = new Uint8Array(40);
+    const bytes = new Uint8Array(56);
     control.write(value, bytes);
     return bytes;
   },
   write(value: Control, into: Uint8Array, at = 0): void {
-    const view = viewOf('control', 40, into, at);
+    const view = viewOf('control', 56, into, at);
+    into.fill(0, at, at + 56);
     view.setUint32(0, checkInt('control.bank', value.bank, 0, 4294967295), LITTLE);
     view.setUint32(4, checkInt('control.live', value.live, 0, 4294967295), LITTLE);
     view.setUint32(8, checkInt('control.route_gen', value.routeGen, 0, 4294967295), LITTLE);
@@ -962,9 +1012,12 @@ export const control = {
     view.setUint32(28, checkInt('control.punt_burst', value.puntBurst, 0, 4294967295), LITTLE);
     view.setUint32(32, checkInt('control.flows_gen', value.flowsGen, 0, 4294967295), LITTLE);
     view.setUint32(36, checkInt('control.front_mask', value.frontMask, 0, 4294967295), LITTLE);
+    view.setUint32(40, checkInt('control.begin_rate', value.beginRate, 0, 4294967295), LITTLE);
+    view.setUint32(44, checkInt('control.begin_burst', value.beginBurst, 0, 4294967295), LITTLE);
+    view.setUint32(48, checkInt('control.ask_share', value.askShare, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Control {
-    const view = viewOf('control', 40, bytes, at);
+    const view = viewOf('control', 56, bytes, at);
     return {
       bank: view.getUint32(0, LITTLE),
       live: view.getUint32(4, LITTLE),
@@ -975,6 +1028,9 @@ export const control = {
       puntBurst: view.getUint32(28, LITTLE),
       flowsGen: view.getUint32(32, LITTLE),
       frontMask: view.getUint32(36, LITTLE),
+      beginRate: view.getUint32(40, LITTLE),
+      beginBurst: view.getUint32(44, LITTLE),
+      askShare: view.getUint32(48, LITTLE),
     };
   },
 } as const satisfies Codec<Control> & { readonly offsets: Readonly<Record<keyof Control, number>> };
@@ -1195,13 +1251,14 @@ export interface Chain {
   readonly onRuleChange: number;
   readonly affinity: number;
   readonly valid: number;
+  readonly decides: number;
   readonly nslots: number;
   readonly backup: number;
   readonly mss: number;
 }
 export const chain = {
   size: 16,
-  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, nslots: 8, backup: 12, mss: 14 },
+  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, decides: 7, nslots: 8, backup: 12, mss: 14 },
   encode(value: Chain): Uint8Array {
     const bytes = new Uint8Array(16);
     chain.write(value, bytes);
@@ -1209,13 +1266,13 @@ export const chain = {
   },
   write(value: Chain, into: Uint8Array, at = 0): void {
     const view = viewOf('chain', 16, into, at);
-    into.fill(0, at, at + 16);
     view.setUint16(0, checkInt('chain.gen', value.gen, 0, 65535), LITTLE);
     view.setUint8(2, checkInt('chain.on_failure', value.onFailure, 0, 255));
     view.setUint8(3, checkInt('chain.on_node_down', value.onNodeDown, 0, 255));
     view.setUint8(4, checkInt('chain.on_rule_change', value.onRuleChange, 0, 255));
     view.setUint8(5, checkInt('chain.affinity', value.affinity, 0, 255));
     view.setUint8(6, checkInt('chain.valid', value.valid, 0, 255));
+    view.setUint8(7, checkInt('chain.decides', value.decides, 0, 255));
     view.setUint32(8, checkInt('chain.nslots', value.nslots, 0, 4294967295), LITTLE);
     view.setUint16(12, checkInt('chain.backup', value.backup, 0, 65535), LITTLE);
     view.setUint16(14, checkInt('chain.mss', value.mss, 0, 65535), LITTLE);
@@ -1229,6 +1286,7 @@ export const chain = {
       onRuleChange: view.getUint8(4),
       affinity: view.getUint8(5),
       valid: view.getUint8(6),
+      decides: view.getUint8(7),
       nslots: view.getUint32(8, LITTLE),
       backup: view.getUint16(12, LITTLE),
       mss: view.getUint16(14, LITTLE),
@@ -1353,6 +1411,37 @@ export const flow = {
     };
   },
 } as const satisfies Codec<Flow> & { readonly offsets: Readonly<Record<keyof Flow, number>> };
+
+/** struct free_slots, 262272 bytes */
+export interface FreeSlots {
+  readonly given: bigint;
+  readonly taken: bigint;
+  readonly slot: Uint32Array;
+}
+export const freeSlots = {
+  size: 262272,
+  offsets: { given: 0, taken: 64, slot: 128 },
+  encode(value: FreeSlots): Uint8Array {
+    const bytes = new Uint8Array(262272);
+    freeSlots.write(value, bytes);
+    return bytes;
+  },
+  write(value: FreeSlots, into: Uint8Array, at = 0): void {
+    const view = viewOf('free_slots', 262272, into, at);
+    into.fill(0, at, at + 262272);
+    view.setBigUint64(0, checkU64('free_slots.given', value.given), LITTLE);
+    view.setBigUint64(64, checkU64('free_slots.taken', value.taken), LITTLE);
+    into.set(rawBytes(checkCount('free_slots.slot', value.slot, 65536)), at + 128);
+  },
+  decode(bytes: Uint8Array, at = 0): FreeSlots {
+    const view = viewOf('free_slots', 262272, bytes, at);
+    return {
+      given: view.getBigUint64(0, LITTLE),
+      taken: view.getBigUint64(64, LITTLE),
+      slot: new Uint32Array(copyBytes(bytes, at + 128, at + 262272).buffer),
+    };
+  },
+} as const satisfies Codec<FreeSlots> & { readonly offsets: Readonly<Record<keyof FreeSlots, number>> };
 
 /** struct flow_front, 64 bytes */
 export interface FlowFront {
