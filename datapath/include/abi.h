@@ -2,7 +2,7 @@
 /*
  * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
  *
- * This, with the two headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * This, with the three headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
  * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
  *
  * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
@@ -140,6 +140,9 @@ struct control {
 	__u32 punt_burst;	/* and how many at once */
 	__u32 flows_gen;	/* bumped after records of `flows` were replaced or removed: what flow_front holds becomes stale */
 	__u32 front_mask;	/* rows of flow_front less 1, that being a power of two; 0: it is not used */
+	__u32 rules_half[DT_BANKS]; /* for each bank the half of `rules` that holds its rule table, 1 or 2; 0: none */
+	__u32 rules_lines;	/* lines of a half */
+	__u32 pad;
 };
 
 struct port {
@@ -346,7 +349,8 @@ enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, S
 	    STAT_FRAGMENT_FOLLOWED = 14, /* later fragments that took the way of their first */
 	    STAT_FRAGMENT_HELD = 15, /* of the punted ones: fragments that came before their first */
 	    STAT_MSS_CLAMPED = 16,
-	    STATS = 17 };
+	    STAT_RULES_ASKED = 17, /* look-ups in the rule table that only user space can answer */
+	    STATS = 18 };
 
 struct drop_example {
 	struct flow_key key;
@@ -365,7 +369,7 @@ _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
 _Static_assert(sizeof(struct datagram_key) == 40, "datagram_key");
 _Static_assert(sizeof(struct datagram) == 56, "datagram");
-_Static_assert(sizeof(struct control) == 40, "control");
+_Static_assert(sizeof(struct control) == 56, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
@@ -383,5 +387,6 @@ _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 
 #include "abi-geneve.h"
 #include "abi-events.h"
+#include "abi-rules.h"
 
 #endif

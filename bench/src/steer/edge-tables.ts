@@ -76,6 +76,8 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     puntBurst: 1_000_000,
     flowsGen: 0,
     frontMask: edge.map('flow_front').maxEntries - 1,
+    rulesHalf: Uint32Array.of(0, 0),
+    rulesLines: edge.map('rules').maxEntries >>> 1,
   };
   abi.control.write(live, control.element(0));
 }
