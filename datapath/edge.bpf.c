@@ -26,7 +26,6 @@
 #include "lib/flow.h"
 #include "lib/select.h"
 #include "lib/rules.h"
-#include "lib/decide.h"
 #include "lib/punt.h"
 #include "lib/path.h"
 #include "lib/encap.h"
@@ -39,6 +38,7 @@
 #include "lib/too-big.h"
 #include "lib/outer-error.h"
 #include "lib/service-port.h"
+#include "lib/decide.h"
 
 /* Source addresses that no packet on a wire may have. */
 static __always_inline int source_impossible(const struct packet *p)

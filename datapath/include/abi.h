@@ -2,7 +2,7 @@
 /*
  * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
  *
- * This, with the two headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * This, with the three headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
  * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
  *
  * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
@@ -150,7 +150,8 @@ struct control {
 	__u32 begin_rate;	/* flows per second and source address that the datapath decides; 0: all are tunnel-gw's */
 	__u32 begin_burst;	/* and how many at once */
 	__u32 ask_share;	/* of 65,536 flows that the datapath could decide, so many are asked about all the same, so that there are traces */
-	__u32 pad;
+	__u32 rules_half[DT_BANKS]; /* for each bank the half of `rules` that holds its rule table, 1 or 2; 0: none */
+	__u32 rules_lines;	/* lines of a half */
 };
 
 struct port {
@@ -373,7 +374,8 @@ enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, S
 	    STAT_MSS_CLAMPED = 16,
 	    STAT_DECIDED = 17, /* flows that were decided here, with nobody asked */
 	    STAT_UNCOUNTED = 18, /* packets of a flow that found no counter row free */
-	    STATS = 19 };
+	    STAT_RULES_ASKED = 19, /* look-ups in the rule table that only user space can answer */
+	    STATS = 20 };
 
 struct drop_example {
 	struct flow_key key;
@@ -392,7 +394,7 @@ _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
 _Static_assert(sizeof(struct datagram_key) == 40, "datagram_key");
 _Static_assert(sizeof(struct datagram) == 56, "datagram");
-_Static_assert(sizeof(struct control) == 56, "control");
+_Static_assert(sizeof(struct control) == 64, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
@@ -411,5 +413,6 @@ _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 
 #include "abi-geneve.h"
 #include "abi-events.h"
+#include "abi-rules.h"
 
 #endif

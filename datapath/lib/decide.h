@@ -15,8 +15,9 @@
 #include "select.h"
 #include "rules.h"
 #include "source-bucket.h"
+#include "encap.h"
 
-enum entropy_port { ENTROPY_BASE = 49152, ENTROPY_MASK = 0x3fff }; /* RFC 7348 5 recommends the dynamic range */
+enum decide_limit { ENTROPY_MASK = 0x3fff, RECORD_THERE = -17 /* EEXIST: another CPU was faster */ };
 
 static __always_inline __u16 flow_entropy(const struct flow_key *key)
 {
@@ -96,7 +97,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 		a.chain = 0;
 	}
 	word |= (__u64)initiator << WORD_FWD_B_SHIFT;
-	if (!(port->flags & PORT_INSIDE) == reversed)
+	if (!!(port->flags & PORT_INSIDE) != reversed)
 		word |= (__u64)WORD_FLAG_INSIDE << WORD_FLAGS_SHIFT;
 	__builtin_memset(&s->flow, 0, sizeof(s->flow));
 	s->flow.word = word;
@@ -112,7 +113,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 	rc = bpf_map_update_elem(&embryos, &key, &s->flow, BPF_NOEXIST);
 	if (!rc)
 		count_stat(STAT_DECIDED);
-	return rc && rc != -EEXIST ? DROP_CONN_FULL : 0;
+	return rc && rc != RECORD_THERE ? DROP_CONN_FULL : 0;
 }
 
 /*

@@ -2,7 +2,7 @@
 // Prints the figures of README.md: build times, shares and disruption of selection tables; compile and look-up times of rules.
 // Run after a build: node packages/tables/measure.mjs
 import { RuleRow } from '@detour/contracts';
-import { buildSelection, CompiledRules } from '@detour/tables';
+import { buildSelection, RuleImage } from '@detour/tables';
 
 const clock = (fn) => {
   const start = performance.now();
@@ -83,8 +83,8 @@ function randomRules(count) {
 console.log('rules compile look-up');
 for (const count of [10, 100, 1000, 10_000, 100_000]) {
   const rules = randomRules(count);
-  const compiled = new CompiledRules(rules);
-  const ms = best(3, () => new CompiledRules(rules));
+  const compiled = RuleImage.of(rules);
+  const ms = best(3, () => RuleImage.of(rules));
   const tuples = Array.from({ length: 2048 }, () => {
     const rule = rules[random(count)];
     return {

@@ -79,6 +79,8 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     beginRate: 0,
     beginBurst: 0,
     askShare: 0,
+    rulesHalf: Uint32Array.of(0, 0),
+    rulesLines: edge.map('rules').maxEntries >>> 1,
   };
   abi.control.write(live, control.element(0));
 }

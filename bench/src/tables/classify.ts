@@ -5,7 +5,7 @@
  * Ours is packages/tables' look-up, as the classifier and tunnel-gw run it: nanoseconds of a call. nftables runs in the kernel: nanoseconds that
  * its table adds to a packet on the lane of plain forwarding. Every packet matches a rule, all rules are hit alike.
  */
-import { CompiledRules } from '@detour/tables';
+import { RuleImage } from '@detour/tables';
 import type { BenchContext, Benchmark, Figure } from '../figure.js';
 import { ratioFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
@@ -53,7 +53,7 @@ async function measureSize(
   track: Track,
   size: number,
 ): Promise<{ figure: Figure; ours: number[] }> {
-  const rules = new CompiledRules(makeRules(size));
+  const rules = RuleImage.of(makeRules(size));
   const tuples = makeTuples(size, TUPLES);
   const lookUpAll = (): number => {
     const from = performance.now();

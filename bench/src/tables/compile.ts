@@ -5,7 +5,7 @@
  */
 
 import type { RuleRow } from '@detour/contracts';
-import { applyDelta, CompiledRules, digestRules, validateRules } from '@detour/tables';
+import { applyDelta, digestRules, RuleImage, validateRules } from '@detour/tables';
 import type { Benchmark, Figure } from '../figure.js';
 import { valueFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
@@ -57,5 +57,5 @@ function bringIntoForce(before: readonly RuleRow[], upserts: readonly RuleRow[],
   const validation = validateRules(rows);
   if (!validation.ok) throw new RangeError(JSON.stringify(validation));
   digestRules(rows);
-  new CompiledRules(rows);
+  RuleImage.of(rows);
 }

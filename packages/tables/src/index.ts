@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
-export { CompiledRules } from './compiled-rules.js';
 export {
   affinityOf,
   choosePath,
@@ -11,6 +10,8 @@ export {
   weighChain,
 } from './expand-chain.js';
 export { heirsOf } from './heirs.js';
+export { ImageRules, type ImageSource } from './image-rules.js';
+export { LINE_WORDS, type LineChanges } from './line-space.js';
 export { type NodeState, nextNodeState } from './node-state.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';
@@ -23,6 +24,7 @@ export {
   digestRules,
   type TableDelta,
 } from './rows.js';
+export { RuleImage, type RuleImageOptions } from './rule-image.js';
 export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lookup.js';
 export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
 export { buildSelection, MAX_SLOTS, type Member, slotCount } from './selection.js';

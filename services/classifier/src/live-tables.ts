@@ -2,7 +2,7 @@
 /** The rule tables of the revision in force: one per gateway that asks, built and compiled once per revision. */
 import type { RuleRow, TableVersion } from '@detour/contracts';
 import type { Revision } from '@detour/intent';
-import { CompiledRules, validateRules } from '@detour/tables';
+import { RuleImage, validateRules } from '@detour/tables';
 import type { LiveRules } from './classify.js';
 import { buildRuleRows } from './rule-rows.js';
 
@@ -69,5 +69,5 @@ export class LiveTables {
 }
 
 function compile(rows: readonly RuleRow[], version: TableVersion): GatewayTable {
-  return { rows, version, rules: new CompiledRules(rows) };
+  return { rows, version, rules: RuleImage.of(rows) };
 }

@@ -103,6 +103,7 @@ export function publishAll(rig: Rig): void {
     puntRate: 1000,
     puntBurst: 1000,
     frontMask: rig.map('flow_front').maxEntries - 1,
+    rulesLines: rig.map('rules').maxEntries >>> 1,
   });
 }
 

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '30186569c37c526a';
+export const ABI_HASH = '4780409c91eca98d';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -387,6 +387,23 @@ export function tunnelKindName(value: number): keyof typeof TunnelKind | undefin
   return tunnelKindNames[value];
 }
 
+/** enum chain_decides */
+export const ChainDecides = {
+  DECIDES_NONE: 0,
+  DECIDES_OPENING: 1,
+  DECIDES_ANY: 2,
+} as const;
+export type ChainDecides = (typeof ChainDecides)[keyof typeof ChainDecides];
+const chainDecidesNames: Readonly<Record<number, keyof typeof ChainDecides>> = {
+  0: 'DECIDES_NONE',
+  1: 'DECIDES_OPENING',
+  2: 'DECIDES_ANY',
+};
+/** The C name of a value of enum chain_decides; the first of several; undefined for a value that has none. */
+export function chainDecidesName(value: number): keyof typeof ChainDecides | undefined {
+  return chainDecidesNames[value];
+}
+
 /** enum source_purpose */
 export const SourcePurpose = {
   PUNT_DECISION: 0,
@@ -406,23 +423,6 @@ const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> =
 /** The C name of a value of enum source_purpose; the first of several; undefined for a value that has none. */
 export function sourcePurposeName(value: number): keyof typeof SourcePurpose | undefined {
   return sourcePurposeNames[value];
-}
-
-/** enum chain_decides */
-export const ChainDecides = {
-  DECIDES_NONE: 0,
-  DECIDES_OPENING: 1,
-  DECIDES_ANY: 2,
-} as const;
-export type ChainDecides = (typeof ChainDecides)[keyof typeof ChainDecides];
-const chainDecidesNames: Readonly<Record<number, keyof typeof ChainDecides>> = {
-  0: 'DECIDES_NONE',
-  1: 'DECIDES_OPENING',
-  2: 'DECIDES_ANY',
-};
-/** The C name of a value of enum chain_decides; the first of several; undefined for a value that has none. */
-export function chainDecidesName(value: number): keyof typeof ChainDecides | undefined {
-  return chainDecidesNames[value];
 }
 
 /** enum mss_clamp */
@@ -595,7 +595,8 @@ export const Stat = {
   STAT_MSS_CLAMPED: 16,
   STAT_DECIDED: 17,
   STAT_UNCOUNTED: 18,
-  STATS: 19,
+  STAT_RULES_ASKED: 19,
+  STATS: 20,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -618,7 +619,8 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   16: 'STAT_MSS_CLAMPED',
   17: 'STAT_DECIDED',
   18: 'STAT_UNCOUNTED',
-  19: 'STATS',
+  19: 'STAT_RULES_ASKED',
+  20: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -701,6 +703,225 @@ const injectEthertypeNames: Readonly<Record<number, keyof typeof InjectEthertype
 /** The C name of a value of enum inject_ethertype; the first of several; undefined for a value that has none. */
 export function injectEthertypeName(value: number): keyof typeof InjectEthertype | undefined {
   return injectEthertypeNames[value];
+}
+
+/** enum rules_limit */
+export const RulesLimit = {
+  RULES_WORDS: 16,
+  RULES_PROBES: 8,
+  RULES_AROUND: 16,
+  RULES_CHAIN: 16,
+  RULES_ELEMENTS: 16777216,
+} as const;
+export type RulesLimit = (typeof RulesLimit)[keyof typeof RulesLimit];
+const rulesLimitNames: Readonly<Record<number, keyof typeof RulesLimit>> = {
+  8: 'RULES_PROBES',
+  16: 'RULES_WORDS',
+  16777216: 'RULES_ELEMENTS',
+};
+/** The C name of a value of enum rules_limit; the first of several; undefined for a value that has none. */
+export function rulesLimitName(value: number): keyof typeof RulesLimit | undefined {
+  return rulesLimitNames[value];
+}
+
+/** enum rules_head */
+export const RulesHead = {
+  RULES_COUNT: 0,
+  RULES_VRFS_AT: 1,
+  RULES_VRFS: 2,
+  RULES_PREFIX4_AT: 4,
+  RULES_PREFIX4_LINES: 5,
+  RULES_PREFIX6_AT: 6,
+  RULES_PREFIX6_LINES: 7,
+  RULES_PAIRS_AT: 8,
+  RULES_PAIRS_LINES: 9,
+  RULES_LEAVES_AT: 10,
+  RULES_LEAVES_LINES: 11,
+} as const;
+export type RulesHead = (typeof RulesHead)[keyof typeof RulesHead];
+const rulesHeadNames: Readonly<Record<number, keyof typeof RulesHead>> = {
+  0: 'RULES_COUNT',
+  1: 'RULES_VRFS_AT',
+  2: 'RULES_VRFS',
+  4: 'RULES_PREFIX4_AT',
+  5: 'RULES_PREFIX4_LINES',
+  6: 'RULES_PREFIX6_AT',
+  7: 'RULES_PREFIX6_LINES',
+  8: 'RULES_PAIRS_AT',
+  9: 'RULES_PAIRS_LINES',
+  10: 'RULES_LEAVES_AT',
+  11: 'RULES_LEAVES_LINES',
+};
+/** The C name of a value of enum rules_head; the first of several; undefined for a value that has none. */
+export function rulesHeadName(value: number): keyof typeof RulesHead | undefined {
+  return rulesHeadNames[value];
+}
+
+/** enum rules_lengths */
+export const RulesLengths = {
+  RULES_LENGTHS6: 2,
+  RULES_LENGTHS6_LINES: 3,
+  RULES_LENGTHS_LINES: 8,
+  RULES_LENGTHS_MAX: 129,
+} as const;
+export type RulesLengths = (typeof RulesLengths)[keyof typeof RulesLengths];
+const rulesLengthsNames: Readonly<Record<number, keyof typeof RulesLengths>> = {
+  2: 'RULES_LENGTHS6',
+  3: 'RULES_LENGTHS6_LINES',
+  8: 'RULES_LENGTHS_LINES',
+  129: 'RULES_LENGTHS_MAX',
+};
+/** The C name of a value of enum rules_lengths; the first of several; undefined for a value that has none. */
+export function rulesLengthsName(value: number): keyof typeof RulesLengths | undefined {
+  return rulesLengthsNames[value];
+}
+
+/** enum rules_entry */
+export const RulesEntry = {
+  RULES_PREFIX4_WORDS: 3,
+  RULES_PREFIX4_ENTRIES: 5,
+  RULES_PREFIX6_WORDS: 6,
+  RULES_PREFIX6_ENTRIES: 2,
+  RULES_PLACE_VRF_SHIFT: 16,
+  RULES_PLACE_LENGTH_SHIFT: 8,
+  RULES_VALUE_LIST: 1073741824,
+  RULES_PAIR_WORDS: 5,
+  RULES_PAIR_ENTRIES: 3,
+  RULES_PAIR_RANK: 2,
+  RULES_PAIR_LENGTHS: 3,
+  RULES_PAIR_KINDS: 4,
+  RULES_LEAF_WORDS: 7,
+  RULES_LEAF_ENTRIES: 2,
+  RULES_LEAF_KIND_SHIFT: 24,
+  RULES_LEAF_RANK: 3,
+  RULES_LEAF_RULE: 4,
+  RULES_LEAF_VERDICT: 5,
+  RULES_LEAF_LIST: 6,
+} as const;
+export type RulesEntry = (typeof RulesEntry)[keyof typeof RulesEntry];
+const rulesEntryNames: Readonly<Record<number, keyof typeof RulesEntry>> = {
+  2: 'RULES_PREFIX6_ENTRIES',
+  3: 'RULES_PREFIX4_WORDS',
+  4: 'RULES_PAIR_KINDS',
+  5: 'RULES_PREFIX4_ENTRIES',
+  6: 'RULES_PREFIX6_WORDS',
+  7: 'RULES_LEAF_WORDS',
+  8: 'RULES_PLACE_LENGTH_SHIFT',
+  16: 'RULES_PLACE_VRF_SHIFT',
+  24: 'RULES_LEAF_KIND_SHIFT',
+  1073741824: 'RULES_VALUE_LIST',
+};
+/** The C name of a value of enum rules_entry; the first of several; undefined for a value that has none. */
+export function rulesEntryName(value: number): keyof typeof RulesEntry | undefined {
+  return rulesEntryNames[value];
+}
+
+/** enum rules_entry_port */
+export const RulesEntryPort = {
+  RULES_ENTRY_ANY: 0,
+  RULES_ENTRY_PORT: 1,
+  RULES_ENTRY_REVERSED: 2,
+} as const;
+export type RulesEntryPort = (typeof RulesEntryPort)[keyof typeof RulesEntryPort];
+const rulesEntryPortNames: Readonly<Record<number, keyof typeof RulesEntryPort>> = {
+  0: 'RULES_ENTRY_ANY',
+  1: 'RULES_ENTRY_PORT',
+  2: 'RULES_ENTRY_REVERSED',
+};
+/** The C name of a value of enum rules_entry_port; the first of several; undefined for a value that has none. */
+export function rulesEntryPortName(value: number): keyof typeof RulesEntryPort | undefined {
+  return rulesEntryPortNames[value];
+}
+
+/** enum rules_list */
+export const RulesList = {
+  RULES_LIST_COUNT: 0,
+  RULES_LIST_NEXT: 1,
+  RULES_LIST_AT: 2,
+  RULES_LIST_ELEMENTS: 14,
+  RULES_CONDITION_WORDS: 4,
+  RULES_LIST_CONDITIONS: 3,
+} as const;
+export type RulesList = (typeof RulesList)[keyof typeof RulesList];
+const rulesListNames: Readonly<Record<number, keyof typeof RulesList>> = {
+  0: 'RULES_LIST_COUNT',
+  1: 'RULES_LIST_NEXT',
+  2: 'RULES_LIST_AT',
+  3: 'RULES_LIST_CONDITIONS',
+  4: 'RULES_CONDITION_WORDS',
+  14: 'RULES_LIST_ELEMENTS',
+};
+/** The C name of a value of enum rules_list; the first of several; undefined for a value that has none. */
+export function rulesListName(value: number): keyof typeof RulesList | undefined {
+  return rulesListNames[value];
+}
+
+/** enum rules_verdict */
+export const RulesVerdict = {
+  RULES_ACTION_SHIFT: 16,
+  RULES_FLAGS_SHIFT: 24,
+} as const;
+export type RulesVerdict = (typeof RulesVerdict)[keyof typeof RulesVerdict];
+const rulesVerdictNames: Readonly<Record<number, keyof typeof RulesVerdict>> = {
+  16: 'RULES_ACTION_SHIFT',
+  24: 'RULES_FLAGS_SHIFT',
+};
+/** The C name of a value of enum rules_verdict; the first of several; undefined for a value that has none. */
+export function rulesVerdictName(value: number): keyof typeof RulesVerdict | undefined {
+  return rulesVerdictNames[value];
+}
+
+/** enum rule_action */
+export const RuleAction = {
+  RULE_NONE: 0,
+  RULE_ALLOW: 1,
+  RULE_DROP: 2,
+  RULE_CHAIN: 3,
+  RULE_UNRESOLVED: 4,
+} as const;
+export type RuleAction = (typeof RuleAction)[keyof typeof RuleAction];
+const ruleActionNames: Readonly<Record<number, keyof typeof RuleAction>> = {
+  0: 'RULE_NONE',
+  1: 'RULE_ALLOW',
+  2: 'RULE_DROP',
+  3: 'RULE_CHAIN',
+  4: 'RULE_UNRESOLVED',
+};
+/** The C name of a value of enum rule_action; the first of several; undefined for a value that has none. */
+export function ruleActionName(value: number): keyof typeof RuleAction | undefined {
+  return ruleActionNames[value];
+}
+
+/** enum rule_flag */
+export const RuleFlag = {
+  RULE_DROP_UNRESOLVED: 1,
+} as const;
+export type RuleFlag = (typeof RuleFlag)[keyof typeof RuleFlag];
+const ruleFlagNames: Readonly<Record<number, keyof typeof RuleFlag>> = {
+  1: 'RULE_DROP_UNRESOLVED',
+};
+/** The C name of a value of enum rule_flag; the first of several; undefined for a value that has none. */
+export function ruleFlagName(value: number): keyof typeof RuleFlag | undefined {
+  return ruleFlagNames[value];
+}
+
+/** enum rules_why */
+export const RulesWhy = {
+  RULES_KNOWN: 0,
+  RULES_NO_IMAGE: 1,
+  RULES_TOO_MANY: 2,
+  RULES_BROKEN: 3,
+} as const;
+export type RulesWhy = (typeof RulesWhy)[keyof typeof RulesWhy];
+const rulesWhyNames: Readonly<Record<number, keyof typeof RulesWhy>> = {
+  0: 'RULES_KNOWN',
+  1: 'RULES_NO_IMAGE',
+  2: 'RULES_TOO_MANY',
+  3: 'RULES_BROKEN',
+};
+/** The C name of a value of enum rules_why; the first of several; undefined for a value that has none. */
+export function rulesWhyName(value: number): keyof typeof RulesWhy | undefined {
+  return rulesWhyNames[value];
 }
 
 /** struct flow_key, 40 bytes */
@@ -977,7 +1198,7 @@ export const datagram = {
   },
 } as const satisfies Codec<Datagram> & { readonly offsets: Readonly<Record<keyof Datagram, number>> };
 
-/** struct control, 56 bytes */
+/** struct control, 64 bytes */
 export interface Control {
   readonly bank: number;
   readonly live: number;
@@ -991,18 +1212,19 @@ export interface Control {
   readonly beginRate: number;
   readonly beginBurst: number;
   readonly askShare: number;
+  readonly rulesHalf: Uint32Array;
+  readonly rulesLines: number;
 }
 export const control = {
-  size: 56,
-  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36, beginRate: 40, beginBurst: 44, askShare: 48 },
+  size: 64,
+  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36, beginRate: 40, beginBurst: 44, askShare: 48, rulesHalf: 52, rulesLines: 60 },
   encode(value: Control): Uint8Array {
-    const bytes = new Uint8Array(56);
+    const bytes = new Uint8Array(64);
     control.write(value, bytes);
     return bytes;
   },
   write(value: Control, into: Uint8Array, at = 0): void {
-    const view = viewOf('control', 56, into, at);
-    into.fill(0, at, at + 56);
+    const view = viewOf('control', 64, into, at);
     view.setUint32(0, checkInt('control.bank', value.bank, 0, 4294967295), LITTLE);
     view.setUint32(4, checkInt('control.live', value.live, 0, 4294967295), LITTLE);
     view.setUint32(8, checkInt('control.route_gen', value.routeGen, 0, 4294967295), LITTLE);
@@ -1015,9 +1237,11 @@ export const control = {
     view.setUint32(40, checkInt('control.begin_rate', value.beginRate, 0, 4294967295), LITTLE);
     view.setUint32(44, checkInt('control.begin_burst', value.beginBurst, 0, 4294967295), LITTLE);
     view.setUint32(48, checkInt('control.ask_share', value.askShare, 0, 4294967295), LITTLE);
+    into.set(rawBytes(checkCount('control.rules_half', value.rulesHalf, 2)), at + 52);
+    view.setUint32(60, checkInt('control.rules_lines', value.rulesLines, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Control {
-    const view = viewOf('control', 56, bytes, at);
+    const view = viewOf('control', 64, bytes, at);
     return {
       bank: view.getUint32(0, LITTLE),
       live: view.getUint32(4, LITTLE),
@@ -1031,6 +1255,8 @@ export const control = {
       beginRate: view.getUint32(40, LITTLE),
       beginBurst: view.getUint32(44, LITTLE),
       askShare: view.getUint32(48, LITTLE),
+      rulesHalf: new Uint32Array(copyBytes(bytes, at + 52, at + 60).buffer),
+      rulesLines: view.getUint32(60, LITTLE),
     };
   },
 } as const satisfies Codec<Control> & { readonly offsets: Readonly<Record<keyof Control, number>> };
@@ -1918,3 +2144,124 @@ export const hopTags = {
     };
   },
 } as const satisfies Codec<HopTags> & { readonly offsets: Readonly<Record<keyof HopTags, number>> };
+
+/** struct rules_line, 64 bytes */
+export interface RulesLine {
+  readonly word: Uint32Array;
+}
+export const rulesLine = {
+  size: 64,
+  offsets: { word: 0 },
+  encode(value: RulesLine): Uint8Array {
+    const bytes = new Uint8Array(64);
+    rulesLine.write(value, bytes);
+    return bytes;
+  },
+  write(value: RulesLine, into: Uint8Array, at = 0): void {
+    viewOf('rules_line', 64, into, at);
+    into.set(rawBytes(checkCount('rules_line.word', value.word, 16)), at + 0);
+  },
+  decode(bytes: Uint8Array, at = 0): RulesLine {
+    viewOf('rules_line', 64, bytes, at);
+    return {
+      word: new Uint32Array(copyBytes(bytes, at + 0, at + 64).buffer),
+    };
+  },
+} as const satisfies Codec<RulesLine> & { readonly offsets: Readonly<Record<keyof RulesLine, number>> };
+
+/** struct rule_answer, 8 bytes */
+export interface RuleAnswer {
+  readonly rule: number;
+  readonly chain: number;
+  readonly action: number;
+  readonly flags: number;
+}
+export const ruleAnswer = {
+  size: 8,
+  offsets: { rule: 0, chain: 4, action: 6, flags: 7 },
+  encode(value: RuleAnswer): Uint8Array {
+    const bytes = new Uint8Array(8);
+    ruleAnswer.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleAnswer, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_answer', 8, into, at);
+    view.setUint32(0, checkInt('rule_answer.rule', value.rule, 0, 4294967295), LITTLE);
+    view.setUint16(4, checkInt('rule_answer.chain', value.chain, 0, 65535), LITTLE);
+    view.setUint8(6, checkInt('rule_answer.action', value.action, 0, 255));
+    view.setUint8(7, checkInt('rule_answer.flags', value.flags, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): RuleAnswer {
+    const view = viewOf('rule_answer', 8, bytes, at);
+    return {
+      rule: view.getUint32(0, LITTLE),
+      chain: view.getUint16(4, LITTLE),
+      action: view.getUint8(6),
+      flags: view.getUint8(7),
+    };
+  },
+} as const satisfies Codec<RuleAnswer> & { readonly offsets: Readonly<Record<keyof RuleAnswer, number>> };
+
+/** struct rule_question, 56 bytes */
+export interface RuleQuestion {
+  readonly key: FlowKey;
+  readonly norm: number;
+  readonly port: number;
+  readonly reversed: number;
+  readonly bank: number;
+}
+export const ruleQuestion = {
+  size: 56,
+  offsets: { key: 0, norm: 40, port: 44, reversed: 48, bank: 52 },
+  encode(value: RuleQuestion): Uint8Array {
+    const bytes = new Uint8Array(56);
+    ruleQuestion.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleQuestion, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_question', 56, into, at);
+    flowKey.write(value.key, into, at + 0);
+    view.setUint32(40, checkInt('rule_question.norm', value.norm, 0, 4294967295), LITTLE);
+    view.setUint32(44, checkInt('rule_question.port', value.port, 0, 4294967295), LITTLE);
+    view.setUint32(48, checkInt('rule_question.reversed', value.reversed, 0, 4294967295), LITTLE);
+    view.setUint32(52, checkInt('rule_question.bank', value.bank, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): RuleQuestion {
+    const view = viewOf('rule_question', 56, bytes, at);
+    return {
+      key: flowKey.decode(bytes, at + 0),
+      norm: view.getUint32(40, LITTLE),
+      port: view.getUint32(44, LITTLE),
+      reversed: view.getUint32(48, LITTLE),
+      bank: view.getUint32(52, LITTLE),
+    };
+  },
+} as const satisfies Codec<RuleQuestion> & { readonly offsets: Readonly<Record<keyof RuleQuestion, number>> };
+
+/** struct rule_reply, 16 bytes */
+export interface RuleReply {
+  readonly answer: RuleAnswer;
+  readonly why: number;
+}
+export const ruleReply = {
+  size: 16,
+  offsets: { answer: 0, why: 8 },
+  encode(value: RuleReply): Uint8Array {
+    const bytes = new Uint8Array(16);
+    ruleReply.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleReply, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_reply', 16, into, at);
+    into.fill(0, at, at + 16);
+    ruleAnswer.write(value.answer, into, at + 0);
+    view.setUint32(8, checkInt('rule_reply.why', value.why, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): RuleReply {
+    const view = viewOf('rule_reply', 16, bytes, at);
+    return {
+      answer: ruleAnswer.decode(bytes, at + 0),
+      why: view.getUint32(8, LITTLE),
+    };
+  },
+} as const satisfies Codec<RuleReply> & { readonly offsets: Readonly<Record<keyof RuleReply, number>> };

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// A rule table as an image that the datapath and ImageRules search (datapath/include/abi-rules.h), kept up to date rule by rule: what a change costs, and
+// the lines that it touches, go by the rules that changed and by those that share a leaf or a pair with them, not by the table.
+import { abi, RuleAction, type RuleRow } from '@detour/contracts';
+import { ImageRules, type ImageSource } from './image-rules.js';
+import { LEAF, LineHash, PAIR } from './line-hash.js';
+import { CONDITION_LIST, releaseList, writeList } from './line-list.js';
+import { type LineChanges, LineSpace } from './line-space.js';
+import type { TableDelta } from './rows.js';
+import { type Condition, comparesSourcePort, conditionsOf, pairBits } from './rule-conditions.js';
+import { elementKey, isV4, ruleElements } from './rule-elements.js';
+import { comparePrecedence } from './rule-match.js';
+import { VrfElements } from './vrf-elements.js';
+
+const HEAD = abi.RulesHead;
+const ENTRY = abi.RulesEntry;
+const ELEMENTS = abi.RulesLimit.RULES_ELEMENTS;
+const CONDITIONS = 2 ** 32;
+
+interface Leaf {
+  readonly condition: Condition;
+  rules: RuleRow[];
+}
+
+interface Pair {
+  readonly from: number;
+  readonly to: number;
+  readonly leaves: Map<number, Leaf>;
+  /** Leaves whose rules changed. */
+  readonly changed: Set<Leaf>;
+}
+
+const ACTIONS: Readonly<Record<RuleAction, number>> = {
+  [RuleAction.ALLOW]: abi.RuleAction.RULE_ALLOW,
+  [RuleAction.DROP]: abi.RuleAction.RULE_DROP,
+  [RuleAction.CHAIN]: abi.RuleAction.RULE_CHAIN,
+  [RuleAction.UNRESOLVED]: abi.RuleAction.RULE_UNRESOLVED,
+  [RuleAction.UNSPECIFIED]: abi.RuleAction.RULE_UNRESOLVED, // as verdictOf says
+};
+
+export interface RuleImageOptions {
+  /** How many hold a copy that `changes` keeps up to date. */
+  readonly copies?: number;
+}
+
+export class RuleImage implements ImageSource {
+  readonly #space: LineSpace;
+  readonly #elements: VrfElements;
+  readonly #pairTable: LineHash;
+  readonly #leafTable: LineHash;
+  readonly #rows = new Map<number, RuleRow>();
+  readonly #pairs = new Map<number, Pair>();
+  readonly #changed = new Set<Pair>();
+  readonly #gone = new Set<RuleRow>();
+
+  constructor({ copies = 0 }: RuleImageOptions = {}) {
+    this.#space = new LineSpace(copies);
+    this.#elements = new VrfElements(this.#space);
+    this.#pairTable = new LineHash(this.#space, PAIR, HEAD.RULES_PAIRS_AT);
+    this.#leafTable = new LineHash(this.#space, LEAF, HEAD.RULES_LEAVES_AT);
+  }
+
+  /** An image of these rules and a look-up in it. */
+  static of(rules: readonly RuleRow[]): ImageRules {
+    const image = new RuleImage();
+    image.apply({ upserts: rules, removes: [] });
+    return image.rules();
+  }
+
+  rules(): ImageRules {
+    return new ImageRules(this);
+  }
+
+  get words(): Uint32Array {
+    return this.#space.words;
+  }
+
+  /** Lines that a half must have to hold it. */
+  get lines(): number {
+    return this.#space.lines;
+  }
+
+  row(number: number): RuleRow | undefined {
+    return this.#rows.get(number);
+  }
+
+  /** What the copy of this number lacks. */
+  changes(copy: number): LineChanges {
+    return this.#space.take(copy);
+  }
+
+  /** Rules that changed or are new, and numbers of rules that are gone. Rules are valid (validateRules). */
+  apply({ upserts, removes }: TableDelta<RuleRow>): void {
+    for (const number of removes) this.#remove(number);
+    const fresh = upserts.filter((row) => this.#rows.get(row.number) !== row);
+    for (const row of fresh) this.#remove(row.number);
+    this.#reserve(fresh);
+    for (const row of fresh) this.#add(row);
+    for (const pair of this.#changed) this.#writePair(pair);
+    this.#changed.clear();
+    this.#gone.clear();
+    this.#elements.flush();
+    this.#space.words[HEAD.RULES_COUNT] = this.#rows.size;
+    this.#space.touch(0);
+  }
+
+  /** Many rules at once: tables take their size in one step. */
+  #reserve(rows: readonly RuleRow[]): void {
+    if (rows.length < 256) return;
+    const [v4, v6] = [new Set<number | string>(), new Set<number | string>()];
+    for (const { sources, destinations } of rows) {
+      for (const [side, prefixes] of [sources, destinations].entries())
+        for (const prefix of prefixes) (isV4(prefix) ? v4 : v6).add(`${side} ${elementKey([prefix])}`);
+    }
+    this.#elements.reserve({ v4: v4.size, v6: v6.size });
+    this.#pairTable.reserve(rows.length);
+    this.#leafTable.reserve(rows.length);
+  }
+
+  #add(given: RuleRow): void {
+    const row = this.#gone.has(given) ? { ...given } : given;
+    this.#rows.set(row.number, row);
+    this.#elements.countRules(row.vrf, 1);
+    const [sources, destinations] = ruleElements(row);
+    const use = (side: 0 | 1, { elements }: typeof sources): number[] =>
+      elements.length === 0
+        ? [row.vrf]
+        : elements.map((prefixes) => this.#elements.use(row.vrf, side, prefixes));
+    this.#place(row, use(0, sources), use(1, destinations));
+  }
+
+  #remove(number: number): void {
+    const row = this.#rows.get(number);
+    if (row === undefined) return;
+    this.#rows.delete(number);
+    this.#gone.add(row);
+    const fields = ruleElements(row);
+    const numbers = fields.map(({ elements }, side) =>
+      elements.length === 0
+        ? [row.vrf]
+        : elements.map((prefixes) => this.#elements.numberOf(row.vrf, side === 0 ? 0 : 1, prefixes)),
+    );
+    this.#place(row, numbers[0] ?? [], numbers[1] ?? []);
+    for (const [side, { elements }] of fields.entries())
+      for (const prefixes of elements) this.#elements.drop(row.vrf, side === 0 ? 0 : 1, prefixes);
+    this.#elements.countRules(row.vrf, -1);
+  }
+
+  /** Enters a rule in its leaves; or, when it is gone, has it taken out of them. */
+  #place(row: RuleRow, from: readonly number[], to: readonly number[]): void {
+    const conditions = conditionsOf(row);
+    const gone = this.#gone.has(row);
+    for (const source of from) {
+      for (const destination of to) {
+        if (conditions.length === 0) continue;
+        const pair = this.#pairOf(source, destination);
+        this.#changed.add(pair);
+        for (const condition of conditions) {
+          const key = condition.kind * CONDITIONS + condition.value;
+          let leaf = pair.leaves.get(key);
+          if (leaf === undefined) {
+            leaf = { condition, rules: [] };
+            pair.leaves.set(key, leaf);
+          }
+          if (!gone) leaf.rules.push(row);
+          pair.changed.add(leaf);
+        }
+      }
+    }
+  }
+
+  #pairOf(from: number, to: number): Pair {
+    const key = from * ELEMENTS + to;
+    const known = this.#pairs.get(key);
+    if (known !== undefined) return known;
+    const made: Pair = { from, to, leaves: new Map(), changed: new Set() };
+    this.#pairs.set(key, made);
+    return made;
+  }
+
+  #writePair(pair: Pair): void {
+    for (const leaf of pair.changed) this.#writeLeaf(pair, leaf);
+    pair.changed.clear();
+    if (pair.leaves.size === 0) {
+      this.#pairs.delete(pair.from * ELEMENTS + pair.to);
+      this.#pairTable.delete([pair.from, pair.to]);
+      return;
+    }
+    let [rank, lengths, kinds] = [0xffff_ffff, 0, 0];
+    for (const { condition, rules } of pair.leaves.values()) {
+      const bits = pairBits(condition.kind);
+      kinds |= bits.kinds;
+      lengths |= bits.lengths;
+      const [first] = rules;
+      if (first !== undefined) rank = Math.min(rank, rankOf(first));
+    }
+    this.#pairTable.set([pair.from, pair.to, rank, lengths >>> 0, kinds]);
+  }
+
+  #writeLeaf(pair: Pair, leaf: Leaf): void {
+    const { kind, value } = leaf.condition;
+    const key = [(pair.from | (kind << ENTRY.RULES_LEAF_KIND_SHIFT)) >>> 0, pair.to, value];
+    if (this.#gone.size > 0) leaf.rules = leaf.rules.filter((row) => !this.#gone.has(row));
+    if (leaf.rules.length > 1) leaf.rules.sort(comparePrecedence);
+    const at = this.#leafTable.find(key);
+    if (at >= 0) releaseList(this.#space, this.#space.words[at + ENTRY.RULES_LEAF_LIST] ?? 0);
+    const [first] = leaf.rules;
+    if (first === undefined) {
+      pair.leaves.delete(kind * CONDITIONS + value);
+      this.#leafTable.delete(key);
+      return;
+    }
+    const list = writeList(this.#space, sourcePortRecords(leaf.rules), CONDITION_LIST);
+    this.#leafTable.set([...key, rankOf(first), first.number, verdictWord(first), list]);
+  }
+}
+
+/** The lower, the higher is the rule's priority. */
+function rankOf(row: RuleRow): number {
+  return ~row.priority >>> 0;
+}
+
+function verdictWord(row: RuleRow): number {
+  const flags = row.dropUnresolved ? abi.RuleFlag.RULE_DROP_UNRESOLVED : 0;
+  const { RULES_ACTION_SHIFT, RULES_FLAGS_SHIFT } = abi.RulesVerdict;
+  return (row.chain | (ACTIONS[row.action] << RULES_ACTION_SHIFT) | (flags << RULES_FLAGS_SHIFT)) >>> 0;
+}
+
+/** Of rules in order, those up to the first that asks for no source port; none when that is the first. */
+function sourcePortRecords(rules: readonly RuleRow[]): number[][] {
+  const out: number[][] = [];
+  for (const row of rules) {
+    const ranges = comparesSourcePort(row) ? row.sourcePorts : [{ first: 0, last: 65_535 }];
+    if (out.length === 0 && !comparesSourcePort(row)) return [];
+    for (const { first, last } of ranges)
+      out.push([rankOf(row), row.number, verdictWord(row), ((first << 16) | last) >>> 0]);
+    if (!comparesSourcePort(row)) return out;
+  }
+  return out;
+}
