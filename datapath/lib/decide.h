@@ -62,17 +62,31 @@ static __always_inline int rule_either_way(const struct packet *p, const struct 
 	return why;
 }
 
+/* The record in scratch is the flow's, unless another CPU was faster. A function of its own for its place on the stack. */
+RARE int flow_record(const struct packet *p)
+{
+	struct scratch *s = scratch_here();
+	struct flow_key key;
+	long rc;
+
+	if (!p || !s)
+		return DROP_CONN_FULL;
+	key = p->key;
+	rc = bpf_map_update_elem(&embryos, &key, &s->flow, BPF_NOEXIST);
+	if (!rc)
+		count_stat(STAT_DECIDED);
+	return rc && rc != RECORD_THERE ? DROP_CONN_FULL : 0;
+}
+
 /* 0: the flow has a record now. PACKET_ASK: tunnel-gw is to decide. Else a drop reason. */
 RARE int flow_decide(struct packet *p, const struct control *c)
 {
 	struct scratch *s = scratch_here();
 	struct rule_answer a = {};
-	struct flow_key key;
 	__u32 reversed, initiator, number = 0;
 	struct chain *chain;
 	struct port *port;
 	__u64 word;
-	long rc;
 
 	if (!p || !c || !s || !c->begin_rate || (p->key.proto == IPPROTO_TCP && !tcp_opens(p)))
 		return PACKET_ASK;
@@ -109,11 +123,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 	s->flow.entropy = flow_entropy(&p->key);
 	s->flow.out[1].ifindex = 1;
 	s->flow.out[1].mtu = p->ip_len;
-	key = p->key;
-	rc = bpf_map_update_elem(&embryos, &key, &s->flow, BPF_NOEXIST);
-	if (!rc)
-		count_stat(STAT_DECIDED);
-	return rc && rc != RECORD_THERE ? DROP_CONN_FULL : 0;
+	return flow_record(p);
 }
 
 /*
