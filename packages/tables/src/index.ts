@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
+
+export { inOrder, rowOf } from './changed-rows.js';
 export {
   affinityOf,
   choosePath,

@@ -6,7 +6,7 @@ import { abi } from '@detour/contracts';
 export const LINE_WORDS = abi.RulesLimit.RULES_WORDS;
 const FIRST_LINES = 64;
 
-/** Lines to copy: their numbers, ascending, and their words one after the other. */
+/** Lines to copy: their numbers, and their words one after the other. */
 export interface LineChanges {
   readonly lines: Uint32Array<ArrayBuffer>;
   readonly words: Uint32Array<ArrayBuffer>;
@@ -106,12 +106,12 @@ export class LineSpace {
       if ((marks & (1 << copy)) === 0) changed.push(line);
   }
 
-  /** What this copy lacks; it counts as up to date then. */
-  take(copy: number): LineChanges {
-    const changed = this.#changed[copy] ?? [];
-    this.#changed[copy] = [];
+  /** What this copy lacks, at most so many lines of it; of these it counts as up to date then. */
+  take(copy: number, most: number): LineChanges {
+    const lacking = this.#changed[copy] ?? [];
+    const changed = lacking.splice(Math.max(0, lacking.length - most));
     for (const line of changed) this.#marks[line] = (this.#marks[line] ?? 0) & ~(1 << copy);
-    const lines = Uint32Array.from(changed.filter((line) => line < this.#top)).sort();
+    const lines = Uint32Array.from(changed.filter((line) => line < this.#top));
     const words = new Uint32Array(lines.length * LINE_WORDS);
     for (let i = 0; i < lines.length; i++) {
       const from = (lines[i] ?? 0) * LINE_WORDS;

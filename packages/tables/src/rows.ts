@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { ChainRow, type PortRange, type PrefixRow, RuleRow } from '@detour/contracts';
 import { compareAddresses, maskPrefix } from '@detour/core';
+import { changedRows, inOrder } from './changed-rows.js';
 
 interface Numbered {
   readonly number: number;
@@ -30,10 +31,19 @@ export function applyDelta<Row extends Numbered>(
   before: readonly Row[],
   { upserts, removes, full }: TableDelta<Row> & { readonly full: boolean },
 ): Row[] {
-  const rows = new Map(full ? [] : before.map((row) => [row.number, row]));
-  for (const number of removes) rows.delete(number);
-  for (const row of upserts) rows.set(row.number, row);
-  return [...rows.values()].sort(byNumber);
+  const changed = new Map(upserts.map((row) => [row.number, row]));
+  const gone = new Set(removes);
+  const kept = full ? [] : inOrder(before).filter(({ number }) => !gone.has(number) && !changed.has(number));
+  const added = [...changed.values()].sort(byNumber);
+  if (kept.length === 0) return added;
+  const out: Row[] = [];
+  let at = 0;
+  for (const row of kept) {
+    for (let next = added[at]; next !== undefined && next.number < row.number; next = added[++at])
+      out.push(next);
+    out.push(row);
+  }
+  return out.concat(added.slice(at));
 }
 
 /** 32 bytes, the same for equal tables whatever the order of rows and lists. */
@@ -71,15 +81,11 @@ function diffRows<Row extends Numbered>(
   after: readonly Row[],
   bytesOf: (row: Row) => Uint8Array,
 ): TableDelta<Row> {
-  const old = new Map(before.map((row) => [row.number, row]));
-  const upserts: Row[] = [];
-  for (const row of after) {
-    const was = old.get(row.number);
-    old.delete(row.number);
-    if (was === row) continue;
-    if (was === undefined || Buffer.compare(bytesOf(was), bytesOf(row)) !== 0) upserts.push(row);
-  }
-  return { upserts: upserts.sort(byNumber), removes: [...old.keys()].sort((x, y) => x - y) };
+  return changedRows(
+    inOrder(before),
+    inOrder(after),
+    (was, is) => Buffer.compare(bytesOf(was), bytesOf(is)) === 0,
+  );
 }
 
 function digestRows<Row extends Numbered>(
@@ -89,7 +95,7 @@ function digestRows<Row extends Numbered>(
   const hash = createHash('sha256');
   const length = new Uint8Array(4);
   const view = new DataView(length.buffer);
-  for (const row of [...rows].sort(byNumber)) {
+  for (const row of inOrder(rows)) {
     const bytes = bytesOf(row);
     view.setUint32(0, bytes.length);
     hash.update(length).update(bytes);

@@ -84,9 +84,9 @@ export class RuleImage implements ImageSource {
     return this.#rows.get(number);
   }
 
-  /** What the copy of this number lacks. */
-  changes(copy: number): LineChanges {
-    return this.#space.take(copy);
+  /** What the copy of this number lacks; with `most`, so many lines of it. Empty when it is up to date. */
+  changes(copy: number, most = Number.POSITIVE_INFINITY): LineChanges {
+    return this.#space.take(copy, most);
   }
 
   /** Rules that changed or are new, and numbers of rules that are gone. Rules are valid (validateRules). */
@@ -94,7 +94,7 @@ export class RuleImage implements ImageSource {
     for (const number of removes) this.#remove(number);
     const fresh = upserts.filter((row) => this.#rows.get(row.number) !== row);
     for (const row of fresh) this.#remove(row.number);
-    this.#reserve(fresh);
+    this.reserve(fresh);
     for (const row of fresh) this.#add(row);
     for (const pair of this.#changed) this.#writePair(pair);
     this.#changed.clear();
@@ -104,8 +104,8 @@ export class RuleImage implements ImageSource {
     this.#space.touch(0);
   }
 
-  /** Many rules at once: tables take their size in one step. */
-  #reserve(rows: readonly RuleRow[]): void {
+  /** For many rules to come: tables take their size in one step. */
+  reserve(rows: readonly RuleRow[]): void {
     if (rows.length < 256) return;
     const [v4, v6] = [new Set<number | string>(), new Set<number | string>()];
     for (const { sources, destinations } of rows) {

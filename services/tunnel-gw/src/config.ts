@@ -21,6 +21,7 @@ export function tunnelGwSettings() {
     vrfLookup: text('DETOUR_VRF_LOOKUP', { default: 'auto', oneOf: ['auto', 'rules'] }),
     maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
     maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
+    ruleLines: integer('DETOUR_RULE_LINES', { default: '524288', min: 1024, max: 8_388_608 }),
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),
     resolveWithinMs: durationMs('DETOUR_RESOLVE_WITHIN', { default: '3s', minMs: 100, maxMs: 30_000 }),
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),

@@ -22,6 +22,7 @@ import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
 import { PathMtus } from './path-mtus.js';
 import { PuntDesk } from './punt-desk.js';
+import { RuleHalves } from './rule-halves.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
 import type { PinUse } from './sweeper.js';
@@ -137,6 +138,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const core = new GatewayCore({
     datapath,
     banks,
+    ruleHalves: new RuleHalves(datapath.ruleHalves, () => banks.settle()),
     health,
     ways,
     slots: new SlotBook({

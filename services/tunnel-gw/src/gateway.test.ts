@@ -112,6 +112,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     pinDir: join(bpffs, pins),
     maxFlows: 1024,
     maxEmbryos: 1024,
+    ruleLines: 4096,
     lookupByRules: false,
     guardDevices: [],
     sysctlDir: '/proc/sys',

@@ -124,6 +124,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       lookupByRules: machine.lookupByRules !== null,
       maxFlows: config.maxFlows,
       maxEmbryos: config.maxEmbryos,
+      ruleLines: config.ruleLines,
       guardDevices: config.guard,
       sysctlDir: config.sysctlDir,
       decideWithinMs: config.decideWithinMs,

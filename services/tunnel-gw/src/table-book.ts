@@ -3,7 +3,7 @@
 // the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held, also
 // one that comes when the datapath is written.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
-import { type ImageRules, type KnownPath, RuleImage, validateChains, validateRules } from '@detour/tables';
+import { type KnownPath, validateChains, validateRules } from '@detour/tables';
 import type { KeptSet } from './kept-tables.js';
 import type { GatewayModel } from './model.js';
 
@@ -19,7 +19,6 @@ interface Held<Row> {
 /** A whole version: all three parts of one revision. */
 export interface TableSet {
   readonly model: GatewayModel;
-  readonly rules: ImageRules;
   readonly ruleRows: readonly RuleRow[];
   readonly chains: readonly ChainRow[];
   readonly rulesVersion: TableVersion;
@@ -37,7 +36,6 @@ export class TableBook {
     rules: null,
     paths: null,
   };
-  private compiled: { rows: readonly RuleRow[]; rules: ImageRules } | null = null;
 
   /**
    * `epoch` of the bucket whose head names the revision: after a loss of that bucket, revisions count from 1 again. Paths of this revision
@@ -98,11 +96,8 @@ export class TableBook {
     const { model, rules, paths } = this;
     if (model === null || rules === null || paths === null) return null;
     if (!this.isOfModel(rules.version) || !this.isOfModel(paths.version)) return null;
-    if (this.compiled?.rows !== rules.rows)
-      this.compiled = { rows: rules.rows, rules: RuleImage.of(rules.rows) };
     return {
       model,
-      rules: this.compiled.rules,
       ruleRows: rules.rows,
       chains: paths.rows,
       rulesVersion: rules.version,
