@@ -67,6 +67,13 @@ export class FlowSlots {
     return slot;
   }
 
+  /** A lent slot that no flow got is free again. */
+  returned(slot: number): void {
+    if (slot >= this.capacity || this.used[slot] !== LENT) return;
+    this.used[slot] = FREE;
+    this.free[this.freeCount++] = slot;
+  }
+
   /** The datapath gave a lent slot to a flow that it decided; nothing of that is in Redis yet. */
   taken(slot: number, nowMs: number): void {
     if (slot >= this.capacity || this.used[slot] !== LENT) return;

@@ -162,6 +162,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     chainGen: (chain) => core.chainGen(chain),
     onReplaced: () => datapath.bumpFlows(),
     isInside: (port) => core.view.isInside(port),
+    takeBackSlots: () => lent.takeBack(),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const punts = new PuntDesk({

@@ -328,7 +328,7 @@ describe('a gateway on a kernel', () => {
     expect(livePort(gateway, 'eth1')).toMatchObject({
       kind: abi.PortKind.PORT_INTERNAL,
       table: 100,
-      flags: 1,
+      flags: abi.PortFlag.PORT_CLASSIFY | abi.PortFlag.PORT_INSIDE,
     });
     for (const device of ['eth1', 'eth2', 'eth9', 'vti-fw1', 'vti-fw2'])
       expect(guardedNow()).toContain(`"${device}"`);

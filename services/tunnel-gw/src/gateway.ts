@@ -113,7 +113,7 @@ export class Gateway implements AsyncDisposable {
   private async begin(): Promise<void> {
     const { options } = this;
     if (this.datapath.takenOver) await this.adoptFlows();
-    this.lent.fill();
+    if (options.beginRate > 0) this.lent.fill();
     await this.neighbours.start();
     const desk: EventDeskOptions = {
       punts: this.punts,
@@ -133,7 +133,7 @@ export class Gateway implements AsyncDisposable {
     this.timers.push(
       setInterval(() => {
         this.punts.tick();
-        this.lent.fill();
+        if (options.beginRate > 0) this.lent.fill();
         this.decided.flush();
         this.parts.arps.tick();
         this.desks.fragments.tick();

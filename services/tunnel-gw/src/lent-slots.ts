@@ -8,7 +8,10 @@ import type { FlowSlots } from './flow-slots.js';
 const { DT_FREE_SLOTS } = abi.DetourLimit;
 const { given: GIVEN_AT, taken: TAKEN_AT, slot: SLOT_AT } = abi.freeSlots.offsets;
 
-/** The only writer of `given` and of the rows; the datapath is the only writer of `taken`. */
+/** How many at once, when tunnel-gw has none left. */
+const TAKEN_BACK = 64;
+
+/** The only writer of `given` and of the rows. Row `taken` goes to whoever counts it up. */
 export class LentSlots implements Disposable {
   private readonly rows: Uint32Array;
   private readonly counts: BigUint64Array;
@@ -61,6 +64,19 @@ export class LentSlots implements Disposable {
       this.rows[rowOf(given++)] = slot;
     }
     Atomics.store(this.counts, GIVEN_AT >> 3, given);
+  }
+
+  /** Takes some back that the datapath has no use for now; it takes them at the same time, and each goes to one side alone. */
+  takeBack(): void {
+    for (let i = 0; i < TAKEN_BACK; i++) {
+      this.noticeTaken();
+      if (this.known >= this.given) return;
+      const slot = this.rows[rowOf(this.known)] ?? 0;
+      const seen = Atomics.compareExchange(this.counts, TAKEN_AT >> 3, this.known, this.known + 1n);
+      if (seen !== this.known) continue;
+      this.known++;
+      this.slots.returned(slot);
+    }
   }
 
   [Symbol.dispose](): void {
