@@ -33,16 +33,17 @@ export interface DatapathOptions {
   readonly lookupByRules: boolean;
 }
 
+const AT = abi.control.offsets;
 /** Offsets of struct control, in 32-bit words. */
 const WORD = {
-  bank: 0,
-  live: 1,
-  routeGen: 2,
-  rulesGen: 3,
-  flowsGen: 8,
-  frontMask: 9,
-  rulesHalf: 10,
-  rulesLines: 12,
+  bank: AT.bank >> 2,
+  live: AT.live >> 2,
+  routeGen: AT.routeGen >> 2,
+  rulesGen: AT.rulesGen >> 2,
+  flowsGen: AT.flowsGen >> 2,
+  frontMask: AT.frontMask >> 2,
+  rulesHalf: AT.rulesHalf >> 2,
+  rulesLines: AT.rulesLines >> 2,
 } as const;
 
 export interface PortAttachment {
@@ -159,19 +160,18 @@ export class Datapath implements BankStore, Disposable {
     return Atomics.load(this.words, WORD.rulesGen) >>> 0;
   }
   setHashKey(key: bigint): void {
-    this.control.view.setBigUint64(16, key, true);
+    this.control.view.setBigUint64(AT.hashKey, key, true);
   }
   setPuntLimits(perSecond: number, burst: number): void {
-    this.control.view.setUint32(24, perSecond, true);
-    this.control.view.setUint32(28, burst, true);
+    this.control.view.setUint32(AT.puntRate, perSecond, true);
+    this.control.view.setUint32(AT.puntBurst, burst, true);
   }
 
   /** How many new flows a source address may begin here; `askShare`: of them, the share (0 to 1) that is asked about all the same. */
   setBeginLimits(perSecond: number, burst: number, askShare: number): void {
-    const { beginRate, beginBurst, askShare: askShareAt } = abi.control.offsets;
-    this.control.view.setUint32(beginRate, perSecond, true);
-    this.control.view.setUint32(beginBurst, burst, true);
-    this.control.view.setUint32(askShareAt, Math.round(askShare * 65_536), true);
+    this.control.view.setUint32(AT.beginRate, perSecond, true);
+    this.control.view.setUint32(AT.beginBurst, burst, true);
+    this.control.view.setUint32(AT.askShare, Math.round(askShare * 65_536), true);
   }
 
   // ---- banked tables
