@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
 
-export { inOrder, rowOf } from './changed-rows.js';
 export {
   affinityOf,
   choosePath,
@@ -24,6 +23,8 @@ export {
   diffRules,
   digestChains,
   digestRules,
+  ruleDigests,
+  shareRules,
   type TableDelta,
 } from './rows.js';
 export { RuleImage, type RuleImageOptions } from './rule-image.js';
@@ -31,4 +32,4 @@ export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lo
 export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
 export { buildSelection, MAX_SLOTS, type Member, slotCount } from './selection.js';
 export { type KnownPath, validateChainRow, validateChains, validateSelection } from './validate-chains.js';
-export { type Validation, validateRules } from './validate-rules.js';
+export { ruleValidator, type Validation, validateRules } from './validate-rules.js';

@@ -2,15 +2,13 @@
 // Tables as sets of numbered rows: what changed between two, one applied to the other, and a digest by which two replicas compare.
 //
 // A row's canonical bytes are its protobuf encoding after its any-of lists are sorted and masked, so that two documents that say the
-// same in another order make the same table. The digest is SHA-256 over every row in the order of numbers, each behind its length.
+// same in another order make the same table. The digest is SHA-256 over the SHA-256 of every row, in the order of numbers.
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { ChainRow, type PortRange, type PrefixRow, RuleRow } from '@detour/contracts';
-import { compareAddresses, maskPrefix } from '@detour/core';
-import { changedRows, inOrder } from './changed-rows.js';
+import { changedRows, compareAddresses, inOrder, maskPrefix, mergeRows, type Numbered } from '@detour/core';
 
-interface Numbered {
-  readonly number: number;
-}
+const DIGEST_BYTES = 32;
 
 /** What turns one table into another; `removes` are row numbers, ascending, as are the upserts. */
 export interface TableDelta<Row> {
@@ -31,28 +29,21 @@ export function applyDelta<Row extends Numbered>(
   before: readonly Row[],
   { upserts, removes, full }: TableDelta<Row> & { readonly full: boolean },
 ): Row[] {
-  const changed = new Map(upserts.map((row) => [row.number, row]));
-  const gone = new Set(removes);
-  const kept = full ? [] : inOrder(before).filter(({ number }) => !gone.has(number) && !changed.has(number));
-  const added = [...changed.values()].sort(byNumber);
-  if (kept.length === 0) return added;
-  const out: Row[] = [];
-  let at = 0;
-  for (const row of kept) {
-    for (let next = added[at]; next !== undefined && next.number < row.number; next = added[++at])
-      out.push(next);
-    out.push(row);
-  }
-  return out.concat(added.slice(at));
+  return mergeRows(full ? [] : before, upserts, removes);
 }
 
 /** 32 bytes, the same for equal tables whatever the order of rows and lists. */
 export function digestRules(rules: readonly RuleRow[]): Uint8Array {
-  return digestRows(rules, ruleBytes);
+  return ruleDigests()(rules);
 }
 
 export function digestChains(chains: readonly ChainRow[]): Uint8Array {
-  return digestRows(chains, chainBytes);
+  return digestsOf(chainBytes)(chains);
+}
+
+/** As digestRules, for tables of which most rows stay the same objects: each of these is encoded and hashed once. */
+export function ruleDigests(): (rules: readonly RuleRow[]) => Uint8Array {
+  return digestsOf(ruleBytes);
 }
 
 /** The rule with its any-of lists in canonical order, host bits cleared, duplicates gone. */
@@ -66,6 +57,15 @@ export function canonicalRule(rule: RuleRow): RuleRow {
     destinationPorts: canonicalRanges(rule.destinationPorts),
     appliedTo: canonicalNumbers(rule.appliedTo),
   };
+}
+
+/** `after` with the objects of `before` in place of rows that say the same: what comes later tells them by that. */
+export function shareRules(before: readonly RuleRow[], after: readonly RuleRow[]): RuleRow[] {
+  const known = new Map(before.map((row) => [row.number, row]));
+  return after.map((row) => {
+    const was = known.get(row.number);
+    return was !== undefined && isDeepStrictEqual(was, row) ? was : row;
+  });
 }
 
 function ruleBytes(rule: RuleRow): Uint8Array {
@@ -88,19 +88,27 @@ function diffRows<Row extends Numbered>(
   );
 }
 
-function digestRows<Row extends Numbered>(
-  rows: readonly Row[],
+function digestsOf<Row extends Numbered>(
   bytesOf: (row: Row) => Uint8Array,
-): Uint8Array {
-  const hash = createHash('sha256');
-  const length = new Uint8Array(4);
-  const view = new DataView(length.buffer);
-  for (const row of inOrder(rows)) {
-    const bytes = bytesOf(row);
-    view.setUint32(0, bytes.length);
-    hash.update(length).update(bytes);
-  }
-  return new Uint8Array(hash.digest());
+): (rows: readonly Row[]) => Uint8Array {
+  const known = new WeakMap<Row, Uint8Array>();
+  let last: { rows: readonly Row[]; digest: Uint8Array } | null = null;
+  return (rows) => {
+    if (last?.rows === rows) return last.digest;
+    const hashes = new Uint8Array(rows.length * DIGEST_BYTES);
+    let at = 0;
+    for (const row of inOrder(rows)) {
+      let hash = known.get(row);
+      if (hash === undefined) {
+        hash = new Uint8Array(createHash('sha256').update(bytesOf(row)).digest());
+        known.set(row, hash);
+      }
+      hashes.set(hash, at);
+      at += DIGEST_BYTES;
+    }
+    last = { rows, digest: new Uint8Array(createHash('sha256').update(hashes).digest()) };
+    return last.digest;
+  };
 }
 
 function byNumber(x: Numbered, y: Numbered): number {
@@ -112,6 +120,7 @@ function canonicalNumbers(numbers: readonly number[]): number[] {
 }
 
 function canonicalPrefixes(prefixes: readonly PrefixRow[]): PrefixRow[] {
+  if (prefixes.length < 2) return prefixes.map(maskPrefix);
   const sorted = prefixes
     .map(maskPrefix)
     .sort((x, y) => compareAddresses(x.address, y.address) || x.bits - y.bits);
@@ -122,6 +131,7 @@ function canonicalPrefixes(prefixes: readonly PrefixRow[]): PrefixRow[] {
 }
 
 function canonicalRanges(ranges: readonly PortRange[]): PortRange[] {
+  if (ranges.length < 2) return [...ranges];
   const sorted = [...ranges].sort((x, y) => x.first - y.first || x.last - y.last);
   return sorted.filter((one, i) => {
     const last = sorted[i - 1];

@@ -12,7 +12,8 @@ import { readLinks, type VtiDevice } from './devices.js';
 import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
-import { type AnyNode, everyNode, type GatewayModel } from './model.js';
+import type { GatewayModel } from './model.js';
+import { nodeStates } from './node-states.js';
 import { baseRows } from './rows.js';
 import type { RuleHalves } from './rule-halves.js';
 import { RunningModel } from './running-model.js';
@@ -78,12 +79,7 @@ export class GatewayCore {
     const known =
       active?.model === set.model || (this.activating === 0 && machineShape(set.model) === this.shape);
     const built = this.chains.lacking(set.chains, this.statesOf(set.model)).length === 0;
-    let staged: boolean;
-    try {
-      staged = this.options.ruleHalves.stageAtOnce(set.ruleRows);
-    } catch (error) {
-      return describeError(error);
-    }
+    const staged = this.options.ruleHalves.stageAtOnce(set.ruleRows);
     if (active !== null && known && built && staged) {
       const why = this.adopt(set);
       if (why === null) this.wanted = set;
@@ -284,14 +280,8 @@ export class GatewayCore {
     return rows;
   }
 
-  /** States of nodes by number, as they are now. A node that is not attached here is never up. */
   private statesOf(model: GatewayModel): (number: number) => NodeState {
-    const states = new Map(everyNode(model).map((node) => [node.number, this.stateOf(node)]));
-    return (number) => states.get(number) ?? 'down';
-  }
-
-  private stateOf(node: AnyNode): NodeState {
-    return node.liveness ? this.options.health.viewOf(node).inForce : 'up';
+    return nodeStates(model, this.options.health);
   }
 
   /** What nothing waits for: the idle bank is brought up to what is live. */

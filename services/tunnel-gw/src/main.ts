@@ -23,7 +23,7 @@ import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
-import { digestChains, digestRules } from '@detour/tables';
+import { digestChains, ruleDigests } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
@@ -169,7 +169,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'gateway',
   );
 
-  const rules = resources.use(openRules(toClassifier, gateway), 'rules');
+  const digestRules = ruleDigests();
+  const rules = resources.use(openRules(toClassifier, gateway, digestRules), 'rules');
   const paths = resources.use(openPaths(toSelector, gateway), 'paths');
   const board = new StatusBoard({
     name,

@@ -3,15 +3,13 @@
 // written. Few changes are staged at once; many in portions, between which everything else has its turn. What is live is never written.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { RuleRow } from '@detour/contracts';
-import { Fault } from '@detour/core';
+import { Fault, inOrder, rowOf } from '@detour/core';
 import {
   diffRules,
   ImageRules,
-  inOrder,
   LINE_WORDS,
   RuleImage,
   type RuleLookup,
-  rowOf,
   type TableDelta,
 } from '@detour/tables';
 
@@ -63,8 +61,7 @@ export class RuleHalves {
   }
 
   /**
-   * Stages them if they are not, where that takes no time; else false, and `stage` does it. @throws Fault `refused` when there is not room enough;
-   * what is staged elsewhere stays.
+   * Stages them if they are not, where that takes no time and there is room; else false, and `stage` does it, or says why not.
    */
   stageAtOnce(rows: readonly RuleRow[]): boolean {
     if (this.halfOf(rows) !== 0) return true;
@@ -84,7 +81,7 @@ export class RuleHalves {
     return true;
   }
 
-  /** Resolves when they are staged; what else was asked for before comes first. @throws as stageAtOnce. */
+  /** Resolves when they are staged; what was asked for before comes first. @throws Fault `refused` when there is not room enough; what is live stays. */
   async stage(rows: readonly RuleRow[]): Promise<void> {
     while (this.staging !== null) await this.staging.catch(() => {}); // whoever asked for it has the error
     if (this.stageAtOnce(rows)) return;

@@ -3,7 +3,7 @@
 // the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held, also
 // one that comes when the datapath is written.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
-import { type KnownPath, validateChains, validateRules } from '@detour/tables';
+import { type KnownPath, ruleValidator, type Validation, validateChains } from '@detour/tables';
 import type { KeptSet } from './kept-tables.js';
 import type { GatewayModel } from './model.js';
 
@@ -26,6 +26,7 @@ export interface TableSet {
 }
 
 export class TableBook {
+  private readonly validate: (rows: readonly RuleRow[]) => Validation = ruleValidator();
   private model: GatewayModel | null = null;
   private epoch = '';
   private rules: Held<RuleRow> | null = null;
@@ -52,7 +53,7 @@ export class TableBook {
   }
 
   offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
-    const checked = validateRules(rows);
+    const checked = this.validate(rows);
     if (!checked.ok) return checked;
     this.before = { rules: this.rules, paths: this.paths };
     this.rules = { rows, version };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What differs between two tables of numbered rows, in one walk over both.
+// Tables of numbered rows: what differs between two, and one brought up to date, each in one walk over them.
 
-interface Numbered {
+export interface Numbered {
   readonly number: number;
 }
 
@@ -45,4 +45,23 @@ export function rowOf<Row extends Numbered>(rows: readonly Row[], number: number
   }
   const row = rows[low];
   return row?.number === number ? row : undefined;
+}
+
+/** The table after some rows changed or came and others went; in order. */
+export function mergeRows<Row extends Numbered>(
+  before: readonly Row[],
+  upserts: readonly Row[],
+  removes: readonly number[],
+): Row[] {
+  const changed = new Map(upserts.map((row) => [row.number, row]));
+  const gone = new Set([...removes].filter((number) => !changed.has(number)));
+  const added = [...changed.values()].sort((x, y) => x.number - y.number);
+  const out: Row[] = [];
+  let at = 0;
+  for (const row of inOrder(before)) {
+    for (let next = added[at]; next !== undefined && next.number < row.number; next = added[++at])
+      out.push(next);
+    if (!gone.has(row.number) && !changed.has(row.number)) out.push(row);
+  }
+  return out.concat(added.slice(at));
 }
