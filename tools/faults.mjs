@@ -6,6 +6,51 @@
 const ACCEPTANCE = 'tests/e2e/src/acceptance';
 
 export const FAULTS = [
+  // ---- decisions of the datapath
+  {
+    name: 'middle-decided-alone',
+    what: 'the datapath decides TCP connections in their middle, of which Redis may know the path',
+    file: 'datapath/lib/decide.h',
+    find: '(p->key.proto == IPPROTO_TCP && !tcp_opens(p))',
+    put: '0',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'in its middle',
+  },
+  {
+    name: 'opening-takes-a-row',
+    what: 'a flood of openings uses up the counter rows',
+    file: 'datapath/lib/opening.h',
+    find: 'if (tcp_opens(p)) {',
+    put: 'if (0) {',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'sent again',
+  },
+  {
+    name: 'source-begins-without-bound',
+    what: 'one source address may begin any number of flows',
+    file: 'datapath/lib/decide.h',
+    find: 'return p && c && source_allowed(p, SOURCE_BEGINS, c->begin_rate, c->begin_burst);',
+    put: 'return 1;',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'bounded for each source',
+  },
+  {
+    name: 'decided-is-not-told',
+    what: 'Redis never hears of flows that the datapath decided',
+    file: 'services/tunnel-gw/src/decided-desk.ts',
+    find: 'this.options.onPins(pins);',
+    put: 'void pins;',
+    test: 'services/tunnel-gw/src/decided-desk.test.ts',
+  },
+  {
+    name: 'other-rule-holds',
+    what: 'a flow of which the rules say something else now goes its old way',
+    file: 'datapath/lib/decide.h',
+    find: '\t\treturn 0;\n\tf->rules_gen = gen;',
+    put: '\t\t;\n\tf->rules_gen = gen;',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'follows other rules',
+  },
   // ---- address pairs
   {
     name: 'one-member-for-both',
