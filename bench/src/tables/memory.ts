@@ -41,7 +41,7 @@ export const memory: Benchmark = {
       bytes('memory.flow[kernel]', perFlow, {
         'at 10 M flows, GB': Number(((perFlow * MANY_FLOWS) / 1e9).toFixed(2)),
       }),
-      bytes('memory.rule[kernel]', perRule, { what: 'counters; rules are looked up in user space' }),
+      bytes('memory.rule[kernel]', perRule, { what: 'counters alone' }),
       bytes('memory.path[kernel]', perPath, { what: 'both banks, without hops' }),
       bytes('memory.rule[user]', (rules.bytes + compiled.bytes) / RULES, {
         ofThemCompiled: Math.round(compiled.bytes / RULES),

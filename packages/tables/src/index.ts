@@ -12,7 +12,7 @@ export {
 } from './expand-chain.js';
 export { heirsOf } from './heirs.js';
 export { ImageRules, type ImageSource } from './image-rules.js';
-export { LINE_WORDS, type LineChanges } from './line-space.js';
+export { copyLines, LINE_WORDS, type LineChanges } from './line-space.js';
 export { type NodeState, nextNodeState } from './node-state.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';

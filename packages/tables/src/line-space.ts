@@ -115,8 +115,17 @@ export class LineSpace {
     const words = new Uint32Array(lines.length * LINE_WORDS);
     for (let i = 0; i < lines.length; i++) {
       const from = (lines[i] ?? 0) * LINE_WORDS;
-      words.set(this.#words.subarray(from, from + LINE_WORDS), i * LINE_WORDS);
+      for (let word = 0; word < LINE_WORDS; word++)
+        words[i * LINE_WORDS + word] = this.#words[from + word] ?? 0;
     }
     return { lines, words };
+  }
+}
+
+/** Brings a copy of an image up to date; `base` is the word where it begins. */
+export function copyLines({ lines, words }: LineChanges, into: Uint32Array, base: number): void {
+  for (let i = 0; i < lines.length; i++) {
+    const to = base + (lines[i] ?? 0) * LINE_WORDS;
+    for (let word = 0; word < LINE_WORDS; word++) into[to + word] = words[i * LINE_WORDS + word] ?? 0;
   }
 }

@@ -4,7 +4,6 @@
 // A row's canonical bytes are its protobuf encoding after its any-of lists are sorted and masked, so that two documents that say the
 // same in another order make the same table. The digest is SHA-256 over the SHA-256 of every row, in the order of numbers.
 import { createHash } from 'node:crypto';
-import { isDeepStrictEqual } from 'node:util';
 import { ChainRow, type PortRange, type PrefixRow, RuleRow } from '@detour/contracts';
 import { changedRows, compareAddresses, inOrder, maskPrefix, mergeRows, type Numbered } from '@detour/core';
 
@@ -64,8 +63,21 @@ export function shareRules(before: readonly RuleRow[], after: readonly RuleRow[]
   const known = new Map(before.map((row) => [row.number, row]));
   return after.map((row) => {
     const was = known.get(row.number);
-    return was !== undefined && isDeepStrictEqual(was, row) ? was : row;
+    return was !== undefined && sameRule(was, row) ? was : row;
   });
+}
+
+/** Field by field, lists in their order. */
+function sameRule(x: RuleRow, y: RuleRow): boolean {
+  return (Object.keys(x) as (keyof RuleRow)[]).every((field) => sameValue(x[field], y[field]));
+}
+
+function sameValue(x: unknown, y: unknown): boolean {
+  if (x === y) return true;
+  if (x instanceof Uint8Array && y instanceof Uint8Array) return Buffer.compare(x, y) === 0;
+  if (typeof x !== 'object' || typeof y !== 'object' || x === null || y === null) return false;
+  const [fields, others] = [Object.entries(x), new Map(Object.entries(y))];
+  return fields.length === others.size && fields.every(([name, value]) => sameValue(value, others.get(name)));
 }
 
 function ruleBytes(rule: RuleRow): Uint8Array {
@@ -91,23 +103,28 @@ function diffRows<Row extends Numbered>(
 function digestsOf<Row extends Numbered>(
   bytesOf: (row: Row) => Uint8Array,
 ): (rows: readonly Row[]) => Uint8Array {
-  const known = new WeakMap<Row, Uint8Array>();
-  let last: { rows: readonly Row[]; digest: Uint8Array } | null = null;
-  return (rows) => {
-    if (last?.rows === rows) return last.digest;
+  let last: { rows: readonly Row[]; hashes: Uint8Array; digest: Uint8Array } | null = null;
+  return (given) => {
+    if (last?.rows === given) return last.digest;
+    const rows = inOrder(given);
     const hashes = new Uint8Array(rows.length * DIGEST_BYTES);
-    let at = 0;
-    for (const row of inOrder(rows)) {
-      let hash = known.get(row);
-      if (hash === undefined) {
-        hash = new Uint8Array(createHash('sha256').update(bytesOf(row)).digest());
-        known.set(row, hash);
-      }
-      hashes.set(hash, at);
-      at += DIGEST_BYTES;
+    const before = last === null ? [] : inOrder(last.rows);
+    for (let at = 0, was = 0; at < rows.length; ) {
+      const [from, wasFrom] = [at, was];
+      while (at < rows.length && rows[at] === before[was]) [at, was] = [at + 1, was + 1];
+      if (last !== null && at > from)
+        hashes.set(last.hashes.subarray(wasFrom * DIGEST_BYTES, was * DIGEST_BYTES), from * DIGEST_BYTES);
+      const row = rows[at];
+      if (row === undefined) break;
+      while ((before[was]?.number ?? Number.POSITIVE_INFINITY) < row.number) was++;
+      if (rows[at] === before[was]) continue;
+      hashes.set(createHash('sha256').update(bytesOf(row)).digest(), at * DIGEST_BYTES);
+      if (before[was]?.number === row.number) was++;
+      at++;
     }
-    last = { rows, digest: new Uint8Array(createHash('sha256').update(hashes).digest()) };
-    return last.digest;
+    const digest = new Uint8Array(createHash('sha256').update(hashes).digest());
+    last = { rows: given, hashes, digest };
+    return digest;
   };
 }
 

@@ -28,25 +28,30 @@ export function pairBits(kind: number): { readonly kinds: number; readonly lengt
 export function conditionsOf(rule: RuleRow): Condition[] {
   const { RULES_ENTRY_ANY, RULES_ENTRY_PORT, RULES_ENTRY_REVERSED } = abi.RulesEntryPort;
   const byPort = asksPorts(rule);
-  const ports = portPrefixes(rule);
-  const protocols = [...new Set(rule.protocols)].filter((proto) => !byPort || hasPorts(proto));
-  const asked = rule.protocols.length === 0 ? [null] : protocols;
-  const entries =
-    rule.appliedTo.length === 0
-      ? [{ entry: RULES_ENTRY_ANY, port: 0 }]
-      : [
-          { entry: RULES_ENTRY_REVERSED, port: 0 },
-          ...[...new Set(rule.appliedTo)].map((port) => ({ entry: RULES_ENTRY_PORT, port })),
-        ];
-  return asked.flatMap((proto) =>
-    entries.flatMap(({ entry, port }) =>
-      ports.map(({ length, first }) => ({
-        kind: leafKind(length, entry, proto === null ? 0 : 1),
-        value: (((proto ?? 0) << 24) | (port << 16) | first) >>> 0,
-      })),
-    ),
-  );
+  const ports = byPort ? portPrefixes(rule) : NO_PORTS;
+  const restricted = rule.appliedTo.length > 0;
+  const entries = restricted ? [...new Set(rule.appliedTo)] : NO_ENTRIES;
+  const out: Condition[] = [];
+  for (const proto of rule.protocols.length === 0 ? ANY_PROTOCOL : new Set(rule.protocols)) {
+    if (proto !== null && byPort && !hasPorts(proto)) continue;
+    const exact = proto === null ? 0 : 1;
+    const shifted = (proto ?? 0) << 24;
+    for (const { length, first } of ports) {
+      const entry = restricted ? RULES_ENTRY_REVERSED : RULES_ENTRY_ANY;
+      out.push({ kind: leafKind(length, entry, exact), value: (shifted | first) >>> 0 });
+      for (const port of entries)
+        out.push({
+          kind: leafKind(length, RULES_ENTRY_PORT, exact),
+          value: (shifted | (port << 16) | first) >>> 0,
+        });
+    }
+  }
+  return out;
 }
+
+const ANY_PROTOCOL: readonly null[] = [null];
+const NO_PORTS: readonly { length: number; first: number }[] = [{ length: 0, first: 0 }];
+const NO_ENTRIES: readonly number[] = [];
 
 /** Whether a source port is still to be compared when a condition holds. */
 export function comparesSourcePort(rule: RuleRow): boolean {
@@ -58,7 +63,6 @@ function asksPorts(rule: RuleRow): boolean {
 }
 
 function portPrefixes(rule: RuleRow): { length: number; first: number }[] {
-  if (!asksPorts(rule)) return [{ length: 0, first: 0 }];
   const byDestination = rule.destinationPorts.length > 0;
   const ranges = joinRanges(byDestination ? rule.destinationPorts : rule.sourcePorts);
   return ranges.flatMap((range) =>
@@ -70,7 +74,8 @@ function portPrefixes(rule: RuleRow): { length: number; first: number }[] {
 }
 
 /** The same ports in ranges that neither overlap nor touch. */
-function joinRanges(ranges: readonly PortRange[]): PortRange[] {
+function joinRanges(ranges: readonly PortRange[]): readonly PortRange[] {
+  if (ranges.length < 2) return ranges;
   const joined: PortRange[] = [];
   for (const range of [...ranges].sort((x, y) => x.first - y.first)) {
     const last = joined[joined.length - 1];

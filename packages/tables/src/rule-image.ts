@@ -18,16 +18,20 @@ const ELEMENTS = abi.RulesLimit.RULES_ELEMENTS;
 const CONDITIONS = 2 ** 32;
 
 interface Leaf {
+  readonly key: number;
   readonly condition: Condition;
   rules: RuleRow[];
+  changed: boolean;
 }
 
 interface Pair {
   readonly from: number;
   readonly to: number;
-  readonly leaves: Map<number, Leaf>;
+  /** Most pairs have one; others in `more`. */
+  only: Leaf | null;
+  more: Map<number, Leaf> | null;
   /** Leaves whose rules changed. */
-  readonly changed: Set<Leaf>;
+  changed: Leaf[];
 }
 
 const ACTIONS: Readonly<Record<RuleAction, number>> = {
@@ -107,12 +111,17 @@ export class RuleImage implements ImageSource {
   /** For many rules to come: tables take their size in one step. */
   reserve(rows: readonly RuleRow[]): void {
     if (rows.length < 256) return;
-    const [v4, v6] = [new Set<number | string>(), new Set<number | string>()];
+    const keys = [new Set<number | string>(), new Set<number | string>()] as const;
+    const count = { v4: 0, v6: 0 };
+    const add = (prefix: RuleRow['sources'][number], seen: Set<number | string>): void => {
+      const before = seen.size;
+      if (seen.add(elementKey([prefix])).size > before) count[isV4(prefix) ? 'v4' : 'v6']++;
+    };
     for (const { sources, destinations } of rows) {
-      for (const [side, prefixes] of [sources, destinations].entries())
-        for (const prefix of prefixes) (isV4(prefix) ? v4 : v6).add(`${side} ${elementKey([prefix])}`);
+      for (const prefix of sources) add(prefix, keys[0]);
+      for (const prefix of destinations) add(prefix, keys[1]);
     }
-    this.#elements.reserve({ v4: v4.size, v6: v6.size });
+    this.#elements.reserve(count);
     this.#pairTable.reserve(rows.length);
     this.#leafTable.reserve(rows.length);
   }
@@ -157,13 +166,10 @@ export class RuleImage implements ImageSource {
         this.#changed.add(pair);
         for (const condition of conditions) {
           const key = condition.kind * CONDITIONS + condition.value;
-          let leaf = pair.leaves.get(key);
-          if (leaf === undefined) {
-            leaf = { condition, rules: [] };
-            pair.leaves.set(key, leaf);
-          }
+          const leaf = leafOf(pair, key) ?? addLeaf(pair, { key, condition, rules: [], changed: false });
           if (!gone) leaf.rules.push(row);
-          pair.changed.add(leaf);
+          if (!leaf.changed) pair.changed.push(leaf);
+          leaf.changed = true;
         }
       }
     }
@@ -173,31 +179,34 @@ export class RuleImage implements ImageSource {
     const key = from * ELEMENTS + to;
     const known = this.#pairs.get(key);
     if (known !== undefined) return known;
-    const made: Pair = { from, to, leaves: new Map(), changed: new Set() };
+    const made: Pair = { from, to, only: null, more: null, changed: [] };
     this.#pairs.set(key, made);
     return made;
   }
 
   #writePair(pair: Pair): void {
     for (const leaf of pair.changed) this.#writeLeaf(pair, leaf);
-    pair.changed.clear();
-    if (pair.leaves.size === 0) {
+    pair.changed = [];
+    if (leavesIn(pair) === 0) {
       this.#pairs.delete(pair.from * ELEMENTS + pair.to);
       this.#pairTable.delete([pair.from, pair.to]);
       return;
     }
     let [rank, lengths, kinds] = [0xffff_ffff, 0, 0];
-    for (const { condition, rules } of pair.leaves.values()) {
+    const count = ({ condition, rules }: Leaf): void => {
       const bits = pairBits(condition.kind);
       kinds |= bits.kinds;
       lengths |= bits.lengths;
       const [first] = rules;
       if (first !== undefined) rank = Math.min(rank, rankOf(first));
-    }
+    };
+    if (pair.only !== null) count(pair.only);
+    if (pair.more !== null) for (const leaf of pair.more.values()) count(leaf);
     this.#pairTable.set([pair.from, pair.to, rank, lengths >>> 0, kinds]);
   }
 
   #writeLeaf(pair: Pair, leaf: Leaf): void {
+    leaf.changed = false;
     const { kind, value } = leaf.condition;
     const key = [(pair.from | (kind << ENTRY.RULES_LEAF_KIND_SHIFT)) >>> 0, pair.to, value];
     if (this.#gone.size > 0) leaf.rules = leaf.rules.filter((row) => !this.#gone.has(row));
@@ -206,13 +215,36 @@ export class RuleImage implements ImageSource {
     if (at >= 0) releaseList(this.#space, this.#space.words[at + ENTRY.RULES_LEAF_LIST] ?? 0);
     const [first] = leaf.rules;
     if (first === undefined) {
-      pair.leaves.delete(kind * CONDITIONS + value);
+      removeLeaf(pair, leaf);
       this.#leafTable.delete(key);
       return;
     }
-    const list = writeList(this.#space, sourcePortRecords(leaf.rules), CONDITION_LIST);
+    const records = sourcePortRecords(leaf.rules);
+    const list = records.length === 0 ? 0 : writeList(this.#space, records, CONDITION_LIST);
     this.#leafTable.set([...key, rankOf(first), first.number, verdictWord(first), list]);
   }
+}
+
+function leafOf({ only, more }: Pair, key: number): Leaf | undefined {
+  return only?.key === key ? only : more?.get(key);
+}
+
+function addLeaf(pair: Pair, leaf: Leaf): Leaf {
+  if (pair.only === null && pair.more === null) pair.only = leaf;
+  else {
+    pair.more ??= new Map();
+    pair.more.set(leaf.key, leaf);
+  }
+  return leaf;
+}
+
+function removeLeaf(pair: Pair, leaf: Leaf): void {
+  if (pair.only === leaf) pair.only = null;
+  else pair.more?.delete(leaf.key);
+}
+
+function leavesIn({ only, more }: Pair): number {
+  return (only === null ? 0 : 1) + (more?.size ?? 0);
 }
 
 /** The lower, the higher is the rule's priority. */

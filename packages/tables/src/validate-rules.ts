@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is a rule table fit to be published? Bounds on everything that came over a wire; a refusal names the row.
 import { abi, type PortRange, type PrefixRow, RuleAction, type RuleRow } from '@detour/contracts';
-import { inOrder } from '@detour/core';
+import { changedRows, inOrder } from '@detour/core';
 import { conditionsOf } from './rule-conditions.js';
 import { ruleElements } from './rule-elements.js';
 
@@ -16,6 +16,7 @@ const MAX_PORT_NUMBER = abi.DetourLimit.DT_MAX_PORTS - 1;
 const MAX_VRF = 65_535;
 /** Entries of the look-up that one rule may take (rule-image.ts). */
 const MAX_LEAVES = 32_768;
+const MOST_PREFIXES = 30; // that a port range is cut into
 
 /** Checks a whole rule table: numbers unique and in bounds, fields well-formed, actions complete. */
 export function validateRules(rules: readonly RuleRow[]): Validation {
@@ -24,18 +25,26 @@ export function validateRules(rules: readonly RuleRow[]): Validation {
 
 /** As validateRules, for tables of which most rows stay the same objects: each of these is looked at once. */
 export function ruleValidator(): (rules: readonly RuleRow[]) => Validation {
-  const valid = new WeakSet<RuleRow>();
-  return (rules) => {
+  let valid: readonly RuleRow[] = [];
+  return (given) => {
+    const rules = inOrder(given);
     let before = 0;
-    for (const rule of inOrder(rules)) {
-      const twice = rule.number === before && before !== 0;
-      const why = twice ? `rule number ${rule.number} occurs twice` : valid.has(rule) ? null : faultOf(rule);
-      if (why !== null) return { ok: false, row: `rule ${rule.name || rule.number}`, why };
-      valid.add(rule);
+    for (const rule of rules) {
+      if (rule.number === before && before !== 0)
+        return refused(rule, `rule number ${rule.number} occurs twice`);
       before = rule.number;
     }
+    for (const rule of changedRows(valid, rules, () => false).upserts) {
+      const why = faultOf(rule);
+      if (why !== null) return refused(rule, why);
+    }
+    valid = rules;
     return { ok: true };
   };
+}
+
+function refused(rule: RuleRow, why: string): Validation {
+  return { ok: false, row: `rule ${rule.name || rule.number}`, why };
 }
 
 function faultOf(rule: RuleRow): string | null {
@@ -72,6 +81,11 @@ function actionFault(rule: RuleRow): string | null {
 }
 
 function sizeFault(rule: RuleRow): string | null {
+  const { sources, destinations, protocols, appliedTo, sourcePorts, destinationPorts } = rule;
+  const lists = [sources.length, destinations.length, protocols.length, 1 + appliedTo.length];
+  const ranges = MOST_PREFIXES * Math.max(sourcePorts.length, destinationPorts.length);
+  const most = [...lists, ranges].reduce((product, one) => product * Math.max(1, one), 1);
+  if (most <= MAX_LEAVES) return null;
   const leaves = leavesOf(rule);
   return leaves <= MAX_LEAVES
     ? null

@@ -78,9 +78,9 @@ export class Banks {
     const { store, monoMs } = this.options;
     if (this.latest === null) return true;
     if (monoMs() - this.flippedAtMs < READERS_GRACE_MS) return false;
-    const idle = store.readBank() === 0 ? 1 : 0;
-    this.stage(idle, this.latest.rows);
-    store.pointRules(idle, this.latest.rulesHalf);
+    const bank = 1 - store.readBank();
+    this.stage(bank, this.latest.rows);
+    store.pointRules(bank, this.latest.rulesHalf);
     return true;
   }
 

@@ -112,7 +112,13 @@ export class ChainModels {
     const older = (held?.row === row ? held.model.slots : null) ?? this.slots.older(wanted);
     if (older === null) throw new Fault('unavailable', `the slots of chain ${row.name} are not built yet`);
     // The fingerprint is of no whole expansion, so whatever follows has a generation of its own
-    const model = { ...modelOf(row, weighed), slots: older, gen: this.nextGen(row), fingerprint: '', decides };
+    const model = {
+      ...modelOf(row, weighed),
+      slots: older,
+      gen: this.nextGen(row),
+      fingerprint: '',
+      decides,
+    };
     return { row, states, due: wanted, model, rows: rowsOf(model, held) };
   }
 

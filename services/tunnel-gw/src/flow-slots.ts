@@ -88,11 +88,7 @@ export class FlowSlots {
   }
 
   /** After a restart: exactly these slots are in use, and those lent that the datapath still has. */
-  adopt(
-    flows: Iterable<{ slot: number; pinGen: number }>,
-    nowMs: number,
-    lent: Iterable<number> = [],
-  ): void {
+  adopt(flows: Iterable<{ slot: number; pinGen: number }>, nowMs: number, lent: Iterable<number> = []): void {
     this.used.fill(FREE);
     for (const slot of lent) if (slot > 0 && slot < this.capacity) this.used[slot] = LENT;
     for (const { slot, pinGen } of flows) {

@@ -311,6 +311,23 @@ describe('the machine', () => {
 });
 
 describe('a gateway on a kernel', () => {
+  it('rules go into the half that is not live, and go live with their bank; what changes no rules stays where it is', async () => {
+    const gateway = await start('halves');
+    await run(gateway);
+    const { datapath, core } = gateway;
+    const asked = flowQuestion();
+    const ruleNow = () => core.liveTables?.rules.lookup(asked.tuple, asked.port)?.rule;
+    const half = datapath.ruleHalves.liveHalf();
+    expect([half, ruleNow()]).toEqual([expect.toBeOneOf([1, 2]), 1]);
+    const bank = datapath.readBank();
+    health(gateway, { fw1: HealthState.DOWN });
+    expect([datapath.readBank(), datapath.ruleHalves.liveHalf()]).toEqual([1 - bank, half]);
+    const rows = [ruleRow(), ruleRow({ number: 2, priority: 4_000_000_000 })];
+    const version = { epoch: 'e', sequence: 900n, revision: core.running?.model.revision ?? 0 };
+    expect(gateway.take(gateway.book.offerRules(rows, version))).toEqual({ ok: true });
+    expect([datapath.ruleHalves.liveHalf(), ruleNow()]).toEqual([3 - half, 2]);
+  });
+
   it('makes devices, guards, attaches and publishes a first revision', async () => {
     const gateway = await start('first', { guardDevices: ['eth9'] });
     expect(guardedNow()).toContain('"eth9"');

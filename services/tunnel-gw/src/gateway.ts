@@ -7,6 +7,7 @@ import { abi } from '@detour/contracts';
 import { describeError } from '@detour/core';
 import type { CounterMaps } from './counters.js';
 import type { Datapath } from './datapath.js';
+import { DecidedDesk } from './decided-desk.js';
 import {
   choosePathLocally,
   decideLocally,
@@ -15,7 +16,6 @@ import {
   forwardTuple,
 } from './decision.js';
 import { checkDelivery } from './delivery-check.js';
-import { DecidedDesk } from './decided-desk.js';
 import { DeliveryWatch } from './delivery-watch.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import { scanFlows } from './flow-scan.js';
@@ -25,8 +25,8 @@ import { unpackFlowWord } from './flow-word.js';
 import type { GatewayCore } from './gateway-core.js';
 import { assembleParts, type GatewayOptions, type GatewayParts } from './gateway-parts.js';
 import type { HealthBook } from './health.js';
-import type { LentSlots } from './lent-slots.js';
 import type { Injector } from './injector.js';
+import type { LentSlots } from './lent-slots.js';
 import type { ChainModel } from './model.js';
 import type { NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+
+import { fileURLToPath } from 'node:url';
 import { type BpfObject, mapArray, openObject } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import fc from 'fast-check';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FlowSlots } from './flow-slots.js';
 import { LentSlots } from './lent-slots.js';
@@ -71,7 +72,11 @@ describe('slots lent to the datapath', () => {
     const mine = take();
     expect(slots.deciderOf(mine)).toBe('unknown');
     lent.noticeTaken();
-    expect([slots.deciderOf(mine), slots.isRecorded(mine), slots.pinGenOf(mine)]).toEqual(['kernel', false, 0]);
+    expect([slots.deciderOf(mine), slots.isRecorded(mine), slots.pinGenOf(mine)]).toEqual([
+      'kernel',
+      false,
+      0,
+    ]);
     slots.releaseUnseen(new Uint8Array(17), 7); // a sweep that began before it was taken says nothing of it
     expect(slots.deciderOf(mine)).toBe('kernel');
     expect(slots.releaseUnseen(new Uint8Array(17), 8)).toBe(1);

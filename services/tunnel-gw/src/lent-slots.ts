@@ -57,7 +57,10 @@ export class LentSlots implements Disposable {
   fill(): void {
     this.noticeTaken();
     let given = this.given;
-    const wanted = Math.min(DT_FREE_SLOTS - Number(given - this.known), (this.slots.available - this.lent) >> 1);
+    const wanted = Math.min(
+      DT_FREE_SLOTS - Number(given - this.known),
+      (this.slots.available - this.lent) >> 1,
+    );
     for (let i = 0; i < wanted; i++) {
       const slot = this.slots.lend();
       if (slot === 0) break;

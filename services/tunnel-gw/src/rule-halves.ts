@@ -5,6 +5,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { RuleRow } from '@detour/contracts';
 import { Fault, inOrder, rowOf } from '@detour/core';
 import {
+  copyLines,
   diffRules,
   ImageRules,
   LINE_WORDS,
@@ -166,13 +167,9 @@ export class RuleHalves {
 
   /** One portion of lines; false when none is left. */
   private copy(half: Half): boolean {
-    const { lines, words } = this.image.changes(half - 1, LINES_PORTION);
-    const base = (half - 1) * this.memory.lines;
-    for (let i = 0; i < lines.length; i++) {
-      const line = words.subarray(i * LINE_WORDS, (i + 1) * LINE_WORDS);
-      this.memory.words.set(line, (base + (lines[i] ?? 0)) * LINE_WORDS);
-    }
-    return lines.length > 0;
+    const changes = this.image.changes(half - 1, LINES_PORTION);
+    copyLines(changes, this.memory.words, (half - 1) * this.memory.lines * LINE_WORDS);
+    return changes.lines.length > 0;
   }
 
   private hold(half: Half): void {

@@ -25,7 +25,11 @@ const SLOTS = [PATH.one, PATH.two, PATH.one, PATH.two, PATH.one];
 const RULES = [
   rule(1, { destinationPorts: [{ first: 443, last: 443 }], protocols: [6], chain: CHAIN.two }),
   rule(2, { destinationPorts: [{ first: 81, last: 81 }], action: RuleAction.DROP }),
-  rule(3, { destinationPorts: [{ first: 82, last: 82 }], action: RuleAction.UNRESOLVED, dropUnresolved: true }),
+  rule(3, {
+    destinationPorts: [{ first: 82, last: 82 }],
+    action: RuleAction.UNRESOLVED,
+    dropUnresolved: true,
+  }),
   rule(4, { destinationPorts: [{ first: 53, last: 53 }], protocols: [17], chain: CHAIN.two }),
   rule(5, { destinationPorts: [{ first: 84, last: 84 }], appliedTo: [PORT.outside], chain: CHAIN.two }),
 ];
@@ -51,17 +55,25 @@ function writeRules(half: 1 | 2, rows: readonly RuleRow[]): void {
 function lend(slots: readonly number[]): void {
   lent.bytes.fill(0);
   lent.view.setBigUint64(abi.freeSlots.offsets.given, BigInt(slots.length), true);
-  for (const [i, slot] of slots.entries()) lent.view.setUint32(abi.freeSlots.offsets.slot + 4 * i, slot, true);
+  for (const [i, slot] of slots.entries())
+    lent.view.setUint32(abi.freeSlots.offsets.slot + 4 * i, slot, true);
 }
 const taken = (): bigint => lent.view.getBigUint64(abi.freeSlots.offsets.taken, true);
 
 beforeAll(() => writeRules(1, RULES));
 beforeEach(() => {
   publishAll(rig);
-  for (const bank of [0, 1] as const) putChain(rig, bank, CHAIN.two, SLOTS, { decides: ChainDecides.DECIDES_ANY });
+  for (const bank of [0, 1] as const)
+    putChain(rig, bank, CHAIN.two, SLOTS, { decides: ChainDecides.DECIDES_ANY });
   clearFlows(rig);
   for (const key of [...rig.map('sources').keys()]) rig.map('sources').delete(key);
-  rig.control({ rulesHalf: Uint32Array.of(1, 1), rulesLines: LINES, beginRate: 1_000_000, beginBurst: 1_000_000, askShare: 0 });
+  rig.control({
+    rulesHalf: Uint32Array.of(1, 1),
+    rulesLines: LINES,
+    beginRate: 1_000_000,
+    beginBurst: 1_000_000,
+    askShare: 0,
+  });
   lend([11, 12, 13]);
   rig.events();
 });
@@ -127,7 +139,9 @@ describe('a flow that the datapath decides', () => {
       expect(taken() - before).toBe(1n);
       const flow = readFlow(rig, key, device === 'outside' ? 'flows' : 'embryos');
       expect(flow.slot).toBe(11 + Number(before));
-      const counters = abi.flowCounters.decode(rig.map('flow_counters').lookup(u32(flow.slot)) ?? new Uint8Array());
+      const counters = abi.flowCounters.decode(
+        rig.map('flow_counters').lookup(u32(flow.slot)) ?? new Uint8Array(),
+      );
       expect([...counters.packets]).toEqual(first);
       expect(counters.seen & abi.FlowSeen.SEEN_SYN).toBe(abi.FlowSeen.SEEN_SYN);
       const [{ event } = { event: null }, ...more] = rig.events();
@@ -219,7 +233,10 @@ describe('what is left to tunnel-gw', () => {
   };
 
   it('a connection in its middle', () => {
-    expect(asked('inside', tcp(3000, 443, 'ack'))).toMatchObject({ type: EventType.EVENT_PUNT_MISS, first: 1 });
+    expect(asked('inside', tcp(3000, 443, 'ack'))).toMatchObject({
+      type: EventType.EVENT_PUNT_MISS,
+      first: 1,
+    });
     expect(asked('outside', reply(3001, 443))).toMatchObject({ type: EventType.EVENT_PUNT_MISS });
   });
 
@@ -256,7 +273,10 @@ describe('a flood of openings', () => {
     rig.control({ beginRate: 1, beginBurst: 3 });
     const ends = Array.from({ length: 5 }, (_, i) => end('inside', tcp(4000 + i, 443)));
     expect(ends).toEqual(['forwarded', 'forwarded', 'forwarded', 'DROP_SOURCE_LIMIT', 'DROP_SOURCE_LIMIT']);
-    const other = clientFrame({ src: '10.1.7.7', transport: { kind: 'tcp', srcPort: 4000, dstPort: 443, flags: 2 } });
+    const other = clientFrame({
+      src: '10.1.7.7',
+      transport: { kind: 'tcp', srcPort: 4000, dstPort: 443, flags: 2 },
+    });
     expect(end('inside', other)).toBe('forwarded');
   });
 
@@ -264,7 +284,10 @@ describe('a flood of openings', () => {
     const established = putFlow(rig, { sport: 4100, slot: 5 });
     for (let i = 0; i < 3000; i++) {
       const src = `10.1.${(i >> 8) + 1}.${i & 255}`;
-      rig.send('inside', clientFrame({ src, transport: { kind: 'tcp', srcPort: 1024 + i, dstPort: 443, flags: 2 } }));
+      rig.send(
+        'inside',
+        clientFrame({ src, transport: { kind: 'tcp', srcPort: 1024 + i, dstPort: 443, flags: 2 } }),
+      );
     }
     expect(readFlow(rig, established).slot).toBe(5);
     expect(end('inside', tcp(4100, 443, 'ack'))).toBe('forwarded');

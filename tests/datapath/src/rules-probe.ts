@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { mapArray, openObject, progTestRun } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { normaliseTuple, type Tuple } from '@detour/core';
-import { LINE_WORDS, type LineChanges } from '@detour/tables';
+import { copyLines, LINE_WORDS, type LineChanges } from '@detour/tables';
 
 const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
 const HEADER_WORDS_AT = 16;
@@ -54,11 +54,8 @@ export function openRulesProbe(lines: number): RulesProbe {
   };
   return {
     write: (half, changes) => {
-      for (const [i, line] of changes.lines.entries()) {
-        if (line >= lines) throw new RangeError(`line ${line} of ${lines}`);
-        const from = changes.words.subarray(i * LINE_WORDS, (i + 1) * LINE_WORDS);
-        words.set(from, ((half - 1) * lines + line) * LINE_WORDS);
-      }
+      for (const line of changes.lines) if (line >= lines) throw new RangeError(`line ${line} of ${lines}`);
+      copyLines(changes, words, (half - 1) * lines * LINE_WORDS);
     },
     halves: (bank0, bank1) => {
       const row = abi.control.decode(control.element(0));
