@@ -240,16 +240,21 @@ const SESSION_COLUMNS: readonly Column<SessionRow>[] = [
   ['LOCAL', (row) => row.local],
   ['PEER', (row) => row.peer],
   ['HEALTH', (row) => row.health],
-  ['STATE', (row) => `${row.state} (peer ${row.remoteState === '' ? '?' : row.remoteState})`],
+  [
+    'STATE',
+    (row) => (row.control ? `${row.state} (peer ${row.remoteState === '' ? '?' : row.remoteState})` : null),
+  ],
   ['ECHO', (row) => (row.echo ? (row.echoUp ? 'up' : 'down') : null)],
+  ['ROUTE', (row) => (row.route === '' ? null : row.route)],
   ['TX', (row) => `${Number(row.txIntervalUs) / 1000}ms`],
   ['DETECT', (row) => `${Number(row.detectTimeUs) / 1000}ms`],
   ['UPS/DOWNS', (row) => `${row.ups}/${row.downs}`],
+  ['SOURCE', (row) => row.source],
   ['WHY', (row) => row.why],
 ];
 
 export const sessionsResource: Resource = {
-  summary: 'BFD and echo sessions with nodes',
+  summary: 'BFD and echo sessions with nodes, and the routes they advertise',
   filters: ['gateway', 'node'],
   load: async (query) => {
     const { rows, missing } = await loadSessions(query);

@@ -63,6 +63,7 @@ function nodeAt(gateway: string, node: NodeStatus) {
   return {
     gateway,
     health: healthName(node.health),
+    source: node.source,
     why: node.why,
     device: node.device,
     hopReady: node.hopReady,

@@ -215,7 +215,7 @@ function checkGwlb({ draft, report, usesOf, placed }: AttachCheck, attach: Attac
       });
   }
   const profile = draft.rows.healthProfiles.find(({ row }) => row.name === placed.row.health)?.row;
-  if (profile !== undefined && profile.bfd.echo === undefined && profile.tcp === undefined)
+  if (profile !== undefined && profile.bfd?.echo === undefined && profile.tcp === undefined)
     report.row('nodes', placed, ['health'], {
       code: 'no_liveness',
       message: 'asks for BFD with a daemon alone, which no appliance behind gwlb runs',

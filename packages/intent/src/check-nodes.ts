@@ -3,6 +3,7 @@
 import { checkAttach } from './check-attach.js';
 import { checkReference } from './check-names.js';
 import type { Uses } from './check-ports.js';
+import { checkProfile, checkProfileFits } from './check-profiles.js';
 import type { Draft, Placed, Report } from './draft.js';
 import type { Attach, ServiceNode } from './schema.js';
 import { isBlind } from './topology.js';
@@ -56,6 +57,7 @@ function checkTiming(placed: Placed<ServiceNode>, report: Report): void {
 
 /** All checks of nodes; `usesOf` knows which devices and tunnels of each gateway have a use already. */
 export function checkNodes(draft: Draft, report: Report, usesOf: ReadonlyMap<string, Uses>): void {
+  for (const placed of draft.rows.healthProfiles) checkProfile(placed, report);
   for (const placed of draft.rows.nodes) {
     const { service, health } = placed.row;
     checkReference(draft, report, {
@@ -71,14 +73,16 @@ export function checkNodes(draft: Draft, report: Report, usesOf: ReadonlyMap<str
         message: 'has no health profile: that it fails would not be seen',
         remedy: 'add health: PROFILE',
       });
-    else
+    else if (
       checkReference(draft, report, {
         from: 'nodes',
         placed,
         path: ['health'],
         to: 'healthProfiles',
         name: health,
-      });
+      })
+    )
+      checkProfileFits(draft, placed, report);
     checkVrf(draft, placed, report);
     checkNat(placed, report);
     checkTiming(placed, report);

@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The shape of what packets are steered through: health profiles, services, and nodes with their ways of attachment. */
 import { z } from 'zod';
-import { address, device, duration, integer, interfaceAddress, name, percent, says } from './scalar.js';
+import {
+  address,
+  device,
+  duration,
+  integer,
+  interfaceAddress,
+  name,
+  percent,
+  prefix,
+  says,
+} from './scalar.js';
 import { outerVlan, tunnelIdentity, vlan } from './schema-gateway.js';
 
 const DAY_MS = 86_400_000;
 const bfdIntervalMs = integer(1, 60_000);
 const multiplier = integer(1, 255);
+const MAX_ROUTES = 16;
 
 export const healthProfileSchema = z
   .strictObject({
@@ -25,6 +36,7 @@ export const healthProfileSchema = z
           .optional()
           .meta({ description: 'Unaffiliated echo (RFC 9747): packets to ourselves through the node.' }),
       })
+      .optional()
       .meta({ description: 'BFD with the node; up means that it and the echo, where given, are up.' }),
     tcp: z
       .strictObject({
@@ -34,12 +46,26 @@ export const healthProfileSchema = z
       })
       .optional()
       .meta({ description: 'Connections to this TCP port of the node; so many in a row may fail.' }),
+    route: z
+      .strictObject({
+        prefixes: z
+          .array(prefix)
+          .min(1, says('must name at least one prefix'))
+          .max(MAX_ROUTES, says(`must name at most ${MAX_ROUTES} prefixes`)),
+      })
+      .optional()
+      .meta({
+        description:
+          'Routes to exactly these prefixes must be in the routing table of the VRF, by the tunnel of the node: what it advertises.',
+      }),
     adminDownAction: z
       .enum(['keep', 'failover'])
       .default('keep')
       .meta({ description: 'What new flows do when either side says AdminDown.' }),
   })
-  .meta({ description: 'How the health of nodes is found out.' });
+  .meta({
+    description: 'How the health of nodes is found out: bfd, tcp, route; up is what all that are given say.',
+  });
 
 export const serviceSchema = z
   .strictObject({

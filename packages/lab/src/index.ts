@@ -35,6 +35,7 @@ export {
   firewallNamespace,
 } from './firewall-spec.js';
 export { type Forward, startForward } from './forward.js';
+export { type FrrRouter, startFrr } from './frr.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
 export { type OtlpReceiver, type OtlpReceiverOptions, startOtlpReceiver } from './otlp.js';
 export type { AttributeValue, Span } from './otlp-spans.js';

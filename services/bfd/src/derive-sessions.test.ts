@@ -125,6 +125,28 @@ describe('deriveSessions', () => {
     });
   });
 
+  it('routes that a node must advertise are those of its VRF, by its tunnel; without bfd nothing is said to it', () => {
+    const routed = document
+      .replace(
+        'healthProfiles:',
+        `healthProfiles:
+  - { name: routed, bfd: {}, route: { prefixes: [198.51.100.0/24, "2001:DB8:51::/48"] } }
+  - { name: advertised, route: { prefixes: [0.0.0.0/0] } }`,
+      )
+      .replace('health: fast\n    attach: { kind: tunnel', 'health: routed\n    attach: { kind: tunnel')
+      .replace('health: plain\n    attach: { kind: tunnel', 'health: advertised\n    attach: { kind: tunnel')
+      .replaceAll('vrf: red, gateways', 'vrf: blue, gateways');
+    const sessions = deriveSessions(revisionOf(routed), 'edge1');
+    const [fw1, other] = ['fw1', 'a-very-long-name'].map((name) => sessions.find(({ id }) => id === name));
+    expect(fw1).toMatchObject({ route: { table: 200, prefixes: ['198.51.100.0/24', '2001:db8:51::/48'] } });
+    expect(fw1?.noControl).toBeUndefined();
+    expect(other).toMatchObject({
+      noControl: true,
+      echo: null,
+      route: { table: 200, prefixes: ['0.0.0.0/0'] },
+    });
+  });
+
   it('names what a revision that contradicts itself lacks', () => {
     const broken = { ...revision, numbers: { ...revision.numbers, nodes: {} } };
     expect(() => deriveSessions(broken, 'edge1')).toThrowError(/revision 1: node .* has no number/);

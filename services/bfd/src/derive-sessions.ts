@@ -10,10 +10,12 @@ import {
   nodeLabel,
   type Revision,
   type ServiceNode,
+  type Vrf,
   vrfsOfNode,
 } from '@detour/intent';
 import type { SessionSpec } from './loop-messages.js';
 import { canonicalAddress } from './netlink-wire.js';
+import type { SessionTimers } from './session-logic.js';
 
 /**
  * Sessions of one gateway, by node name. A pure function of the revision.
@@ -37,10 +39,12 @@ export function deriveSessions(revision: Revision, gateway: string): SessionSpec
     const used = intent.chains.some((chain) => chain.hops.some((hop) => hop.service === node.service));
     const { attach } = node;
     if (attach.kind === 'l3') return routerSessions(given(attach.vrf ?? ''), attach);
-    if (attach.kind !== 'l2pair') return sessionOf(given(attach.vrf ?? ''));
+    if (attach.kind !== 'l2pair') return sessionOf(given(attach.vrf ?? ''), intent.vrfs);
     return used ? vrfsOfNode(node).flatMap((vrf) => pairEnds(given(vrf), attach, vrf)) : [];
   });
 }
+
+const noBfdTimers: SessionTimers = { desiredMinTxUs: 300_000, requiredMinRxUs: 300_000, detectMult: 3 };
 
 interface Given {
   readonly node: ServiceNode;
@@ -119,7 +123,8 @@ function routerSessions(
   });
 }
 
-function echoOf({ bfd: { echo } }: HealthProfile): SessionSpec['echo'] {
+function echoOf({ bfd }: HealthProfile): SessionSpec['echo'] {
+  const echo = bfd?.echo;
   return echo === undefined ? null : { everyUs: echo.everyMs * 1000, multiplier: echo.multiplier };
 }
 
@@ -127,7 +132,8 @@ function addressOf(withPrefix: string): string {
   return canonicalAddress(withPrefix.split('/')[0] ?? '');
 }
 
-function timersOf({ bfd }: HealthProfile): SessionSpec['timers'] {
+function timersOf({ bfd }: HealthProfile): SessionTimers {
+  if (bfd === undefined) return noBfdTimers; // nothing is sent by them
   return {
     desiredMinTxUs: bfd.minTxMs * 1000,
     requiredMinRxUs: bfd.minRxMs * 1000,
@@ -135,11 +141,12 @@ function timersOf({ bfd }: HealthProfile): SessionSpec['timers'] {
   };
 }
 
-function sessionOf(given: Given): SessionSpec[] {
+function sessionOf(given: Given, vrfs: readonly Vrf[]): SessionSpec[] {
   const { node, profile, number, gateway } = given;
   const ends = innerEnds(node.attach, gateway);
   if (ends === null) return [];
-  const { tcp } = profile;
+  const { tcp, route } = profile;
+  const table = vrfs.find(({ name }) => name === ends.vrf)?.table;
   return [
     {
       id: node.name,
@@ -153,8 +160,9 @@ function sessionOf(given: Given): SessionSpec[] {
       multihop: null,
       timers: timersOf(profile),
       echo: echoOf(profile),
-      ...(node.attach.kind === 'gwlb' && { noControl: true }),
+      ...((node.attach.kind === 'gwlb' || profile.bfd === undefined) && { noControl: true }),
       ...(tcp && { tcp: { address: ends.remote, ...tcp } }),
+      ...(route && table !== undefined && { route: { table, prefixes: route.prefixes } }),
     },
   ];
 }

@@ -4,8 +4,8 @@
 import { Worker } from 'node:worker_threads';
 import { Fault } from '@detour/core';
 import { libc } from './libc.js';
-import type { HealthRow, LoopOrder, LoopReport, SessionRow, SessionSpec, TcpState } from './loop-messages.js';
-import type { WorkerSetup } from './worker.js';
+import type { Findings, HealthRow, LoopOrder, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
+import type { WorkerSetup } from './worker-setup.js';
 
 /** A change of state of one of a session's probes, for logs and counters. */
 export type SessionEvent = Extract<LoopReport, { kind: 'event' }>;
@@ -134,9 +134,9 @@ export class BfdEngine {
     this.#order({ kind: 'sessions', specs });
   }
 
-  /** What the connections to a session's TCP port say; of no interest when the session has gone meanwhile. */
-  setTcp(id: string, state: TcpState): void {
-    if (!this.#ended) this.#order({ kind: 'tcp', id, state });
+  /** What was found out about a session's node; of no interest when the session has gone meanwhile. */
+  tell(id: string, findings: Findings): void {
+    if (!this.#ended) this.#order({ kind: 'found', id, findings });
   }
 
   /** @throws Fault `not_found` when there is no such session */

@@ -11,6 +11,7 @@ const row = (id: string, state: Health['state']): HealthRow => ({
   end: null,
   state,
   why: '',
+  source: 'bfd',
   atMonoNs: 1n,
   detectTimeUs: 0,
 });

@@ -43,12 +43,12 @@ export class HealthCopy implements AsyncDisposable {
   #take({ complete, rows }: HealthNews): void {
     const { gateway, clock } = this.#spec;
     const named = new Set<string>();
-    for (const { node, vrf, state, why } of rows) {
+    for (const { node, vrf, state, source, why } of rows) {
       const key = stateKey.health(gateway, node, vrf);
       named.add(key);
       const before = this.#wanted.get(key);
-      if (before?.state === state && before.why === why) continue;
-      this.#wanted.set(key, { state, source: 'bfd', why, atMs: clock.nowMs() });
+      if (before?.state === state && before.why === why && before.source === source) continue;
+      this.#wanted.set(key, { state, source, why, atMs: clock.nowMs() });
       this.#dirty.add(key);
     }
     if (complete) {

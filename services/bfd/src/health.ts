@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a node's two probes together say of it: the one place where control session and echo become health.
+// What a node's probes together say of it: the one place where control session, echo, connections and routes become health.
 
 import { bfdDiag } from '@detour/wire';
 import { type Echo, echoIntervalUs } from './echo-logic.js';
-import type { TcpState } from './loop-messages.js';
+import type { RouteState, TcpState } from './loop-messages.js';
 import { detectTimeUs, type Session } from './session-logic.js';
 
 /** A node's health as bfd tells it; `stale` is said by those who miss bfd, never by bfd. */
@@ -11,6 +11,8 @@ export interface Health {
   readonly state: 'up' | 'down' | 'admin-down' | 'unknown';
   /** A short reason for people; '' when up. */
   readonly why: string;
+  /** Which of the node's sources decided: sessions and connections, or routes. */
+  readonly source: 'bfd' | 'bgp';
 }
 
 /** What is known of a node. */
@@ -29,6 +31,8 @@ export interface Evidence {
   readonly noControl?: true;
   /** Absent when no TCP port is asked. */
   readonly tcp?: TcpState;
+  /** Absent when no routes are asked for. */
+  readonly route?: RouteState;
 }
 
 const diagWords: Readonly<Record<number, string>> = {
@@ -50,34 +54,40 @@ export function describeDiag(diag: number): string {
 
 /** One line a rule; the first that applies decides. */
 export function judgeHealth(evidence: Evidence): Health {
-  const { control, echo, obstacle, grace, noControl, tcp } = evidence;
-  if (control.state === 'admin-down') return { state: 'admin-down', why: 'set admin-down here' };
-  if (obstacle !== null) return { state: 'down', why: obstacle };
+  const { control, echo, obstacle, grace, noControl, tcp, route } = evidence;
+  const say = (state: Health['state'], why: string): Health => ({ state, why, source: 'bfd' });
+  if (control.state === 'admin-down') return say('admin-down', 'set admin-down here');
+  if (obstacle !== null) return say('down', obstacle);
   // An echo that was there and failed speaks about forwarding, whatever the peer's daemon says.
   if (echo !== null && echo.state === 'down' && echo.diag === bfdDiag.echoFunctionFailed) {
-    return { state: 'down', why: 'echo lost: the node does not forward' };
+    return say('down', 'echo lost: the node does not forward');
   }
-  if (tcp === 'down') return { state: 'down', why: 'the TCP port does not answer' };
+  if (tcp === 'down') return say('down', 'the TCP port does not answer');
+  const isSilent = !noControl && control.state !== 'up' && control.remote.state !== 'admin-down';
+  // The node took its advertisement back. When BFD has failed too, its reason is nearer to the cause: the route went with the way to the node.
+  if (route?.state === 'down' && !isSilent) return { state: 'down', why: route.why, source: 'bgp' };
+  const allRead = tcp !== 'unknown' && route?.state !== 'unknown';
   if (noControl) {
-    if ((echo === null || echo.state === 'up') && tcp !== 'unknown') return { state: 'up', why: '' };
-    if (grace !== null) return { state: grace, why: 'first answers under way' };
-    return {
-      state: 'down',
-      why: tcp === 'unknown' ? 'the TCP port has not been asked yet' : 'no echo has returned yet',
-    };
+    const source = echo === null && tcp === undefined && route !== undefined ? 'bgp' : 'bfd';
+    if ((echo === null || echo.state === 'up') && allRead) return { state: 'up', why: '', source };
+    if (grace !== null) return say(grace, 'first answers under way');
+    return say('down', allRead ? 'no echo has returned yet' : unread(evidence));
   }
   // RFC 5882 section 3.2: AdminDown of the peer is no failure, also when it falls silent after it.
   if (control.state !== 'up' && control.remote.state === 'admin-down') {
-    return { state: 'admin-down', why: 'peer says admin-down' };
+    return say('admin-down', 'peer says admin-down');
   }
-  if (control.state === 'up' && (echo === null || echo.state === 'up') && tcp !== 'unknown')
-    return { state: 'up', why: '' };
-  if (grace !== null) return { state: grace, why: 'handshake under way' };
-  if (control.state === 'up' && tcp === 'unknown')
-    return { state: 'down', why: 'the TCP port has not been asked yet' };
-  if (control.state === 'up') return { state: 'down', why: 'no echo has returned yet' };
-  if (control.diag === bfdDiag.none) return { state: 'down', why: 'peer has not answered' };
-  return { state: 'down', why: describeDiag(control.diag) };
+  if (control.state === 'up' && (echo === null || echo.state === 'up') && allRead) return say('up', '');
+  if (grace !== null) return say(grace, 'handshake under way');
+  if (control.state === 'up') return say('down', allRead ? 'no echo has returned yet' : unread(evidence));
+  if (control.diag === bfdDiag.none) return say('down', 'peer has not answered');
+  return say('down', describeDiag(control.diag));
+}
+
+function unread({ tcp }: Evidence): string {
+  return tcp === 'unknown'
+    ? 'the TCP port has not been asked yet'
+    : 'the routing table has not been read yet';
 }
 
 /** The longest that a failure can go unnoticed, microseconds; 0 while nothing was heard. */

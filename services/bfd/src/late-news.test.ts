@@ -6,7 +6,16 @@ import { HealthBoard } from './health-board.js';
 import { LateNews } from './late-news.js';
 
 const row = (state: Health['state']) => ({
-  ...{ id: 'a', node: 'a', vrf: '', end: null, why: '', atMonoNs: 1n, detectTimeUs: 0 },
+  ...{
+    id: 'a',
+    node: 'a',
+    vrf: '',
+    end: null,
+    why: '',
+    source: 'bfd' as const,
+    atMonoNs: 1n,
+    detectTimeUs: 0,
+  },
   state,
 });
 

@@ -23,6 +23,8 @@ export interface Libc {
   open(path: string, flags: number): number;
   close(fd: number): number;
   setns(fd: number, type: number): number;
+  /** 0 when there is no such device. */
+  ifNametoindex(name: string): number;
   schedSetscheduler(pid: number, policy: number, param: Memory): number;
 }
 
@@ -40,6 +42,9 @@ export const C = {
   SO_BINDTODEVICE: 25,
   SO_ATTACH_FILTER: 26,
   SO_RCVBUFFORCE: 33,
+  SO_RCVTIMEO: 20,
+  SOL_NETLINK: 270,
+  NETLINK_GET_STRICT_CHK: 12,
   SO_PRIORITY: 12,
   IPPROTO_IP: 0,
   IP_TOS: 1,
@@ -92,6 +97,7 @@ function load(): Libc {
     open: lib.func('int open(const char *path, int flags)'),
     close: lib.func('int close(int fd)'),
     setns: lib.func('int setns(int fd, int type)'),
+    ifNametoindex: lib.func('uint32_t if_nametoindex(const char *name)'),
     schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, const void *param)'),
   };
 }

@@ -29,6 +29,26 @@ export interface SessionSpec {
   readonly noControl?: true;
   /** A TCP port that must take connections as well. */
   readonly tcp?: TcpCheckSpec;
+  /** Routes by the session's device that must be in a routing table as well: what the node advertises. */
+  readonly route?: RouteCheckSpec;
+}
+
+/** Prefixes in canonical text. */
+export interface RouteCheckSpec {
+  readonly table: number;
+  readonly prefixes: readonly string[];
+}
+
+/** What the tables say; unknown until they have been read. `why` is for people, '' unless down. */
+export interface RouteState {
+  readonly state: 'unknown' | 'up' | 'down';
+  readonly why: string;
+}
+
+/** What the main thread has found out about a session's node, beside the timing thread's own probes. */
+export interface Findings {
+  readonly tcp?: TcpState;
+  readonly route?: RouteState;
 }
 
 /** Connections to a port of the node, from the main thread. */
@@ -46,7 +66,7 @@ export type TcpState = 'unknown' | 'up' | 'down';
 export type LoopOrder =
   | { readonly kind: 'sessions'; readonly specs: readonly SessionSpec[] }
   | { readonly kind: 'admin'; readonly id: string; readonly down: boolean; readonly ask: number }
-  | { readonly kind: 'tcp'; readonly id: string; readonly state: TcpState }
+  | { readonly kind: 'found'; readonly id: string; readonly findings: Findings }
   | { readonly kind: 'list'; readonly ask: number }
   | { readonly kind: 'stop' };
 
@@ -77,6 +97,8 @@ export interface SessionRow {
   readonly echoState: 'down' | 'init' | 'up' | null;
   readonly echoDetectTimeUs: number;
   readonly echoRttUs: number | null;
+  /** Null when the health profile asks for no routes. */
+  readonly route: RouteState | null;
   readonly packetsIn: number;
   readonly packetsOut: number;
   readonly echoIn: number;

@@ -2,7 +2,7 @@
 
 /*
  * bfd: watches over the nodes of one gateway.
- * In: the intent revision in force (NATS); devices, addresses and neighbours (kernel); BFD packets.
+ * In: the intent revision in force (NATS); devices, addresses, neighbours and routes (kernel); BFD packets.
  * Out: health, to tunnel-gw by a gRPC stream on a unix socket, and as a copy in KV health.*; sessions by gRPC; metrics; alarms.
  * State: none that outlives the process; AdminDown set by hand ends with it.
  */
@@ -30,6 +30,8 @@ import { LateNews } from './late-news.js';
 import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
 import { becomeRealtime } from './realtime.js';
+import { RouteWatch } from './route-watch.js';
+import { SessionKeeper } from './session-keeper.js';
 import { TcpChecks } from './tcp-checks.js';
 
 await runService({ name: 'bfd', settings: {} }, async (ctx) => {
@@ -59,7 +61,13 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     onFailure: (error) => ctx.stop('the BFD timing thread failed', error),
   });
   resources.use(engine, 'sessions');
-  const checks = resources.use(new TcpChecks(clock, (id, state) => engine.setTcp(id, state)), 'TCP checks');
+  const checks = resources.use(new TcpChecks(clock, (id, tcp) => engine.tell(id, { tcp })), 'TCP checks');
+  const routes = await RouteWatch.start(new URL('./route-worker.js', import.meta.url), {
+    onState: (id, route) => engine.tell(id, { route }),
+    onFailure: (error) => ctx.stop('the route thread failed', error),
+  });
+  resources.use(routes, 'routes');
+  const keeper = new SessionKeeper({ engine, checks, routes });
   const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
   if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
@@ -90,14 +98,17 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
       log,
       decode: decodeRevision,
       onRevision: ({ revision, head }) => {
+        const kept = (error: unknown) =>
+          log.error({ revision: head.revision }, `the sessions before stay: ${describeError(error)}`);
         try {
           const sessions = deriveSessions(revision, gateway);
-          engine.setSessions(sessions);
-          checks.follow(sessions);
-          readiness.set('intent', true);
-          log.info({ revision: head.revision, sessions: sessions.length }, 'sessions follow the intent');
+          void keeper.follow(sessions).then((inForce) => {
+            if (!inForce) return;
+            readiness.set('intent', true);
+            log.info({ revision: head.revision, sessions: sessions.length }, 'sessions follow the intent');
+          }, kept);
         } catch (error) {
-          log.error({ revision: head.revision }, `the sessions before stay: ${describeError(error)}`);
+          kept(error);
         }
       },
       onRefused: (head, why) => log.error({ revision: head.revision }, `the sessions before stay: ${why}`),

@@ -20,8 +20,9 @@ import {
 import { ControlSender } from './control-socket.js';
 import { type Echo, type EchoInput, echoDetectAtUs, newEcho, nextEchoAtUs, stepEcho } from './echo-logic.js';
 import { sendRaw } from './echo-socket.js';
+import { evidenceFound, routeFound } from './findings.js';
 import { type Health, judgeHealth, noticeTimeUs } from './health.js';
-import type { HealthRow, LoopReport, SessionRow, SessionSpec, TcpState } from './loop-messages.js';
+import type { Findings, HealthRow, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
 import type { NetworkView } from './network-view.js';
 import { sessionFigures } from './session-figures.js';
 import {
@@ -58,7 +59,7 @@ export class RunningSession {
   control: Session;
   echo: Echo | null;
   /** As the main thread last said it. */
-  tcp: TcpState = 'unknown';
+  findings: Findings = {};
   readonly #around: Surroundings;
   readonly #bytes = new Uint8Array(24);
   #grace: { readonly untilUs: number; readonly state: 'unknown' | 'admin-down' } | null;
@@ -252,8 +253,7 @@ export class RunningSession {
       echo,
       obstacle: this.#obstacle,
       grace: this.#grace?.state ?? null,
-      ...(this.spec.noControl && { noControl: true }),
-      ...(this.spec.tcp && { tcp: this.tcp }),
+      ...evidenceFound(this.spec, this.findings),
     });
     if (health.state === 'up') this.#grace = null;
     return health;
@@ -286,7 +286,8 @@ export class RunningSession {
 
   row(nowUs: number): SessionRow {
     const { control, echo, spec } = this;
-    return { spec, ...sessionFigures(control, echo), ...this.#counts, health: this.#judge(nowUs) };
+    const route = routeFound(spec, this.findings);
+    return { spec, ...sessionFigures(control, echo), ...this.#counts, route, health: this.#judge(nowUs) };
   }
 
   /** Says AdminDown once, so that the peer knows that this is no failure, and closes. */

@@ -9,7 +9,16 @@ export function sessionFigures(
   echo: Echo | null,
 ): Omit<
   SessionRow,
-  'spec' | 'health' | 'packetsIn' | 'packetsOut' | 'echoIn' | 'echoOut' | 'sendErrors' | 'ups' | 'downs'
+  | 'spec'
+  | 'health'
+  | 'route'
+  | 'packetsIn'
+  | 'packetsOut'
+  | 'echoIn'
+  | 'echoOut'
+  | 'sendErrors'
+  | 'ups'
+  | 'downs'
 > {
   return {
     state: control.state,

@@ -20,7 +20,7 @@ import {
   readEchoes,
 } from './echo-socket.js';
 import { C, lastFault, libc } from './libc.js';
-import type { HealthRow, LoopOrder, LoopReport, SessionSpec, TcpState } from './loop-messages.js';
+import type { Findings, HealthRow, LoopOrder, LoopReport, SessionSpec } from './loop-messages.js';
 import { nowUs } from './monotonic.js';
 import { NetworkView } from './network-view.js';
 import { PollSet } from './poll-set.js';
@@ -61,7 +61,7 @@ export class SessionLoop {
   #wanted: readonly SessionSpec[] | null = null;
   #nextPort = randomInt(ports);
   #reattachAtUs = 0;
-  readonly #tcp = new Map<string, TcpState>();
+  readonly #found = new Map<string, Findings>();
   #changed: HealthRow[] = [];
   #stopped = false;
 
@@ -188,8 +188,8 @@ export class SessionLoop {
           this.#ports.report({ kind: 'admin-done', ask: order.ask, found });
           break;
         }
-        case 'tcp':
-          this.#setTcp(order.id, order.state);
+        case 'found':
+          this.#takeFindings(order.id, order.findings);
           break;
         case 'list': {
           const now = nowUs();
@@ -215,10 +215,11 @@ export class SessionLoop {
     return true;
   }
 
-  #setTcp(id: string, state: TcpState): void {
-    this.#tcp.set(id, state);
+  #takeFindings(id: string, more: Findings): void {
+    const findings = { ...this.#found.get(id), ...more };
+    this.#found.set(id, findings);
     const session = this.#sessions.get(id); // may be still to come
-    if (session !== undefined) this.#settle(Object.assign(session, { tcp: state }), nowUs());
+    if (session !== undefined) this.#settle(Object.assign(session, { findings }), nowUs());
   }
 
   /** Brings sessions in line with what is wanted, and each with the devices that are there. */
@@ -263,7 +264,7 @@ export class SessionLoop {
 
   #add(spec: SessionSpec, now: number): void {
     const session = new RunningSession(spec, [this.#newDiscr(), this.#newDiscr()], now, this.#around);
-    session.tcp = this.#tcp.get(spec.id) ?? 'unknown';
+    session.findings = this.#found.get(spec.id) ?? {};
     this.#sessions.set(spec.id, session);
     this.#enrol(session);
     if (this.#adminDown.has(spec.id)) session.setAdminDown(true, now);

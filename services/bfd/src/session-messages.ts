@@ -22,12 +22,12 @@ const stateNames: Readonly<Record<BfdState, string>> = {
   up: 'Up',
 };
 
-function nodeHealth({ node, vrf, state, why, atMonoNs, detectTimeUs }: HealthRow): NodeHealth {
+function nodeHealth({ node, vrf, state, source, why, atMonoNs, detectTimeUs }: HealthRow): NodeHealth {
   return {
     node,
     vrf,
     state: healthStates[state],
-    source: 'bfd',
+    source,
     why,
     atMonoNs,
     detectTimeUs: BigInt(Math.round(detectTimeUs)),
@@ -47,6 +47,7 @@ export function sessionMessage(row: SessionRow): BfdSession {
     device: spec.device,
     local: spec.local,
     peer: spec.peer,
+    control: spec.noControl !== true,
     state: stateNames[row.state],
     remoteState: stateNames[row.remoteState],
     localDiscriminator: row.localDiscr,
@@ -70,5 +71,8 @@ export function sessionMessage(row: SessionRow): BfdSession {
     downs: row.downs,
     health: healthStates[row.health.state],
     why: row.health.why,
+    source: row.health.source,
+    route: row.route?.state ?? '',
+    routePrefixes: [...(spec.route?.prefixes ?? [])],
   };
 }

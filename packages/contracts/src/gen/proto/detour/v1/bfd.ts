@@ -46,7 +46,7 @@ export interface NodeHealth {
   /** empty: the session is shared by all VRFs of the node */
   vrf: string;
   state: HealthState;
-  /** bfd */
+  /** bfd, or bgp: which of the sources decided */
   source: string;
   /** e.g. "control detection time expired", "echo lost" */
   why: string;
@@ -96,6 +96,13 @@ export interface BfdSession {
   downs: number;
   health: HealthState;
   why: string;
+  /** bfd, or bgp: which of the sources decided */
+  source: string;
+  /** BFD is spoken with the node */
+  control: boolean;
+  /** of the routes that the node must advertise: up, down, unknown; empty when none are asked for */
+  route: string;
+  routePrefixes: string[];
 }
 
 export interface SetAdminDownRequest {
@@ -593,6 +600,10 @@ function createBaseBfdSession(): BfdSession {
     downs: 0,
     health: 0,
     why: "",
+    source: "",
+    control: false,
+    route: "",
+    routePrefixes: [],
   };
 }
 
@@ -702,6 +713,18 @@ export const BfdSession: MessageFns<BfdSession> = {
     }
     if (message.why !== "") {
       writer.uint32(234).string(message.why);
+    }
+    if (message.source !== "") {
+      writer.uint32(242).string(message.source);
+    }
+    if (message.control !== false) {
+      writer.uint32(248).bool(message.control);
+    }
+    if (message.route !== "") {
+      writer.uint32(258).string(message.route);
+    }
+    for (const v of message.routePrefixes) {
+      writer.uint32(266).string(v!);
     }
     return writer;
   },
@@ -951,6 +974,38 @@ export const BfdSession: MessageFns<BfdSession> = {
             message.why = reader.string();
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 31: {
+            if (tag !== 248) {
+              break;
+            }
+
+            message.control = reader.bool();
+            continue;
+          }
+          case 32: {
+            if (tag !== 258) {
+              break;
+            }
+
+            message.route = reader.string();
+            continue;
+          }
+          case 33: {
+            if (tag !== 266) {
+              break;
+            }
+
+            message.routePrefixes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1050,6 +1105,14 @@ export const BfdSession: MessageFns<BfdSession> = {
       downs: isSet(object.downs) ? globalThis.Number(object.downs) : 0,
       health: isSet(object.health) ? healthStateFromJSON(object.health) : 0,
       why: isSet(object.why) ? globalThis.String(object.why) : "",
+      source: isSet(object.source) ? globalThis.String(object.source) : "",
+      control: isSet(object.control) ? globalThis.Boolean(object.control) : false,
+      route: isSet(object.route) ? globalThis.String(object.route) : "",
+      routePrefixes: globalThis.Array.isArray(object?.routePrefixes)
+        ? object.routePrefixes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.route_prefixes)
+        ? object.route_prefixes.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1142,6 +1205,18 @@ export const BfdSession: MessageFns<BfdSession> = {
     if (message.why !== "") {
       obj.why = message.why;
     }
+    if (message.source !== "") {
+      obj.source = message.source;
+    }
+    if (message.control !== false) {
+      obj.control = message.control;
+    }
+    if (message.route !== "") {
+      obj.route = message.route;
+    }
+    if (message.routePrefixes?.length) {
+      obj.routePrefixes = message.routePrefixes;
+    }
     return obj;
   },
 
@@ -1185,6 +1260,10 @@ export const BfdSession: MessageFns<BfdSession> = {
     message.downs = object.downs ?? 0;
     message.health = object.health ?? 0;
     message.why = object.why ?? "";
+    message.source = object.source ?? "";
+    message.control = object.control ?? false;
+    message.route = object.route ?? "";
+    message.routePrefixes = object.routePrefixes?.map((e) => e) || [];
     return message;
   },
 };
