@@ -80,7 +80,7 @@ function randomRules(count) {
     });
   });
 }
-console.log('rules compile look-up');
+console.log('rules compile look-up lines one-changed lines-changed');
 for (const count of [10, 100, 1000, 10_000, 100_000]) {
   const rules = randomRules(count);
   const compiled = RuleImage.of(rules);
@@ -99,5 +99,15 @@ for (const count of [10, 100, 1000, 10_000, 100_000]) {
   };
   for (let i = 0; i < 10; i++) lookAll();
   const looked = best(40, lookAll);
-  console.log(`${count} ${ms.toFixed(0)} ms ${Math.round((looked / tuples.length) * 1e6)} ns`);
+  const image = new RuleImage({ copies: 1 });
+  image.apply({ upserts: rules, removes: [] });
+  image.changes(0);
+  const change = () =>
+    image.apply({ upserts: [{ ...rules[random(count)], priority: random(1e6) }], removes: [] });
+  const one = best(20, change);
+  image.changes(0);
+  change();
+  const touched = image.changes(0).lines.length;
+  const ns = Math.round((looked / tuples.length) * 1e6);
+  console.log(`${count} ${ms.toFixed(0)} ms ${ns} ns ${image.lines} ${one.toFixed(2)} ms ${touched}`);
 }

@@ -40,7 +40,7 @@ describe('RuleHalves', () => {
     expect(halves.stageAtOnce(first)).toBe(true);
     const half = flip(first);
     const before = copyOf(half);
-    const second = first.map((row, i) => (i === 6 ? rule(7, { action: RuleAction.DROP }) : row));
+    const second = first.map((row) => (row.number === 7 ? rule(7, { action: RuleAction.DROP }) : row));
     expect(halves.stageAtOnce(second)).toBe(true);
     expect(halves.halfOf(second)).toBe(3 - half);
     expect(copyOf(half)).toEqual(before);
@@ -73,7 +73,7 @@ describe('RuleHalves', () => {
     await halves.mirror();
     const other = half === 1 ? 2 : 1;
     const before = copyOf(other);
-    const changed = many.map((row, i) => (i === 1_000 ? rule(1_001, { priority: 9 }) : row));
+    const changed = many.map((row) => (row.number === 1_001 ? rule(1_001, { priority: 9 }) : row));
     expect(halves.stageAtOnce(changed)).toBe(true);
     const after = copyOf(other);
     const lines = new Set<number>();
