@@ -13,4 +13,4 @@ NAME_ENUM(detour_limit); NAME_ENUM(port_kind); NAME_ENUM(port_flag); NAME_ENUM(t
 NAME_ENUM(on_node_down); NAME_ENUM(on_rule_change); NAME_ENUM(affinity); NAME_ENUM(path_state); NAME_ENUM(hop_kind); NAME_ENUM(tunnel_kind); NAME_ENUM(chain_decides); NAME_ENUM(source_purpose); NAME_ENUM(mss_clamp);
 NAME_ENUM(flow_word); NAME_ENUM(flow_word_flag); NAME_ENUM(flow_seen); NAME_ENUM(drop_reason); NAME_ENUM(stat); NAME_ENUM(event_type); NAME_ENUM(event_first); NAME_ENUM(inject_op);
 NAME_ENUM(inject_ethertype); NAME_ENUM(rules_limit); NAME_ENUM(rules_head); NAME_ENUM(rules_lengths); NAME_ENUM(rules_entry); NAME_ENUM(rules_entry_port);
-NAME_ENUM(rules_list); NAME_ENUM(rules_verdict); NAME_ENUM(rule_action); NAME_ENUM(rule_flag); NAME_ENUM(rules_why);
+NAME_ENUM(rules_list); NAME_ENUM(rules_verdict); NAME_ENUM(rule_action); NAME_ENUM(rule_flag); NAME_ENUM(rules_why); NAME_ENUM(rules_match);

@@ -7,8 +7,9 @@
  *
  * An address has elements around it: for each prefix of a rule that contains it one (or those of the lists in which the prefix is), and the VRF's own
  * number, which means any. A pair of elements, one around the source and one around the destination, has leaves: one for each condition
- * on protocol, port of entry and ports under which rules are, port ranges cut into prefixes of the port number. The best rule of all leaves that the
- * packet meets is the one that decides: lowest rank, then lowest number; the rank is the rule's priority, inverted.
+ * on protocol, port of entry and ports under which rules are, port ranges cut into prefixes of the port number. A pair of few rules has a list of them
+ * instead, best first. The best rule of all leaves and lists that the packet meets is the one that decides: lowest rank, then lowest number; the rank is
+ * the rule's priority, inverted.
  *
  * Prefixes, pairs and leaves are hash tables over lines: word 0 of a line counts the entries that belong in it or before and stand
  * behind it, entries follow. An entry stands at most RULES_PROBES - 1 lines behind the one that its key's hash says.
@@ -61,6 +62,7 @@ enum rules_entry {
 	RULES_PAIR_ENTRIES = 3,
 	RULES_PAIR_RANK = 2,
 	RULES_PAIR_LENGTHS = 3,	/* bit n - 1: destination ports by their first n bits; bit 15 + n: source ports */
+	RULES_PAIR_SHORT = 0x40000, /* instead of kinds: the pair has no leaves, but a list of rules, whose line stands in place of the lengths */
 	RULES_PAIR_KINDS = 4,	/* bit ((class * 3) + entry) * 2 + protocol; class 0 no ports, 1 destination, 2 source */
 
 	RULES_LEAF_WORDS = 7,	/* element of the source and kind, element of the destination, condition, rank, rule, verdict, list */
@@ -83,7 +85,13 @@ enum rules_list {
 	RULES_LIST_ELEMENTS = 14,
 	RULES_CONDITION_WORDS = 4, /* rank, rule, verdict, first source port << 16 | last */
 	RULES_LIST_CONDITIONS = 3,
+	RULES_SHORT_WORDS = 6,	/* rank, rule, verdict, match, first destination port << 16 | last, the same of source ports */
+	RULES_LIST_SHORTS = 2,
+	RULES_SHORT_LINES = 6,	/* of such a list */
 };
+
+/* A match: protocol, port of entry << 8, and which of them count. */
+enum rules_match { RULES_MATCH_PROTO = 0x10000, RULES_MATCH_ENTRY = 0x20000, RULES_MATCH_PORTS = 0x40000 };
 
 /* A verdict: chain, and above it enum rule_action << 16, enum rule_flag << 24. */
 enum rules_verdict { RULES_ACTION_SHIFT = 16, RULES_FLAGS_SHIFT = 24 };

@@ -224,6 +224,47 @@ static __always_inline int rules_list(struct rules_look *s, __u32 at)
 	return RULES_TOO_MANY;
 }
 
+static __always_inline int rules_range(__u32 range, __u32 port)
+{
+	return port >= range >> 16 && port <= (range & 0xffff);
+}
+
+/* Rules of a pair that has few: the first that holds. */
+RARE int rules_short(struct rules_look *s, __u32 at)
+{
+	__u32 i, e;
+
+	if (!s)
+		return RULES_BROKEN;
+	for (i = 0; i < RULES_SHORT_LINES; i++) {
+		const struct rules_line *line = rules_line(s, at);
+
+		if (!line)
+			return RULES_BROKEN;
+		for (e = 0; e < RULES_LIST_SHORTS; e++) {
+			const __u32 *one = line->word + RULES_LIST_AT + e * RULES_SHORT_WORDS;
+
+			if (e >= line->word[RULES_LIST_COUNT])
+				break;
+			if (!rules_better(s, one[0], one[1]))
+				return 0;
+			if (one[3] & RULES_MATCH_PROTO && (one[3] & 0xff) != s->proto)
+				continue;
+			if (one[3] & RULES_MATCH_ENTRY && s->entry == RULES_ENTRY_PORT && (one[3] >> 8 & 0xff) != s->entry_port)
+				continue;
+			if (one[3] & RULES_MATCH_PORTS &&
+			    (!s->ports || !rules_range(one[4], s->end[1].port) || !rules_range(one[5], s->end[0].port)))
+				continue;
+			rules_take(s, one[0], one[1], one[2]);
+			return 0;
+		}
+		at = line->word[RULES_LIST_NEXT];
+		if (!at)
+			return 0;
+	}
+	return RULES_TOO_MANY;
+}
+
 /* The leaf of one condition. `from` is the element of the source and the kind. */
 RARE int rules_leaf(struct rules_look *s, __u32 from, __u32 to, __u32 condition)
 {
@@ -358,7 +399,7 @@ static __always_inline int rules_pairs(struct rules_look *s)
 				break;
 			why = rules_pair(s, s->end[0].around[i], s->end[1].around[j]);
 			if (!why && s->kinds)
-				why = rules_kinds(s);
+				why = s->kinds == RULES_PAIR_SHORT ? rules_short(s, s->port_lengths) : rules_kinds(s);
 			if (why)
 				return why;
 		}

@@ -11,6 +11,7 @@ import { hasPorts, type RuleMatch, toMatch } from './rule-match.js';
 const HEAD = abi.RulesHead;
 const ENTRY = abi.RulesEntry;
 const LIST = abi.RulesList;
+const MATCH = abi.RulesMatch;
 const { RULES_ENTRY_ANY, RULES_ENTRY_PORT, RULES_ENTRY_REVERSED } = abi.RulesEntryPort;
 const { RULES_LENGTHS6, RULES_LENGTHS6_LINES } = abi.RulesLengths;
 
@@ -159,9 +160,49 @@ export function elementsOf(words: Uint32Array, value: number): number[] {
   return out;
 }
 
+/** Rules of a pair that has few. */
+function searchShort(words: Uint32Array, first: number, asked: Asked, best: Best): void {
+  for (let line = first; line !== 0; ) {
+    const list = line * LINE_WORDS;
+    const count = words[list + LIST.RULES_LIST_COUNT] ?? 0;
+    for (let i = 0; i < count; i++) {
+      const one = list + LIST.RULES_LIST_AT + i * LIST.RULES_SHORT_WORDS;
+      const [rank, rule] = [words[one] ?? 0, words[one + 1] ?? 0];
+      if (!isBetter(rank, rule, best)) return;
+      if (!shortHolds(words, one, asked)) continue;
+      Object.assign(best, { rank, rule });
+      return;
+    }
+    line = words[list + LIST.RULES_LIST_NEXT] ?? 0;
+  }
+}
+
+function shortHolds(words: Uint32Array, one: number, asked: Asked): boolean {
+  const match = words[one + 3] ?? 0;
+  if (match & MATCH.RULES_MATCH_PROTO && (match & 0xff) !== asked.proto) return false;
+  if (
+    match & MATCH.RULES_MATCH_ENTRY &&
+    asked.entry === RULES_ENTRY_PORT &&
+    ((match >>> 8) & 0xff) !== asked.port
+  )
+    return false;
+  if ((match & MATCH.RULES_MATCH_PORTS) === 0) return true;
+  return (
+    asked.ports && inRange(words[one + 4] ?? 0, asked.dport) && inRange(words[one + 5] ?? 0, asked.sport)
+  );
+}
+
+function inRange(range: number, port: number): boolean {
+  return port >= range >>> 16 && port <= (range & 0xffff);
+}
+
 function searchPair(words: Uint32Array, pair: number, asked: Asked, best: Best): void {
   const kinds = words[pair + ENTRY.RULES_PAIR_KINDS] ?? 0;
   const lengths = words[pair + ENTRY.RULES_PAIR_LENGTHS] ?? 0;
+  if (kinds === ENTRY.RULES_PAIR_SHORT) {
+    searchShort(words, lengths, asked, best);
+    return;
+  }
   const leaves = tableAt(words, HEAD.RULES_LEAVES_AT);
   const key = [0, words[pair + 1] ?? 0, 0];
   const leaf = (kind: number, value: number): void => {

@@ -33,6 +33,7 @@ export function releaseList(space: LineSpace, first: number): void {
 }
 
 export const ELEMENT_LIST = { width: 1, perLine: LIST.RULES_LIST_ELEMENTS } as const;
+export const SHORT_LIST = { width: LIST.RULES_SHORT_WORDS, perLine: LIST.RULES_LIST_SHORTS } as const;
 export const CONDITION_LIST = {
   width: LIST.RULES_CONDITION_WORDS,
   perLine: LIST.RULES_LIST_CONDITIONS,

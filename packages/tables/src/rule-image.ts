@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rule table as an image that the datapath and ImageRules search (datapath/include/abi-rules.h), kept up to date rule by rule: what a change costs, and
 // the lines that it touches, go by the rules that changed and by those that share a leaf or a pair with them, not by the table.
-import { abi, RuleAction, type RuleRow } from '@detour/contracts';
+import { abi, type RuleRow } from '@detour/contracts';
 import { ImageRules, type ImageSource } from './image-rules.js';
 import { LEAF, LineHash, PAIR } from './line-hash.js';
-import { CONDITION_LIST, releaseList, writeList } from './line-list.js';
+import { CONDITION_LIST, releaseList, SHORT_LIST, writeList } from './line-list.js';
 import { type LineChanges, LineSpace } from './line-space.js';
 import type { TableDelta } from './rows.js';
 import { type Condition, comparesSourcePort, conditionsOf, pairBits } from './rule-conditions.js';
 import { elementKey, isV4, ruleElements } from './rule-elements.js';
 import { comparePrecedence } from './rule-match.js';
+import { rankOf, verdictWord } from './rule-words.js';
+import { MOST_SHORT, shortRecords } from './short-records.js';
 import { VrfElements } from './vrf-elements.js';
 
 const HEAD = abi.RulesHead;
@@ -27,20 +29,16 @@ interface Leaf {
 interface Pair {
   readonly from: number;
   readonly to: number;
-  /** Most pairs have one; others in `more`. */
+  /** All of them. */
+  rules: RuleRow[];
+  /** Whether they are in leaves: not while they are few. Once they are, they stay until the pair has none. */
+  leafy: boolean;
+  /** Most pairs with leaves have one; others in `more`. */
   only: Leaf | null;
   more: Map<number, Leaf> | null;
   /** Leaves whose rules changed. */
   changed: Leaf[];
 }
-
-const ACTIONS: Readonly<Record<RuleAction, number>> = {
-  [RuleAction.ALLOW]: abi.RuleAction.RULE_ALLOW,
-  [RuleAction.DROP]: abi.RuleAction.RULE_DROP,
-  [RuleAction.CHAIN]: abi.RuleAction.RULE_CHAIN,
-  [RuleAction.UNRESOLVED]: abi.RuleAction.RULE_UNRESOLVED,
-  [RuleAction.UNSPECIFIED]: abi.RuleAction.RULE_UNRESOLVED, // as verdictOf says
-};
 
 export interface RuleImageOptions {
   /** How many hold a copy that `changes` keeps up to date. */
@@ -123,7 +121,6 @@ export class RuleImage implements ImageSource {
     }
     this.#elements.reserve(count);
     this.#pairTable.reserve(rows.length);
-    this.#leafTable.reserve(rows.length);
   }
 
   #add(given: RuleRow): void {
@@ -164,14 +161,20 @@ export class RuleImage implements ImageSource {
         if (conditions.length === 0) continue;
         const pair = this.#pairOf(source, destination);
         this.#changed.add(pair);
-        for (const condition of conditions) {
-          const key = condition.kind * CONDITIONS + condition.value;
-          const leaf = leafOf(pair, key) ?? addLeaf(pair, { key, condition, rules: [], changed: false });
-          if (!gone) leaf.rules.push(row);
-          if (!leaf.changed) pair.changed.push(leaf);
-          leaf.changed = true;
-        }
+        if (!gone) pair.rules.push(row);
+        if (pair.leafy) this.#enter(pair, row, conditions);
       }
+    }
+  }
+
+  #enter(pair: Pair, row: RuleRow, conditions: readonly Condition[]): void {
+    const gone = this.#gone.has(row);
+    for (const condition of conditions) {
+      const key = condition.kind * CONDITIONS + condition.value;
+      const leaf = leafOf(pair, key) ?? addLeaf(pair, { key, condition, rules: [], changed: false });
+      if (!gone) leaf.rules.push(row);
+      if (!leaf.changed) pair.changed.push(leaf);
+      leaf.changed = true;
     }
   }
 
@@ -179,17 +182,34 @@ export class RuleImage implements ImageSource {
     const key = from * ELEMENTS + to;
     const known = this.#pairs.get(key);
     if (known !== undefined) return known;
-    const made: Pair = { from, to, only: null, more: null, changed: [] };
+    const made: Pair = {
+      ...{ from, to, rules: [], leafy: false, only: null, more: null, changed: [] },
+    };
     this.#pairs.set(key, made);
     return made;
   }
 
   #writePair(pair: Pair): void {
+    if (this.#gone.size > 0) pair.rules = pair.rules.filter((row) => !this.#gone.has(row));
+    const key = [pair.from, pair.to];
+    if (!pair.leafy) {
+      const at = this.#pairTable.find(key);
+      if (at >= 0) releaseList(this.#space, this.#space.words[at + ENTRY.RULES_PAIR_LENGTHS] ?? 0);
+      const records = shortRecords(pair.rules.sort(comparePrecedence));
+      const [best] = records;
+      if (records.length <= MOST_SHORT && best !== undefined) {
+        const list = writeList(this.#space, records, SHORT_LIST);
+        this.#pairTable.set([...key, best[0] ?? 0, list, ENTRY.RULES_PAIR_SHORT]);
+        return;
+      }
+      pair.leafy = true;
+      for (const row of pair.rules) this.#enter(pair, row, conditionsOf(row));
+    }
     for (const leaf of pair.changed) this.#writeLeaf(pair, leaf);
     pair.changed = [];
     if (leavesIn(pair) === 0) {
       this.#pairs.delete(pair.from * ELEMENTS + pair.to);
-      this.#pairTable.delete([pair.from, pair.to]);
+      this.#pairTable.delete(key);
       return;
     }
     let [rank, lengths, kinds] = [0xffff_ffff, 0, 0];
@@ -245,17 +265,6 @@ function removeLeaf(pair: Pair, leaf: Leaf): void {
 
 function leavesIn({ only, more }: Pair): number {
   return (only === null ? 0 : 1) + (more?.size ?? 0);
-}
-
-/** The lower, the higher is the rule's priority. */
-function rankOf(row: RuleRow): number {
-  return ~row.priority >>> 0;
-}
-
-function verdictWord(row: RuleRow): number {
-  const flags = row.dropUnresolved ? abi.RuleFlag.RULE_DROP_UNRESOLVED : 0;
-  const { RULES_ACTION_SHIFT, RULES_FLAGS_SHIFT } = abi.RulesVerdict;
-  return (row.chain | (ACTIONS[row.action] << RULES_ACTION_SHIFT) | (flags << RULES_FLAGS_SHIFT)) >>> 0;
 }
 
 /** Of rules in order, those up to the first that asks for no source port; none when that is the first. */

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '4780409c91eca98d';
+export const ABI_HASH = 'bbb04b6ac295effb';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -789,6 +789,7 @@ export const RulesEntry = {
   RULES_PAIR_ENTRIES: 3,
   RULES_PAIR_RANK: 2,
   RULES_PAIR_LENGTHS: 3,
+  RULES_PAIR_SHORT: 262144,
   RULES_PAIR_KINDS: 4,
   RULES_LEAF_WORDS: 7,
   RULES_LEAF_ENTRIES: 2,
@@ -809,6 +810,7 @@ const rulesEntryNames: Readonly<Record<number, keyof typeof RulesEntry>> = {
   8: 'RULES_PLACE_LENGTH_SHIFT',
   16: 'RULES_PLACE_VRF_SHIFT',
   24: 'RULES_LEAF_KIND_SHIFT',
+  262144: 'RULES_PAIR_SHORT',
   1073741824: 'RULES_VALUE_LIST',
 };
 /** The C name of a value of enum rules_entry; the first of several; undefined for a value that has none. */
@@ -841,6 +843,9 @@ export const RulesList = {
   RULES_LIST_ELEMENTS: 14,
   RULES_CONDITION_WORDS: 4,
   RULES_LIST_CONDITIONS: 3,
+  RULES_SHORT_WORDS: 6,
+  RULES_LIST_SHORTS: 2,
+  RULES_SHORT_LINES: 6,
 } as const;
 export type RulesList = (typeof RulesList)[keyof typeof RulesList];
 const rulesListNames: Readonly<Record<number, keyof typeof RulesList>> = {
@@ -849,6 +854,7 @@ const rulesListNames: Readonly<Record<number, keyof typeof RulesList>> = {
   2: 'RULES_LIST_AT',
   3: 'RULES_LIST_CONDITIONS',
   4: 'RULES_CONDITION_WORDS',
+  6: 'RULES_SHORT_WORDS',
   14: 'RULES_LIST_ELEMENTS',
 };
 /** The C name of a value of enum rules_list; the first of several; undefined for a value that has none. */
@@ -922,6 +928,23 @@ const rulesWhyNames: Readonly<Record<number, keyof typeof RulesWhy>> = {
 /** The C name of a value of enum rules_why; the first of several; undefined for a value that has none. */
 export function rulesWhyName(value: number): keyof typeof RulesWhy | undefined {
   return rulesWhyNames[value];
+}
+
+/** enum rules_match */
+export const RulesMatch = {
+  RULES_MATCH_PROTO: 65536,
+  RULES_MATCH_ENTRY: 131072,
+  RULES_MATCH_PORTS: 262144,
+} as const;
+export type RulesMatch = (typeof RulesMatch)[keyof typeof RulesMatch];
+const rulesMatchNames: Readonly<Record<number, keyof typeof RulesMatch>> = {
+  65536: 'RULES_MATCH_PROTO',
+  131072: 'RULES_MATCH_ENTRY',
+  262144: 'RULES_MATCH_PORTS',
+};
+/** The C name of a value of enum rules_match; the first of several; undefined for a value that has none. */
+export function rulesMatchName(value: number): keyof typeof RulesMatch | undefined {
+  return rulesMatchNames[value];
 }
 
 /** struct flow_key, 40 bytes */
