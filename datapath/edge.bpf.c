@@ -4,7 +4,7 @@
  *
  *	port ── VLAN tag off ── inject header? ── underlay? outer header → tunnel → inner packet ─┐
  *	                                                                                          ▼
- *	                             parse → front row, or flow ── unknown → local? → punt
+ *	                             parse → front row, or flow ── unknown → local? → decide, or punt
  *	                                               │
  *	              ┌── returned by a node: position on its path, next hop or leave
  *	              ├── steer: path valid? else renew → first hop
@@ -25,6 +25,7 @@
 #include "lib/front.h"
 #include "lib/flow.h"
 #include "lib/select.h"
+#include "lib/rules.h"
 #include "lib/punt.h"
 #include "lib/path.h"
 #include "lib/encap.h"
@@ -37,6 +38,7 @@
 #include "lib/too-big.h"
 #include "lib/outer-error.h"
 #include "lib/service-port.h"
+#include "lib/decide.h"
 
 /* Source addresses that no packet on a wire may have. */
 static __always_inline int source_impossible(const struct packet *p)
@@ -70,10 +72,7 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 		return p->odd == DROP_FRAGMENT ? fragment_hold(ctx, p, c) : p->odd;
 	if (p->node)
 		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
-	if (!p->classify)
-		return PACKET_LEAVE;
-	count_lookup(p);
-	return punt_miss(ctx, p, c);
+	return p->classify ? PACKET_ASK : PACKET_LEAVE;
 }
 
 /* Along the path p->path, to the hop at p->position of the packet's direction. */
@@ -180,7 +179,7 @@ static __always_inline int decided(struct packet *p, const struct control *c, st
 		__u32 gen = c->rules_gen;
 		struct chain *chain = chain_row(p->bank, f->chain);
 
-		if ((!chain || chain->on_rule_change == ON_RULE_CHANGE_REVALIDATE) && !event_revalidate(p, f))
+		if ((!chain || chain->on_rule_change == ON_RULE_CHANGE_REVALIDATE) && !rule_holds(p, c, f) && !event_revalidate(p, f))
 			f->rules_gen = gen;
 	}
 	if (action == FLOW_STEER) {
@@ -260,8 +259,24 @@ static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const 
 
 	if (f && tcp_opens(p) && flow_ended(p, c))
 		f = NULL;
-	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING)
-		return flow_missed(ctx, p, c);
+	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
+		int end = flow_missed(ctx, p, c);
+
+		if (end != PACKET_ASK)
+			return end;
+		count_lookup(p);
+		if (!f && !(end = flow_decide(p, c))) {
+			f = bpf_map_lookup_elem(&embryos, &p->key);
+			if (!f)
+				return DROP_CONN_FULL;
+			if (word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING)
+				end = PACKET_ASK;
+		}
+		if (end)
+			return end == PACKET_ASK ? punt_miss(ctx, p, c) : end;
+		p->dir = p->norm ^ word_initiator(ACCESS_ONCE(f->word));
+		flow_facts(p, f);
+	}
 	*flow = f;
 	if (p->node)
 		return returned(p, c, flow);

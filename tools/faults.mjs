@@ -6,6 +6,51 @@
 const ACCEPTANCE = 'tests/e2e/src/acceptance';
 
 export const FAULTS = [
+  // ---- decisions of the datapath
+  {
+    name: 'middle-decided-alone',
+    what: 'the datapath decides TCP connections in their middle, of which Redis may know the path',
+    file: 'datapath/lib/decide.h',
+    find: '(p->key.proto == IPPROTO_TCP && !tcp_opens(p))',
+    put: '0',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'in its middle',
+  },
+  {
+    name: 'opening-takes-a-row',
+    what: 'a flood of openings uses up the counter rows',
+    file: 'datapath/lib/opening.h',
+    find: 'if (tcp_opens(p)) {',
+    put: 'if (0) {',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'sent again',
+  },
+  {
+    name: 'source-begins-without-bound',
+    what: 'one source address may begin any number of flows',
+    file: 'datapath/lib/decide.h',
+    find: 'return p && c && source_allowed(p, SOURCE_BEGINS, c->begin_rate, c->begin_burst);',
+    put: 'return 1;',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'bounded for each source',
+  },
+  {
+    name: 'decided-is-not-told',
+    what: 'Redis never hears of flows that the datapath decided',
+    file: 'services/tunnel-gw/src/decided-desk.ts',
+    find: 'this.options.onPins(pins);',
+    put: 'void pins;',
+    test: 'services/tunnel-gw/src/decided-desk.test.ts',
+  },
+  {
+    name: 'other-rule-holds',
+    what: 'a flow of which the rules say something else now goes its old way',
+    file: 'datapath/lib/decide.h',
+    find: '\t\treturn 0;\n\tf->rules_gen = gen;',
+    put: '\t\t;\n\tf->rules_gen = gen;',
+    test: 'tests/datapath/src/decide.test.ts',
+    pattern: 'follows other rules',
+  },
   // ---- address pairs
   {
     name: 'one-member-for-both',
@@ -727,5 +772,51 @@ export const FAULTS = [
     put: 'listener(news);',
     test: 'services/bfd/src/late-news.test.ts',
     pattern: 'after the readers that act on it',
+  },
+  // ---- rules in the kernel
+  {
+    name: 'longest-prefix-alone-counts',
+    what: 'in the kernel an address has the element of its longest prefix alone',
+    file: 'datapath/lib/rules.h',
+    find: '\t\twhy = v4 ? rules_prefix4(s, side, byte) : rules_prefix6(s, side, byte);\n\t\tif (why)',
+    put: '\t\twhy = v4 ? rules_prefix4(s, side, byte) : rules_prefix6(s, side, byte);\n\t\tif (why || end->count > 1)',
+    test: 'tests/datapath/src/rules.test.ts',
+    pattern: 'changes reach each half in turn',
+  },
+  {
+    name: 'applied-to-ignored-in-the-kernel',
+    what: 'in the kernel a rule holds for packets that enter by any port',
+    file: 'datapath/lib/rules.h',
+    find: 's->entry = reversed ? RULES_ENTRY_REVERSED : RULES_ENTRY_PORT;\n\ts->entry_port = reversed ? 0 : p->port & 0xff;',
+    put: 's->entry = RULES_ENTRY_REVERSED;\n\ts->entry_port = 0;',
+    test: 'tests/datapath/src/rules.test.ts',
+    pattern: 'changes reach each half in turn',
+  },
+  {
+    name: 'first-leaf-wins',
+    what: 'in the kernel a rule that was found first is not given up for a better one',
+    file: 'datapath/lib/rules.h',
+    find: 'return !s->rule || rank < s->rank || (rank == s->rank && rule < s->rule);',
+    put: 'return !s->rule || rank < s->rank;',
+    test: 'tests/datapath/src/rules.test.ts',
+    pattern: 'changes reach each half in turn',
+  },
+  {
+    name: 'live-half-written',
+    what: 'changed rules are written where packets are looked up meanwhile',
+    file: 'services/tunnel-gw/src/rule-halves.ts',
+    find: 'const half = memory.liveHalf() === 1 ? 2 : 1;',
+    put: 'const half = memory.liveHalf() === 1 ? 1 : 2;',
+    test: 'services/tunnel-gw/src/rule-halves.test.ts',
+    pattern: 'leaves what is live as it was',
+  },
+  {
+    name: 'bank-names-old-half',
+    what: 'a bank goes live with the rules of the version before',
+    file: 'services/tunnel-gw/src/bank.ts',
+    find: '    store.pointRules(idle, rulesHalf);\n    store.flip(idle);',
+    put: '    store.flip(idle);\n    store.pointRules(idle, rulesHalf);',
+    test: 'services/tunnel-gw/src/bank.test.ts',
+    pattern: 'stages in the idle bank, then flips',
   },
 ];

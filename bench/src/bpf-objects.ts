@@ -13,6 +13,9 @@ export type BenchObject = 'generator' | 'sink' | 'forwarder' | 'reflector' | 'se
 /** The gateway's program, as `make build` left it. */
 export const EDGE_OBJECT = `${DATAPATH}edge.bpf.o`;
 
+/** Its rule look-up alone. */
+export const PROBE_OBJECT = `${DATAPATH}rules_probe.bpf.o`;
+
 /**
  * @returns the path of the compiled object.
  * @throws Fault with the compiler's message.

@@ -14,8 +14,13 @@ enum event_type {
 	EVENT_TOO_BIG = 6,	/* larger than its way takes; the packet follows, its first DT_PUNT_BYTES at least */
 	EVENT_FRAGMENT = 7,	/* a fragment that came before its first, which follows */
 	EVENT_FRAGMENT_FIRST = 8, /* the first fragment of a datagram of which others wait */
+	EVENT_DECIDED = 10,	/* a flow that was decided here has more than its opening packet: Redis is to know of it */
 	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
 };
+
+/* EVENT_PUNT_MISS: what the packet is to its flow. */
+enum event_first { EVENT_FIRST = 1,	/* the first packet of an undecided flow */
+		   EVENT_SAMPLED = 2 };	/* the datapath could have decided it: asked about for its trace */
 
 /* Where a held packet goes on when it comes back. */
 enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3,
@@ -29,13 +34,13 @@ struct event {
 	__u8 norm;		/* 1: the packet's source is end point b */
 	__u8 op;		/* enum inject_op with which to put the packet back */
 	__u8 tcp_flags;
-	__u8 first;		/* 1: first packet of an undecided flow */
+	__u8 first;		/* enum event_first */
 	__u16 port;		/* number of the port by which it entered */
 	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
 	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
 				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
 				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
-	__u32 new_path;
+	__u32 new_path;		/* EVENT_REPIN; EVENT_DECIDED: its path, and old_path is its slot */
 	__u16 chain;
 	__u16 pin_gen;
 	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH */

@@ -28,6 +28,7 @@ enum detour_limit {
 	DT_SECOND_ARM = 4096,	 /* l2pair, l3: row n is the arm that faces the uplink, row n + this the one that faces the inside */
 	DT_MAX_RULES = 131072,
 	DT_MAX_PATH_HOPS = 8,
+	DT_FREE_SLOTS = 65536,	 /* counter rows that the datapath may have in advance, for flows that it decides; a power of two */
 	DT_MAX_SLOTS = 65537,	 /* the largest selection table; prime */
 	DT_MAX_WAYS = 1024,	 /* ways out in use at once that flow_front can name; row 0 is none */
 	DT_MAX_HEADER = 136,	 /* outer header template: Ethernet 14 + IPv6 40 + UDP 8 + Geneve 8 + our option 52 + inner Ethernet 14 */
@@ -85,7 +86,7 @@ struct egress_key {
 struct source_key {
 	__u8 addr[16];
 	__u16 vrf;
-	__u16 purpose;	/* enum punt_purpose */
+	__u16 purpose;	/* enum source_purpose */
 };
 
 /* A datagram whose fragments are on their way (RFC 791 3.2, RFC 8200 4.5). Not normalised: src and dst as in the packet. */
@@ -107,7 +108,8 @@ enum port_kind { PORT_NONE = 0, PORT_INTERNAL = 1, PORT_UPLINK = 2, PORT_VTI = 3
 enum port_flag { PORT_CLASSIFY = 1,
 		 PORT_TAGS = 2,		/* rows of VLANs are on this device; kind PORT_NONE where it has no use untagged */
 		 PORT_ARM_A = 4,	/* PORT_SERVICE: the arm that faces the uplink; of a node with one arm neither */
-		 PORT_ARM_B = 8 };
+		 PORT_ARM_B = 8,
+		 PORT_INSIDE = 16 };	/* what enters here comes from the inside: WORD_FLAG_INSIDE of flows that begin here */
 enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 /* with a key */, TUNNEL_GRE_PLAIN = 4 };
 /* Of struct tunnel; the first is PORT_CLASSIFY. */
 enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
@@ -125,7 +127,12 @@ enum affinity { AFFINITY_5_TUPLE = 0, AFFINITY_3_TUPLE = 1, AFFINITY_2_TUPLE = 2
 enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
 enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3,
 		HOP_VLAN = 4 };	/* out of a VLAN port: the MACs are the route's */
-enum punt_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3 };
+enum source_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3,
+		      SOURCE_BEGINS = 4 /* new flows that the datapath decides */ };
+/* Which flows of a chain the datapath decides, where rules let it. */
+enum chain_decides { DECIDES_NONE = 0,	  /* tunnel-gw is asked: the choice needs what only user space knows */
+		     DECIDES_OPENING = 1, /* those that begin with a TCP SYN */
+		     DECIDES_ANY = 2 };	  /* and those without a beginning that a packet shows: every gateway's answer is the same */
 enum mss_clamp { MSS_KEEP = 0, MSS_AUTO = 1 /* what the hops of the path leave */ };
 enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
 
@@ -141,6 +148,11 @@ struct control {
 	__u32 punt_burst;	/* and how many at once */
 	__u32 flows_gen;	/* bumped after records of `flows` were replaced or removed: what flow_front holds becomes stale */
 	__u32 front_mask;	/* rows of flow_front less 1, that being a power of two; 0: it is not used */
+	__u32 begin_rate;	/* flows per second and source address that the datapath decides; 0: all are tunnel-gw's */
+	__u32 begin_burst;	/* and how many at once */
+	__u32 ask_share;	/* of 65,536 flows that the datapath could decide, so many are asked about all the same, so that there are traces */
+	__u32 rules_half[DT_BANKS]; /* for each bank the half of `rules` that holds its rule table, 1 or 2; 0: none */
+	__u32 rules_lines;	/* lines of a half */
 };
 
 struct port {
@@ -208,7 +220,7 @@ struct chain {
 	__u8 on_rule_change;
 	__u8 affinity;
 	__u8 valid;
-	__u8 pad;
+	__u8 decides;		/* enum chain_decides */
 	__u32 nslots;		/* 0: no path can be chosen */
 	__u16 backup;		/* chain number, ON_FAILURE_BACKUP */
 	__u16 mss;		/* largest TCP MSS of a SYN that is steered along the chain; or enum mss_clamp */
@@ -261,14 +273,27 @@ struct flow {
 	__u64 word;
 	__u64 created_ns;	/* CLOCK_MONOTONIC */
 	__u32 rule;		/* 0 = no rule matched */
-	__u32 slot;		/* row of flow_counters; while pending: packets punted so far */
+	__u32 slot;		/* row of flow_counters; while pending: packets punted so far; 0: decided here, nothing but its opening seen */
 	__u32 rules_gen;	/* control.rules_gen at the last classification */
 	__u16 chain;		/* 0 = none: allow or drop */
 	__u16 fwd_port;		/* port number by which the forward direction entered */
 	__u16 entropy;		/* outer UDP source port of this flow, host order */
 	__u16 pin_gen;		/* generation of the pin in Redis, as last known */
 	__u32 alt_scope;	/* scope of the record of the same tuple that was last steered; 0 = none; written by the datapath */
-	struct nexthop out[2];	/* [direction of the packet] */
+	struct nexthop out[2];	/* [direction of the packet]; while slot is 0, out[1] holds what the counters will: ifindex is the number of
+				 * packets, mtu the L3 bytes of each, and gen stays 0 */
+};
+
+/*
+ * Rows of flow_counters for flows that the datapath decides: taken in the order in which they were given. tunnel-gw writes `given` and the
+ * rows before it, the datapath `taken`; how many were taken tells tunnel-gw which, with no event that could be lost.
+ */
+struct free_slots {
+	__u64 given;
+	__u64 pad[7];
+	__u64 taken;
+	__u64 pad2[7];
+	__u32 slot[DT_FREE_SLOTS];
 };
 
 /*
@@ -336,7 +361,8 @@ enum drop_reason {
 	DROP_TUNNEL_CHECKSUM = 25, /* the checksum of an outer UDP or GRE header is wrong */
 	DROP_COOKIE = 26,	/* a node returned a packet without its flow's cookie, or with another flow's */
 	DROP_FP_DROP = 27,	/* flow programming: a node of its path wants none of its packets any more */
-	DROP_REASONS = 28,
+	DROP_SOURCE_LIMIT = 28,	/* more new flows a second than one source address may begin */
+	DROP_REASONS = 29,
 };
 
 /* What else is counted, beside drops. */
@@ -347,7 +373,10 @@ enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, S
 	    STAT_FRAGMENT_FOLLOWED = 14, /* later fragments that took the way of their first */
 	    STAT_FRAGMENT_HELD = 15, /* of the punted ones: fragments that came before their first */
 	    STAT_MSS_CLAMPED = 16,
-	    STATS = 17 };
+	    STAT_DECIDED = 17, /* flows that were decided here, with nobody asked */
+	    STAT_UNCOUNTED = 18, /* packets of a flow that found no counter row free */
+	    STAT_RULES_ASKED = 19, /* look-ups in the rule table that only user space can answer */
+	    STATS = 20 };
 
 struct drop_example {
 	struct flow_key key;
@@ -366,7 +395,7 @@ _Static_assert(sizeof(struct own_key) == 20, "own_key");
 _Static_assert(sizeof(struct source_key) == 20, "source_key");
 _Static_assert(sizeof(struct datagram_key) == 40, "datagram_key");
 _Static_assert(sizeof(struct datagram) == 56, "datagram");
-_Static_assert(sizeof(struct control) == 40, "control");
+_Static_assert(sizeof(struct control) == 64, "control");
 _Static_assert(sizeof(struct port) == 24, "port");
 _Static_assert(sizeof(struct tunnel) == 24, "tunnel");
 _Static_assert(sizeof(struct hop) == 168, "hop");
@@ -376,6 +405,7 @@ _Static_assert(sizeof(struct chain) == 16, "chain");
 _Static_assert(sizeof(struct selection) == 131080, "selection");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct flow) == 88, "flow");
+_Static_assert(sizeof(struct free_slots) == 128 + 4 * DT_FREE_SLOTS, "free_slots");
 _Static_assert(sizeof(struct flow_front) == 64, "flow_front");
 _Static_assert(sizeof(struct way) == 32, "way");
 _Static_assert(sizeof(struct flow_counters) == 64, "flow_counters");
@@ -385,5 +415,6 @@ _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 #include "abi-geneve.h"
 #include "abi-events.h"
 #include "abi-node.h"
+#include "abi-rules.h"
 
 #endif

@@ -62,7 +62,7 @@ static __always_inline void count_lookup(const struct packet *p)
 
 static __always_inline void count_flow(const struct packet *p)
 {
-	struct flow_counters *f = bpf_map_lookup_elem(&flow_counters, &p->slot);
+	struct flow_counters *f = p->slot ? bpf_map_lookup_elem(&flow_counters, &p->slot) : NULL;
 	struct pair_counters *r = bpf_map_lookup_elem(&rule_counters, &p->rule);
 
 	if (f) {

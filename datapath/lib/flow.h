@@ -15,6 +15,7 @@
 #include "count.h"
 #include "parse.h"
 #include "front.h"
+#include "opening.h"
 
 /* 1: the record is in flows now. */
 RARE int embryo_promote(const struct flow_key *of)
@@ -55,7 +56,9 @@ static __always_inline struct flow *flow_get(struct packet *p)
 	if (f)
 		return f;
 	f = bpf_map_lookup_elem(&embryos, &p->key);
-	if (f && embryo_ripe(p, ACCESS_ONCE(f->word)) && embryo_promote(&p->key))
+	if (f && !f->slot && !p->node && !p->quoted)
+		flow_counted(p, f);
+	if (f && f->slot && embryo_ripe(p, ACCESS_ONCE(f->word)) && embryo_promote(&p->key))
 		f = bpf_map_lookup_elem(&flows, &p->key);
 	return f;
 }
@@ -113,12 +116,6 @@ static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet 
 	}
 	flow_facts(p, f);
 	return f;
-}
-
-/* A SYN as it enters, by which a connection begins (RFC 9293 3.5). */
-static __always_inline int tcp_opens(const struct packet *p)
-{
-	return (p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && !p->quoted && !p->node;
 }
 
 /*

@@ -20,6 +20,7 @@ enum map_size {
 	OWN_KEYS = 16384,
 	EGRESS_KEYS = 8192,
 	EVENT_BYTES = 8 << 20,
+	RULES_LINES_DEFAULT = 1 << 20, /* both halves */
 };
 
 /* ---- written by the gateway, read here --------------------------------------------------------------------------- */
@@ -103,6 +104,15 @@ MAP_BEGIN
 	__type(value, struct selection);
 MAP_END(selections);
 
+/* The rule table (abi-rules.h), in two halves; the gateway writes the one that no bank in use names. Mmapable, which puts lines on boundaries. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RULES_LINES_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct rules_line);
+MAP_END(rules);
+
 /* ---- written by both: the gateway records decisions; here words are swapped, next hops cached, embryos made and promoted -- */
 
 MAP_BEGIN
@@ -118,6 +128,14 @@ MAP_BEGIN
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 MAP_END(embryos);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct free_slots);
+MAP_END(free_slots);
 
 /* ---- written here, of no meaning to others ------------------------------------------------------------------------- */
 
@@ -242,6 +260,40 @@ MAP_BEGIN
 	__type(key, __u32);
 	__type(value, struct scratch);
 MAP_END(scratches);
+
+/* A look-up in the rule table, while it lasts. */
+struct rules_end {
+	__u32 address[4]; /* host order */
+	__u32 v4;
+	__u32 port;
+	__u32 count;	/* elements around the address */
+	__u32 around[RULES_AROUND];
+	__u32 pad;
+};
+struct rules_look {
+	__u32 base;	/* row of `rules` where the half begins */
+	__u32 lines;	/* of it */
+	__u32 head[RULES_WORDS];
+	__u32 lengths;	/* line of the VRF's prefix lengths */
+	__u32 vrf;
+	struct rules_end end[2]; /* [0] source, [1] destination */
+	__u32 proto;
+	__u32 ports;	/* 1: the protocol has ports */
+	__u32 entry;	/* enum rules_entry_port: the other kind, beside RULES_ENTRY_ANY */
+	__u32 entry_port; /* 0 when reversed */
+	__u32 from, to;	/* elements of the pair in hand */
+	__u32 port_lengths, kinds; /* what it has; kinds 0: no rules */
+	__u32 rank;	/* of the best rule so far */
+	__u32 rule;	/* 0: none yet */
+	__u32 verdict;
+};
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rules_look);
+MAP_END(rules_looks);
 
 /* ---- banked rows; NULL for a number that no row can have ----------------------------------------------------------- */
 

@@ -24,6 +24,7 @@ enum packet_end {
 	PACKET_PUNT = 66,   /* tunnel-gw holds it */
 	PACKET_LEAVE = 67,  /* not an end: goes to its destination without (more) service */
 	PACKET_STEER = 68,  /* not an end: goes to the node at packet.position of packet.path */
+	PACKET_ASK = 70,     /* not an end: no decision is known */
 	PACKET_FRAME = 69,  /* not an end: the hop is no tunnel, its frame is made by arm_send or vlan_leave */
 };
 
@@ -73,6 +74,7 @@ struct packet {
 	__u8 sidx;	/* hops still to do, of a packet on its way to one */
 	__u8 arms;	/* enum port_flag: the arm by which a node returned it */
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
+	__u8 sampled;	/* its flow could be decided here, and is asked about for the sake of a trace */
 	__u16 chain;
 	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
 };

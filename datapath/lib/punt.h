@@ -12,34 +12,12 @@
 #include "maps.h"
 #include "packet.h"
 #include "count.h"
+#include "event.h"
+#include "source-bucket.h"
 #include "flow.h"
 
 #define PENDING_NS 1000000000ull      /* a pending record that is older starts again */
-#define BUCKET_NS_MAX 10000000000ull  /* longest refill, so that the product stays within 64 bits */
 #define HOP_REPORT_NS 100000000ull
-
-static __always_inline void event_fill(struct event *e, const struct packet *p, enum event_type type)
-{
-	__builtin_memset(e, 0, sizeof(*e));
-	e->type = type;
-	e->at_ns = bpf_ktime_get_ns();
-	e->key = p->key;
-	e->norm = p->norm;
-	e->op = p->leaves ? INJECT_LEAVE : p->node ? INJECT_RETURN : INJECT_PORT;
-	e->tcp_flags = p->tcp_flags;
-	e->port = p->port;
-	e->node = p->node;
-}
-
-/* An event without a packet; 0 when it is in the ring. */
-static __always_inline long event_send(struct event *e)
-{
-	long rc = bpf_ringbuf_output(&events, e, sizeof(*e), 0);
-
-	if (rc)
-		count_stat(STAT_EVENT_LOST);
-	return rc;
-}
 
 RARE long event_repin(const struct packet *p, const struct flow *f, __u32 old_path, __u32 new_path)
 {
@@ -85,35 +63,9 @@ RARE int hop_not_ready(const struct packet *p, const struct hop *hop, __u32 numb
 	return DROP_HOP_NOT_READY;
 }
 
-/* Takes a token from the bucket that this source has for this purpose. */
-static __always_inline int punt_allowed(const struct packet *p, const struct control *c, enum punt_purpose purpose)
+static __always_inline int punt_allowed(const struct packet *p, const struct control *c, enum source_purpose purpose)
 {
-	struct source_key key = { .vrf = p->key.vrf, .purpose = purpose };
-	__u64 now = bpf_ktime_get_ns(), full = (__u64)c->punt_burst * 1000, passed;
-	struct punt_bucket *b, fresh;
-
-	__builtin_memcpy(key.addr, packet_src(p), sizeof(key.addr));
-	b = bpf_map_lookup_elem(&sources, &key);
-	if (!b) {
-		if (full < 1000)
-			return 0;
-		fresh.at_ns = now;
-		fresh.tokens = full - 1000;
-		bpf_map_update_elem(&sources, &key, &fresh, BPF_ANY);
-		return 1;
-	}
-	passed = now - b->at_ns;
-	if (passed > BUCKET_NS_MAX)
-		passed = BUCKET_NS_MAX;
-	passed = passed / 1000 * c->punt_rate / 1000; /* thousandths of a packet */
-	if (passed) {
-		b->at_ns = now;
-		b->tokens = b->tokens + passed > full ? full : b->tokens + passed;
-	}
-	if (b->tokens < 1000)
-		return 0;
-	b->tokens -= 1000;
-	return 1;
+	return source_allowed(p, purpose, c->punt_rate, c->punt_burst);
 }
 
 /* The event in scratch and the packet behind it. */
@@ -172,7 +124,7 @@ RARE int punt_miss(struct xdp_md *ctx, struct packet *p, const struct control *c
 		__sync_fetch_and_add(&pending->slot, 1);
 	}
 	event_fill(&s->event, p, EVENT_PUNT_MISS);
-	s->event.first = first;
+	s->event.first = first | (p->sampled ? EVENT_SAMPLED : 0);
 	return punt_send(ctx, p, s);
 }
 

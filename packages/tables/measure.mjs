@@ -2,7 +2,7 @@
 // Prints the figures of README.md: build times, shares and disruption of selection tables; compile and look-up times of rules.
 // Run after a build: node packages/tables/measure.mjs
 import { RuleRow } from '@detour/contracts';
-import { buildSelection, CompiledRules } from '@detour/tables';
+import { buildSelection, RuleImage } from '@detour/tables';
 
 const clock = (fn) => {
   const start = performance.now();
@@ -80,11 +80,11 @@ function randomRules(count) {
     });
   });
 }
-console.log('rules compile look-up');
+console.log('rules compile look-up lines one-changed lines-changed');
 for (const count of [10, 100, 1000, 10_000, 100_000]) {
   const rules = randomRules(count);
-  const compiled = new CompiledRules(rules);
-  const ms = best(3, () => new CompiledRules(rules));
+  const compiled = RuleImage.of(rules);
+  const ms = best(3, () => RuleImage.of(rules));
   const tuples = Array.from({ length: 2048 }, () => {
     const rule = rules[random(count)];
     return {
@@ -99,5 +99,15 @@ for (const count of [10, 100, 1000, 10_000, 100_000]) {
   };
   for (let i = 0; i < 10; i++) lookAll();
   const looked = best(40, lookAll);
-  console.log(`${count} ${ms.toFixed(0)} ms ${Math.round((looked / tuples.length) * 1e6)} ns`);
+  const image = new RuleImage({ copies: 1 });
+  image.apply({ upserts: rules, removes: [] });
+  image.changes(0);
+  const change = () =>
+    image.apply({ upserts: [{ ...rules[random(count)], priority: random(1e6) }], removes: [] });
+  const one = best(20, change);
+  image.changes(0);
+  change();
+  const touched = image.changes(0).lines.length;
+  const ns = Math.round((looked / tuples.length) * 1e6);
+  console.log(`${count} ${ms.toFixed(0)} ms ${ns} ns ${image.lines} ${one.toFixed(2)} ms ${touched}`);
 }

@@ -80,6 +80,7 @@ it('limits of operations are those of the code', () => {
     'bytes of a held packet': abi.DetourLimit.DT_PUNT_BYTES,
     'established flows, by default': Number(defaults.maxFlows.default),
     'half-open flows, by default': Number(defaults.maxEmbryos.default),
+    'lines of rules, by default': Number(defaults.ruleLines.default),
   });
 });
 

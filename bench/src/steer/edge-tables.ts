@@ -3,6 +3,7 @@
 import { type BpfObject, mapArray, updateBatch } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { type FlowKey, normaliseTuple } from '@detour/core';
+import { copyLines, type RuleImage } from '@detour/tables';
 import {
   buildEthernet,
   buildIpv4,
@@ -76,9 +77,33 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
     puntBurst: 1_000_000,
     flowsGen: 0,
     frontMask: edge.map('flow_front').maxEntries - 1,
+    beginRate: 0,
+    beginBurst: 0,
+    askShare: 0,
+    rulesHalf: Uint32Array.of(0, 0),
+    rulesLines: edge.map('rules').maxEntries >>> 1,
   };
   abi.control.write(live, control.element(0));
 }
+
+/** Lets the datapath decide flows by these rules, or has it ask about all of them. Every flow goes to the reflecting node. */
+export function decideInKernel(edge: BpfObject, image: RuleImage | null): void {
+  const put = (map: string, key: Uint8Array, value: Uint8Array): void => edge.map(map).update(key, value);
+  if (image !== null) {
+    using rules = mapArray(edge.map('rules'));
+    copyLines(image.changes(0), new Uint32Array(rules.bytes.buffer, rules.bytes.byteOffset), 0);
+    const path = new Uint16Array(abi.DetourLimit.DT_MAX_SLOTS).fill(REFLECTOR.number);
+    put('selections', u32(CHAIN), abi.selection.encode({ path }));
+    const decides = abi.ChainDecides.DECIDES_ANY;
+    put('chains', u32(CHAIN), abi.chain.encode({ ...CHAIN_ROW, decides, nslots: SLOTS }));
+  }
+  using control = mapArray(edge.map('control'));
+  const row = abi.control.decode(control.element(0));
+  const half = image === null ? 0 : 1;
+  const change = { beginRate: 4e9, beginBurst: 1_000_000, rulesHalf: Uint32Array.of(half, half) };
+  abi.control.write({ ...row, ...change }, control.element(0));
+}
+const SLOTS = 101;
 
 const CHAIN_ROW: abi.Chain = {
   gen: 1,
@@ -88,6 +113,7 @@ const CHAIN_ROW: abi.Chain = {
   onRuleChange: abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
   affinity: abi.Affinity.AFFINITY_5_TUPLE,
   valid: 1,
+  decides: abi.ChainDecides.DECIDES_NONE,
   nslots: 0,
   backup: 0,
 };

@@ -2,15 +2,17 @@
 /**
  * classify.rules: what one look-up costs with 10 to 100,000 rules, beside the same rules as an nftables chain and as an nftables set.
  *
- * Ours is packages/tables' look-up, as the classifier and tunnel-gw run it: nanoseconds of a call. nftables runs in the kernel: nanoseconds that
- * its table adds to a packet on the lane of plain forwarding. Every packet matches a rule, all rules are hit alike.
+ * Ours is the datapath's look-up, in the kernel: nanoseconds that it adds to a packet, by a program that does nothing else. nftables: nanoseconds that
+ * its table adds to a packet on the lane of plain forwarding. Every packet matches a rule, all rules are hit alike. classify.user is the same
+ * look-up in TypeScript, as the classifier and tunnel-gw run it.
  */
-import { CompiledRules } from '@detour/tables';
+import { RuleImage } from '@detour/tables';
 import type { BenchContext, Benchmark, Figure } from '../figure.js';
-import { ratioFigure } from '../figure.js';
+import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
 import { summarise } from '../statistics.js';
 import { openTrack, type Track } from '../steer/track.js';
+import { openKernelRules } from './kernel-rules.js';
 import { makeRules, makeTuples, nftChain, nftSet, PORT, trafficOf } from './rule-set.js';
 
 const SIZES = [10, 100, 1_000, 10_000, 100_000] as const;
@@ -29,8 +31,8 @@ export const classify: Benchmark = {
     const figures: Figure[] = [];
     const flat: number[][] = [];
     for (const size of SIZES) {
-      const { figure, ours } = await measureSize(context, track, size);
-      figures.push(figure);
+      const { figure, user, ours } = await measureSize(context, track, size);
+      figures.push(figure, user);
       flat.push(ours);
     }
     const at = (size: (typeof SIZES)[number]): number[] => flat[SIZES.indexOf(size)] ?? [];
@@ -52,8 +54,10 @@ async function measureSize(
   context: BenchContext,
   track: Track,
   size: number,
-): Promise<{ figure: Figure; ours: number[] }> {
-  const rules = new CompiledRules(makeRules(size));
+): Promise<{ figure: Figure; user: Figure; ours: number[] }> {
+  const image = new RuleImage({ copies: 1 });
+  image.apply({ upserts: makeRules(size), removes: [] });
+  const rules = image.rules();
   const tuples = makeTuples(size, TUPLES);
   const lookUpAll = (): number => {
     const from = performance.now();
@@ -64,6 +68,7 @@ async function measureSize(
     return ns;
   };
   lookUpAll();
+  using kernel = openKernelRules(image, tuples, PORT);
   const packet = async (): Promise<number> => {
     const trip = await track.trip({
       lane: 'kernel',
@@ -81,7 +86,8 @@ async function measureSize(
   };
   const chainSize = Math.min(size, LONGEST_CHAIN);
   const samples = await measureRounds(context, `classify.rules, ${size} rules`, {
-    ours: () => Promise.resolve(lookUpAll()),
+    ours: () => Promise.resolve(kernel.measure()),
+    user: () => Promise.resolve(lookUpAll()),
     plain: packet,
     set: () => withTable(nftSet(size)),
     ...(chainSize === size ? { chain: () => withTable(nftChain(size)) } : {}),
@@ -93,6 +99,11 @@ async function measureSize(
   const set = summarise(net('set')).median;
   return {
     ours,
+    user: valueFigure({
+      name: `classify.user[${size}]`,
+      unit: 'ns',
+      values: [...samples.of('user')],
+    }),
     figure: ratioFigure({
       name: `classify.rules[${size}]`,
       unit: 'ns',

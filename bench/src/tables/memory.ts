@@ -9,7 +9,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { type BpfMap, openObject } from '@detour/bpf';
 import { abi, frontRows } from '@detour/contracts';
-import { buildSelection, CompiledRules } from '@detour/tables';
+import { buildSelection, RuleImage } from '@detour/tables';
 import { EDGE_OBJECT } from '../bpf-objects.js';
 import type { Benchmark, Figure } from '../figure.js';
 import { makeRules } from './rule-set.js';
@@ -32,7 +32,7 @@ export const memory: Benchmark = {
     const perPath = large.paths / abi.DetourLimit.DT_MAX_PATHS;
     context.progress.step('memory: rules in user space');
     const rules = heapOf(() => makeRules(RULES));
-    const compiled = heapOf(() => new CompiledRules(rules.made));
+    const compiled = heapOf(() => RuleImage.of(rules.made));
     const selection = buildSelection(
       Array.from({ length: PATHS }, (_, i) => ({ path: i + 1, weight: 1 })),
       1,
@@ -41,7 +41,7 @@ export const memory: Benchmark = {
       bytes('memory.flow[kernel]', perFlow, {
         'at 10 M flows, GB': Number(((perFlow * MANY_FLOWS) / 1e9).toFixed(2)),
       }),
-      bytes('memory.rule[kernel]', perRule, { what: 'counters; rules are looked up in user space' }),
+      bytes('memory.rule[kernel]', perRule, { what: 'counters alone' }),
       bytes('memory.path[kernel]', perPath, { what: 'both banks, without hops' }),
       bytes('memory.rule[user]', (rules.bytes + compiled.bytes) / RULES, {
         ofThemCompiled: Math.round(compiled.bytes / RULES),

@@ -86,13 +86,16 @@ export function formatPrefix(prefix: Prefix): string {
   return `${formatAddress(prefix.address)}/${v4 ? prefix.bits - 96 : prefix.bits}`;
 }
 
-/** The prefix with its host bits set to 0. */
+/** The prefix with its host bits set to 0; itself when they are. */
 export function maskPrefix(prefix: Prefix): Prefix {
-  const address = Uint8Array.from(prefix.address, (byte, i) => {
-    const keep = Math.min(8, Math.max(0, prefix.bits - 8 * i));
-    return byte & (0xff00 >> keep) & 0xff;
-  });
-  return { address, bits: prefix.bits };
+  const { address, bits } = prefix;
+  const keptOf = (i: number): number => 0xff00 >> Math.min(8, Math.max(0, bits - 8 * i));
+  let set = 0;
+  for (let i = bits >> 3; i < 16; i++) set |= (address[i] ?? 0) & ~keptOf(i) & 0xff;
+  if (set === 0) return prefix;
+  const out = Uint8Array.from(address);
+  for (let i = bits >> 3; i < 16; i++) out[i] = (out[i] ?? 0) & keptOf(i) & 0xff;
+  return { address: out, bits };
 }
 
 export function prefixContains(prefix: Prefix, address: AddressBytes): boolean {

@@ -24,6 +24,7 @@ export {
   tupleOf,
 } from './flow.js';
 export { type Log, silentLog } from './log.js';
+export { changedRows, inOrder, mergeRows, type Numbered, rowOf } from './numbered-rows.js';
 export {
   AFFINITIES,
   type Affinity,

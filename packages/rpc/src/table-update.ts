@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shape that RuleUpdate and PathUpdate share, and when an update may follow a version. Logic only, no streams.
 import type { TableVersion } from '@detour/contracts';
+import { mergeRows } from '@detour/core';
 
 export interface TableRow {
   readonly number: number;
@@ -37,10 +38,7 @@ export function mayFollow(have: TableVersion | null, update: TableUpdate<unknown
 
 /** Rows after an update, by number. */
 export function foldRows<Row extends TableRow>(held: readonly Row[], update: TableUpdate<Row>): Row[] {
-  const rows = new Map(update.full ? [] : held.map((row) => [row.number, row]));
-  for (const number of update.removes) rows.delete(number);
-  for (const row of update.upserts) rows.set(row.number, row);
-  return [...rows.values()].sort((x, y) => x.number - y.number);
+  return mergeRows(update.full ? [] : held, update.upserts, update.removes);
 }
 
 export function sameVersion(x: TableVersion | null | undefined, y: TableVersion | null | undefined): boolean {

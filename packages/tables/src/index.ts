@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure tables: rules → rule look-up, weights → selection slots; the reference that the kernel's look-ups are tested against.
-export { CompiledRules } from './compiled-rules.js';
+
 export {
   affinityOf,
   choosePath,
@@ -11,6 +11,8 @@ export {
   weighChain,
 } from './expand-chain.js';
 export { heirsOf } from './heirs.js';
+export { ImageRules, type ImageSource } from './image-rules.js';
+export { copyLines, LINE_WORDS, type LineChanges } from './line-space.js';
 export { type NodeState, nextNodeState } from './node-state.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';
@@ -21,10 +23,13 @@ export {
   diffRules,
   digestChains,
   digestRules,
+  ruleDigests,
+  shareRules,
   type TableDelta,
 } from './rows.js';
+export { RuleImage, type RuleImageOptions } from './rule-image.js';
 export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lookup.js';
 export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
 export { buildSelection, MAX_SLOTS, type Member, slotCount } from './selection.js';
 export { type KnownPath, validateChainRow, validateChains, validateSelection } from './validate-chains.js';
-export { type Validation, validateRules } from './validate-rules.js';
+export { ruleValidator, type Validation, validateRules } from './validate-rules.js';

@@ -2,14 +2,12 @@
 // Tables as sets of numbered rows: what changed between two, one applied to the other, and a digest by which two replicas compare.
 //
 // A row's canonical bytes are its protobuf encoding after its any-of lists are sorted and masked, so that two documents that say the
-// same in another order make the same table. The digest is SHA-256 over every row in the order of numbers, each behind its length.
+// same in another order make the same table. The digest is SHA-256 over the SHA-256 of every row, in the order of numbers.
 import { createHash } from 'node:crypto';
 import { ChainRow, type PortRange, type PrefixRow, RuleRow } from '@detour/contracts';
-import { compareAddresses, maskPrefix } from '@detour/core';
+import { changedRows, compareAddresses, inOrder, maskPrefix, mergeRows, type Numbered } from '@detour/core';
 
-interface Numbered {
-  readonly number: number;
-}
+const DIGEST_BYTES = 32;
 
 /** What turns one table into another; `removes` are row numbers, ascending, as are the upserts. */
 export interface TableDelta<Row> {
@@ -30,19 +28,21 @@ export function applyDelta<Row extends Numbered>(
   before: readonly Row[],
   { upserts, removes, full }: TableDelta<Row> & { readonly full: boolean },
 ): Row[] {
-  const rows = new Map(full ? [] : before.map((row) => [row.number, row]));
-  for (const number of removes) rows.delete(number);
-  for (const row of upserts) rows.set(row.number, row);
-  return [...rows.values()].sort(byNumber);
+  return mergeRows(full ? [] : before, upserts, removes);
 }
 
 /** 32 bytes, the same for equal tables whatever the order of rows and lists. */
 export function digestRules(rules: readonly RuleRow[]): Uint8Array {
-  return digestRows(rules, ruleBytes);
+  return ruleDigests()(rules);
 }
 
 export function digestChains(chains: readonly ChainRow[]): Uint8Array {
-  return digestRows(chains, chainBytes);
+  return digestsOf(chainBytes)(chains);
+}
+
+/** As digestRules, for tables of which most rows stay the same objects: each of these is encoded and hashed once. */
+export function ruleDigests(): (rules: readonly RuleRow[]) => Uint8Array {
+  return digestsOf(ruleBytes);
 }
 
 /** The rule with its any-of lists in canonical order, host bits cleared, duplicates gone. */
@@ -58,6 +58,28 @@ export function canonicalRule(rule: RuleRow): RuleRow {
   };
 }
 
+/** `after` with the objects of `before` in place of rows that say the same: what comes later tells them by that. */
+export function shareRules(before: readonly RuleRow[], after: readonly RuleRow[]): RuleRow[] {
+  const known = new Map(before.map((row) => [row.number, row]));
+  return after.map((row) => {
+    const was = known.get(row.number);
+    return was !== undefined && sameRule(was, row) ? was : row;
+  });
+}
+
+/** Field by field, lists in their order. */
+function sameRule(x: RuleRow, y: RuleRow): boolean {
+  return (Object.keys(x) as (keyof RuleRow)[]).every((field) => sameValue(x[field], y[field]));
+}
+
+function sameValue(x: unknown, y: unknown): boolean {
+  if (x === y) return true;
+  if (x instanceof Uint8Array && y instanceof Uint8Array) return Buffer.compare(x, y) === 0;
+  if (typeof x !== 'object' || typeof y !== 'object' || x === null || y === null) return false;
+  const [fields, others] = [Object.entries(x), new Map(Object.entries(y))];
+  return fields.length === others.size && fields.every(([name, value]) => sameValue(value, others.get(name)));
+}
+
 function ruleBytes(rule: RuleRow): Uint8Array {
   return RuleRow.encode(canonicalRule(rule)).finish();
 }
@@ -71,30 +93,39 @@ function diffRows<Row extends Numbered>(
   after: readonly Row[],
   bytesOf: (row: Row) => Uint8Array,
 ): TableDelta<Row> {
-  const old = new Map(before.map((row) => [row.number, row]));
-  const upserts: Row[] = [];
-  for (const row of after) {
-    const was = old.get(row.number);
-    old.delete(row.number);
-    if (was === row) continue;
-    if (was === undefined || Buffer.compare(bytesOf(was), bytesOf(row)) !== 0) upserts.push(row);
-  }
-  return { upserts: upserts.sort(byNumber), removes: [...old.keys()].sort((x, y) => x - y) };
+  return changedRows(
+    inOrder(before),
+    inOrder(after),
+    (was, is) => Buffer.compare(bytesOf(was), bytesOf(is)) === 0,
+  );
 }
 
-function digestRows<Row extends Numbered>(
-  rows: readonly Row[],
+function digestsOf<Row extends Numbered>(
   bytesOf: (row: Row) => Uint8Array,
-): Uint8Array {
-  const hash = createHash('sha256');
-  const length = new Uint8Array(4);
-  const view = new DataView(length.buffer);
-  for (const row of [...rows].sort(byNumber)) {
-    const bytes = bytesOf(row);
-    view.setUint32(0, bytes.length);
-    hash.update(length).update(bytes);
-  }
-  return new Uint8Array(hash.digest());
+): (rows: readonly Row[]) => Uint8Array {
+  let last: { rows: readonly Row[]; hashes: Uint8Array; digest: Uint8Array } | null = null;
+  return (given) => {
+    if (last?.rows === given) return last.digest;
+    const rows = inOrder(given);
+    const hashes = new Uint8Array(rows.length * DIGEST_BYTES);
+    const before = last === null ? [] : inOrder(last.rows);
+    for (let at = 0, was = 0; at < rows.length; ) {
+      const [from, wasFrom] = [at, was];
+      while (at < rows.length && rows[at] === before[was]) [at, was] = [at + 1, was + 1];
+      if (last !== null && at > from)
+        hashes.set(last.hashes.subarray(wasFrom * DIGEST_BYTES, was * DIGEST_BYTES), from * DIGEST_BYTES);
+      const row = rows[at];
+      if (row === undefined) break;
+      while ((before[was]?.number ?? Number.POSITIVE_INFINITY) < row.number) was++;
+      if (rows[at] === before[was]) continue;
+      hashes.set(createHash('sha256').update(bytesOf(row)).digest(), at * DIGEST_BYTES);
+      if (before[was]?.number === row.number) was++;
+      at++;
+    }
+    const digest = new Uint8Array(createHash('sha256').update(hashes).digest());
+    last = { rows: given, hashes, digest };
+    return digest;
+  };
 }
 
 function byNumber(x: Numbered, y: Numbered): number {
@@ -106,6 +137,7 @@ function canonicalNumbers(numbers: readonly number[]): number[] {
 }
 
 function canonicalPrefixes(prefixes: readonly PrefixRow[]): PrefixRow[] {
+  if (prefixes.length < 2) return prefixes.map(maskPrefix);
   const sorted = prefixes
     .map(maskPrefix)
     .sort((x, y) => compareAddresses(x.address, y.address) || x.bits - y.bits);
@@ -116,6 +148,7 @@ function canonicalPrefixes(prefixes: readonly PrefixRow[]): PrefixRow[] {
 }
 
 function canonicalRanges(ranges: readonly PortRange[]): PortRange[] {
+  if (ranges.length < 2) return [...ranges];
   const sorted = [...ranges].sort((x, y) => x.first - y.first || x.last - y.last);
   return sorted.filter((one, i) => {
     const last = sorted[i - 1];

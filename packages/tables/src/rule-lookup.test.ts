@@ -2,8 +2,8 @@
 import { RuleAction, RuleRow } from '@detour/contracts';
 import { parseAddress, parsePrefix, reverseTuple, type Tuple } from '@detour/core';
 import { describe, expect, it } from 'vitest';
-import { CompiledRules } from './compiled-rules.js';
 import { ReferenceRules } from './reference-rules.js';
+import { RuleImage } from './rule-image.js';
 import { lookupEitherWay, type RuleLookup } from './rule-lookup.js';
 
 function prefix(text: string) {
@@ -33,7 +33,7 @@ const request = tuple('10.1.2.3', '203.0.113.9');
 // One contract, both look-ups.
 describe.each<[string, (rules: RuleRow[]) => RuleLookup]>([
   ['ReferenceRules', (rules) => new ReferenceRules(rules)],
-  ['CompiledRules', (rules) => new CompiledRules(rules)],
+  ['ImageRules', (rules) => RuleImage.of(rules)],
 ])('%s', (_, make) => {
   it('says which rule, what it does, and why', () => {
     const match = make([web]).lookup(request, 3);

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sets OpenTelemetry up for this process: sampler, context, propagation, export, metrics.
 import type { Log } from '@detour/core';
-import { context, type Meter, metrics, propagation, type Tracer, trace } from '@opentelemetry/api';
+import {
+  type Attributes,
+  type Context,
+  context,
+  type Link,
+  type Meter,
+  metrics,
+  propagation,
+  type SpanKind,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api';
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { resourceFromAttributes } from '@opentelemetry/resources';
@@ -10,6 +21,9 @@ import {
   BasicTracerProvider,
   BatchSpanProcessor,
   ParentBasedSampler,
+  type Sampler,
+  SamplingDecision,
+  type SamplingResult,
   TraceIdRatioBasedSampler,
 } from '@opentelemetry/sdk-trace-base';
 import { WatchedExporter } from './otlp.js';
@@ -41,6 +55,34 @@ const EXPORT_EVERY_MS = 500;
 const MAX_QUEUE = 2_048;
 const CLOSE_WITHIN_MS = 1_000;
 
+/** On a root span: it was chosen for a trace before it was made, by the same share. */
+export const SAMPLED_ATTRIBUTE = 'detour.sampled';
+
+/** A share of root spans, and all that were chosen before. */
+class RootSampler implements Sampler {
+  private readonly share: TraceIdRatioBasedSampler;
+
+  constructor(ratio: number) {
+    this.share = new TraceIdRatioBasedSampler(ratio);
+  }
+
+  shouldSample(
+    parent: Context,
+    traceId: string,
+    _name: string,
+    _kind: SpanKind,
+    attributes: Attributes,
+    _links: Link[],
+  ): SamplingResult {
+    if (attributes[SAMPLED_ATTRIBUTE] === true) return { decision: SamplingDecision.RECORD_AND_SAMPLED };
+    return this.share.shouldSample(parent, traceId);
+  }
+
+  toString(): string {
+    return `RootSampler{${this.share.toString()}}`;
+  }
+}
+
 /** Once per process: it registers the global tracer, meter, context manager and propagator. */
 export function startTelemetry(spec: TelemetrySpec): Telemetry {
   const resource = resourceFromAttributes({
@@ -51,7 +93,7 @@ export function startTelemetry(spec: TelemetrySpec): Telemetry {
   const exporter = spec.otlp === '' ? null : new WatchedExporter(spec.otlp, spec.log);
   const tracing = new BasicTracerProvider({
     resource,
-    sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(spec.traceRatio) }),
+    sampler: new ParentBasedSampler({ root: new RootSampler(spec.traceRatio) }),
     spanProcessors:
       exporter === null
         ? []

@@ -2,13 +2,15 @@
 /** The rule tables of the revision in force: one per gateway that asks, built and compiled once per revision. */
 import type { RuleRow, TableVersion } from '@detour/contracts';
 import type { Revision } from '@detour/intent';
-import { CompiledRules, validateRules } from '@detour/tables';
+import { diffRules, RuleImage, ruleValidator, shareRules } from '@detour/tables';
 import type { LiveRules } from './classify.js';
 import { buildRuleRows } from './rule-rows.js';
 
 /** One gateway's table, ready to be asked and to be sent. */
 export interface GatewayTable extends LiveRules {
   readonly rows: readonly RuleRow[];
+  /** What `rules` reads; it goes on to the table's next version, which then answers for this one too. */
+  readonly image: RuleImage;
 }
 
 /** A rule that leads nowhere, as an alarm tells it. */
@@ -24,6 +26,7 @@ export class LiveTables {
   #revision: Revision | null = null;
   #version: TableVersion | null = null;
   #tables = new Map<string, GatewayTable>();
+  readonly #validate = ruleValidator();
 
   /** The version in force; null before the first. */
   get version(): TableVersion | null {
@@ -33,12 +36,18 @@ export class LiveTables {
   /** Puts a revision into force. A sentence if its tables may not be published: then the old ones stay. */
   apply(revision: Revision, version: TableVersion): string | null {
     const gateways = [...revision.intent.gateways, ...revision.intent.hosts].map(({ name }) => name);
-    const tables = new Map<string, GatewayTable>();
+    const valid = new Map<string, readonly RuleRow[]>();
     for (const gateway of gateways.slice(0, MAX_GATEWAYS)) {
-      const rows = buildRuleRows(revision, gateway);
-      const valid = validateRules(rows);
-      if (!valid.ok) return `${gateway}: ${valid.row}: ${valid.why}`;
-      if (this.#tables.has(gateway)) tables.set(gateway, compile(rows, version));
+      const rows = shareRules(this.#tables.get(gateway)?.rows ?? [], buildRuleRows(revision, gateway));
+      const checked = this.#validate(rows);
+      if (!checked.ok) return `${gateway}: ${checked.row}: ${checked.why}`;
+      valid.set(gateway, rows);
+    }
+    // Nothing is refused from here on: images of the tables in force may change.
+    const tables = new Map<string, GatewayTable>();
+    for (const [gateway, rows] of valid) {
+      const before = this.#tables.get(gateway);
+      if (before !== undefined) tables.set(gateway, compile(rows, version, before));
     }
     this.#revision = revision;
     this.#version = version;
@@ -68,6 +77,8 @@ export class LiveTables {
   }
 }
 
-function compile(rows: readonly RuleRow[], version: TableVersion): GatewayTable {
-  return { rows, version, rules: new CompiledRules(rows) };
+function compile(rows: readonly RuleRow[], version: TableVersion, before?: GatewayTable): GatewayTable {
+  const image = before?.image ?? new RuleImage();
+  image.apply(diffRules(before?.rows ?? [], rows));
+  return { rows, version, image, rules: image.rules() };
 }

@@ -4,7 +4,7 @@ import { AlarmBook, connectBus, openIntentStore, openState, registerInstance } f
 import type { RuleRow } from '@detour/contracts';
 import { serve, TablePublisher } from '@detour/rpc';
 import type { ServiceContext } from '@detour/runtime';
-import { diffRules, digestRules } from '@detour/tables';
+import { diffRules, ruleDigests } from '@detour/tables';
 import type { Meter } from '@opentelemetry/api';
 import { SERVICE, type settings } from './config.js';
 import { followRevisions } from './events.js';
@@ -34,7 +34,7 @@ export async function wireClassifier(
   const publisher = new TablePublisher<RuleRow>({
     name: 'rules',
     diff: diffRules,
-    digest: digestRules,
+    digest: ruleDigests(),
     log,
     onAck: (gateway) => {
       observed.table('ack', gateway);

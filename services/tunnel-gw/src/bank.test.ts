@@ -29,6 +29,7 @@ function memoryStore(refuse: (table: string, key: Uint8Array) => boolean = () =>
       calls.push(`wipe ${which}`);
       for (const name of [...cells.keys()]) if (name.startsWith(`${which}:`)) cells.delete(name);
     },
+    pointRules: (which, half) => calls.push(`rules of ${which} in ${half}`),
     readBank: () => bank,
     flip: (to) => {
       calls.push(`flip ${to}`);
@@ -52,10 +53,10 @@ describe('Banks', () => {
   it('stages in the idle bank, then flips; what is live is the whole version', () => {
     const { store, live, calls } = memoryStore();
     const banks = new Banks({ store, monoMs: running(), wipe: false });
-    banks.publish([row('hops', 1, 10), row('paths', 1, 20)]);
+    banks.publish([row('hops', 1, 10), row('paths', 1, 20)], 1);
     expect(live()).toEqual({ 'hops/1': 10, 'paths/1': 20 });
-    expect(calls.at(-1)).toBe('flip 1');
-    banks.publish([row('hops', 1, 11), row('paths', 1, 20)]);
+    expect(calls.slice(-2)).toEqual(['rules of 1 in 1', 'flip 1']);
+    banks.publish([row('hops', 1, 11), row('paths', 1, 20)], 1);
     expect(live()).toEqual({ 'hops/1': 11, 'paths/1': 20 });
   });
 
@@ -64,12 +65,12 @@ describe('Banks', () => {
     cells.set('1:hops/9', 99); // left by a predecessor
     cells.set('0:hops/8', 88);
     const banks = new Banks({ store, monoMs: running(), wipe: true });
-    banks.publish([row('hops', 1, 1)]);
+    banks.publish([row('hops', 1, 1)], 1);
     expect(live()).toEqual({ 'hops/1': 1 });
     expect(cells.get('0:hops/8')).toBe(88); // packets may still have read it: not touched by the first version
-    banks.publish([row('hops', 1, 2)]);
+    banks.publish([row('hops', 1, 2)], 1);
     expect(live()).toEqual({ 'hops/1': 2 });
-    banks.publish([row('hops', 1, 3)]);
+    banks.publish([row('hops', 1, 3)], 1);
     expect(calls.filter((call) => call.startsWith('wipe'))).toEqual(['wipe 1', 'wipe 0']);
   });
 
@@ -77,11 +78,11 @@ describe('Banks', () => {
     const { store, calls, live } = memoryStore();
     const banks = new Banks({ store, monoMs: running(), wipe: false });
     const rows = [row('hops', 1, 1), row('hops', 2, 2)];
-    banks.publish(rows);
-    banks.publish(rows);
+    banks.publish(rows, 1);
+    banks.publish(rows, 1);
     calls.length = 0;
-    expect(banks.publish([row('hops', 1, 1), row('hops', 3, 3)])).toEqual({ written: 1, removed: 1 });
-    expect(calls).toEqual(['write hops 1/3=3', 'remove hops 1/2', 'flip 1']);
+    expect(banks.publish([row('hops', 1, 1), row('hops', 3, 3)], 1)).toEqual({ written: 1, removed: 1 });
+    expect(calls).toEqual(['write hops 1/3=3', 'remove hops 1/2', 'rules of 1 in 1', 'flip 1']);
     expect(live()).toEqual({ 'hops/1': 1, 'hops/3': 3 });
   });
 
@@ -89,14 +90,16 @@ describe('Banks', () => {
     let full = false;
     const { store, live, calls } = memoryStore((table, key) => full && table === 'tunnels' && key[1] === 7);
     const banks = new Banks({ store, monoMs: running(), wipe: false });
-    banks.publish([row('hops', 1, 1)]);
+    banks.publish([row('hops', 1, 1)], 1);
     full = true;
     calls.length = 0;
-    expect(() => banks.publish([row('hops', 1, 2), row('tunnels', 7, 1)])).toThrow(/row 7 of table tunnels/);
+    expect(() => banks.publish([row('hops', 1, 2), row('tunnels', 7, 1)], 1)).toThrow(
+      /row 7 of table tunnels/,
+    );
     expect(live()).toEqual({ 'hops/1': 1 });
     expect(calls.some((call) => call.startsWith('flip'))).toBe(false);
     full = false;
-    banks.publish([row('hops', 1, 3), row('tunnels', 8, 1)]); // what the refused version had staged is not in the way
+    banks.publish([row('hops', 1, 3), row('tunnels', 8, 1)], 1); // what the refused version had staged is not in the way
     expect(live()).toEqual({ 'hops/1': 3, 'tunnels/8': 1 });
   });
 
@@ -110,10 +113,10 @@ describe('Banks', () => {
       return now;
     };
     const banks = new Banks({ store, monoMs, wipe: false });
-    banks.publish([]);
+    banks.publish([], 1);
     expect(banks.mirror()).toBe(false);
     const first = looks;
-    banks.publish([]);
+    banks.publish([], 1);
     expect(looks - first).toBeGreaterThanOrEqual(8);
   });
 
@@ -121,12 +124,12 @@ describe('Banks', () => {
     const { store, cells, calls, live } = memoryStore();
     const banks = new Banks({ store, monoMs: running(), wipe: true });
     const first = row('hops', 1, 1);
-    banks.publish([first, row('hops', 2, 2)]);
+    banks.publish([first, row('hops', 2, 2)], 1);
     expect(banks.mirror()).toBe(true);
     expect([cells.get('0:hops/1'), cells.get('0:hops/2')]).toEqual([1, 2]);
     calls.length = 0;
-    banks.publish([first, row('hops', 2, 3)]);
-    expect(calls).toEqual(['write hops 0/2=3', 'flip 0']);
+    banks.publish([first, row('hops', 2, 3)], 1);
+    expect(calls).toEqual(['write hops 0/2=3', 'rules of 0 in 1', 'flip 0']);
     expect(live()).toEqual({ 'hops/1': 1, 'hops/2': 3 });
   });
 
@@ -134,12 +137,12 @@ describe('Banks', () => {
     let full = false;
     const { store, live } = memoryStore((_table, key) => full && key[0] === 0);
     const banks = new Banks({ store, monoMs: running(), wipe: false });
-    banks.publish([row('hops', 1, 1), row('hops', 2, 2)]);
+    banks.publish([row('hops', 1, 1), row('hops', 2, 2)], 1);
     full = true;
     expect(() => banks.mirror()).toThrow(/row 1 of table hops/);
     expect(live()).toEqual({ 'hops/1': 1, 'hops/2': 2 });
     full = false;
-    banks.publish([row('hops', 1, 1)]);
+    banks.publish([row('hops', 1, 1)], 1);
     expect(live()).toEqual({ 'hops/1': 1 });
   });
 });

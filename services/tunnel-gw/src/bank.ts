@@ -18,6 +18,8 @@ export interface BankStore {
   /** Makes a bank of unknown content empty. */
   wipe(bank: number): void;
   readBank(): number;
+  /** Which half of the rule table a bank goes by. */
+  pointRules(bank: number, half: number): void;
   flip(bank: number): void;
 }
 
@@ -40,7 +42,7 @@ type Shadow = Map<string, Map<string | number, Held>>;
 
 export class Banks {
   private readonly shadows: (Shadow | null)[];
-  private latest: readonly Row[] | null = null;
+  private latest: { readonly rows: readonly Row[]; readonly rulesHalf: number } | null = null;
   private staging = 0;
   private flippedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -48,18 +50,24 @@ export class Banks {
     this.shadows = options.wipe ? [null, null] : [new Map(), new Map()];
   }
 
-  /** Stages `rows` and flips. @throws Fault naming the row that was refused; then the live tables are unchanged. */
-  publish(rows: readonly Row[]): { written: number; removed: number } {
+  /** Stages `rows` and flips; `rulesHalf` is where the rule table of this version has been staged. @throws Fault naming the row that was refused; then the live tables are unchanged. */
+  publish(rows: readonly Row[], rulesHalf: number): { written: number; removed: number } {
     const { store, monoMs } = this.options;
-    while (monoMs() - this.flippedAtMs < READERS_GRACE_MS) {
-      // at most a millisecond, and only when two versions follow each other at once
-    }
+    this.settle();
     const idle = store.readBank() === 0 ? 1 : 0;
     const counts = this.stage(idle, rows);
+    store.pointRules(idle, rulesHalf);
     store.flip(idle);
     this.flippedAtMs = monoMs();
-    this.latest = rows;
+    this.latest = { rows, rulesHalf };
     return counts;
+  }
+
+  /** Returns when no packet reads what was live before the last flip. */
+  settle(): void {
+    while (this.options.monoMs() - this.flippedAtMs < READERS_GRACE_MS) {
+      // at most a millisecond, and only when two versions follow each other at once
+    }
   }
 
   /**
@@ -70,7 +78,9 @@ export class Banks {
     const { store, monoMs } = this.options;
     if (this.latest === null) return true;
     if (monoMs() - this.flippedAtMs < READERS_GRACE_MS) return false;
-    this.stage(store.readBank() === 0 ? 1 : 0, this.latest);
+    const bank = 1 - store.readBank();
+    this.stage(bank, this.latest.rows);
+    store.pointRules(bank, this.latest.rulesHalf);
     return true;
   }
 

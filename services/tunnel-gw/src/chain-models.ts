@@ -13,7 +13,7 @@ import {
 } from '@detour/tables';
 import type { Row } from './bank.js';
 import { chainRows } from './chain-rows.js';
-import type { ChainModel } from './model.js';
+import type { ChainModel, Decides } from './model.js';
 import { SlotBook, type WantedSlots } from './slot-book.js';
 
 interface Entry {
@@ -62,15 +62,15 @@ export class ChainModels {
    * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it.
    * @throws Fault `unavailable` when slots are lacking.
    */
-  draft(chains: readonly ChainRow[], stateOf: StateOf): ChainDraft {
+  draft(chains: readonly ChainRow[], stateOf: StateOf, decides: Decides = 'opening'): ChainDraft {
     const entries = new Map<number, Entry>();
     for (const row of chains) {
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
-      const unchanged = held?.row === row && held.states === states;
+      const unchanged = held?.row === row && held.states === states && held.model.decides === decides;
       if (unchanged && (held.due === null || this.slots.now(held.due) === null))
         entries.set(row.number, held);
-      else entries.set(row.number, this.make(row, states, stateOf));
+      else entries.set(row.number, this.make(row, states, { stateOf, decides }));
     }
     const all = [...entries.values()];
     const due = all.flatMap((entry) => (entry.due === null ? [] : [entry.due]));
@@ -92,7 +92,11 @@ export class ChainModels {
     return this.entries.get(number)?.model;
   }
 
-  private make(row: ChainRow, states: string, stateOf: StateOf): Entry {
+  private make(
+    row: ChainRow,
+    states: string,
+    { stateOf, decides }: { readonly stateOf: StateOf; readonly decides: Decides },
+  ): Entry {
     const weighed = weighChain(row, stateOf);
     const wanted = { chain: row.number, members: weighed.members };
     const exact = this.slots.now(wanted);
@@ -101,13 +105,20 @@ export class ChainModels {
       const { slots, fingerprint } = expandChain(row, stateOf, () => exact);
       const same = held?.model.fingerprint === fingerprint;
       const gen = same ? held.model.gen : this.nextGen(row);
-      const model = { ...modelOf(row, weighed), slots: same ? held.model.slots : slots, gen, fingerprint };
+      const kept = same ? held.model.slots : slots;
+      const model = { ...modelOf(row, weighed), slots: kept, gen, fingerprint, decides };
       return { row, states, due: null, model, rows: rowsOf(model, held) };
     }
     const older = (held?.row === row ? held.model.slots : null) ?? this.slots.older(wanted);
     if (older === null) throw new Fault('unavailable', `the slots of chain ${row.name} are not built yet`);
     // The fingerprint is of no whole expansion, so whatever follows has a generation of its own
-    const model = { ...modelOf(row, weighed), slots: older, gen: this.nextGen(row), fingerprint: '' };
+    const model = {
+      ...modelOf(row, weighed),
+      slots: older,
+      gen: this.nextGen(row),
+      fingerprint: '',
+      decides,
+    };
     return { row, states, due: wanted, model, rows: rowsOf(model, held) };
   }
 
@@ -121,7 +132,7 @@ export class ChainModels {
 function modelOf(
   row: ChainRow,
   { paths, allStale }: WeighedChain,
-): Omit<ChainModel, 'slots' | 'gen' | 'fingerprint'> {
+): Omit<ChainModel, 'slots' | 'gen' | 'fingerprint' | 'decides'> {
   const heirs = heirsOf(row.number, paths);
   return {
     number: row.number,

@@ -19,6 +19,12 @@ const AFFINITY = {
   source: abi.Affinity.AFFINITY_SOURCE,
 } as const;
 
+const DECIDES = {
+  none: abi.ChainDecides.DECIDES_NONE,
+  opening: abi.ChainDecides.DECIDES_OPENING,
+  any: abi.ChainDecides.DECIDES_ANY,
+} as const;
+
 /** The rows of one chain: itself, its selection and its paths. Chain 0 stands for flows without a chain. */
 export function chainRows(chain: ChainModel): Row[] {
   const value = abi.chain.encode({
@@ -32,6 +38,7 @@ export function chainRows(chain: ChainModel): Row[] {
         : abi.OnRuleChange.ON_RULE_CHANGE_REVALIDATE,
     affinity: AFFINITY[chain.affinity],
     valid: 1,
+    decides: DECIDES[chain.decides],
     nslots: chain.slots.length,
     backup: chain.backup,
     mss: chain.mss,

@@ -20,10 +20,14 @@ export function tunnelGwSettings() {
     vrfLookup: text('DETOUR_VRF_LOOKUP', { default: 'auto', oneOf: ['auto', 'rules'] }),
     maxFlows: integer('DETOUR_MAX_FLOWS', { default: '262144', min: 1024, max: 16_777_216 }),
     maxEmbryos: integer('DETOUR_MAX_EMBRYOS', { default: '65536', min: 1024, max: 4_194_304 }),
+    ruleLines: integer('DETOUR_RULE_LINES', { default: '524288', min: 1024, max: 8_388_608 }),
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),
     resolveWithinMs: durationMs('DETOUR_RESOLVE_WITHIN', { default: '3s', minMs: 100, maxMs: 30_000 }),
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
     puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
     puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
+    /** New flows per second and source address that the datapath decides; 0: all are asked about. */
+    beginRate: integer('DETOUR_BEGIN_RATE', { default: '100000', min: 0, max: 4_000_000 }),
+    beginBurst: integer('DETOUR_BEGIN_BURST', { default: '100000', min: 1, max: 4_000_000 }),
   } as const;
 }

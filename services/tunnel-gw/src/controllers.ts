@@ -4,6 +4,7 @@
 import type { ClassifyAnswer, ClassifyQuestion, SelectAnswer, SelectQuestion } from '@detour/contracts';
 import { PathSource, RuleAction } from '@detour/contracts';
 import { Fault, formatAddress } from '@detour/core';
+import { SAMPLED_ATTRIBUTE } from '@detour/telemetry';
 import { context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api';
 import {
   type Classification,
@@ -34,7 +35,10 @@ export interface ControllerOptions {
 
 /** Rejects with a Fault when either controller does not answer; the caller then decides alone. */
 export function askControllers(options: ControllerOptions, question: FlowQuestion): Promise<FlowDecision> {
-  const span = options.tracer.startSpan('flow.setup');
+  const span = options.tracer.startSpan(
+    'flow.setup',
+    question.sampled === true ? { attributes: { [SAMPLED_ATTRIBUTE]: true } } : {},
+  );
   return span.isRecording() ? decideInSpan(options, question, span) : decide(options, question, null);
 }
 

@@ -18,36 +18,33 @@ import {
 import { abi, frontRows } from '@detour/contracts';
 import { describeError, Fault } from '@detour/core';
 import type { BankStore } from './bank.js';
+import { ARRAY_ROWS, bankOfKey, HASH_TABLES } from './banked-maps.js';
 import type { AttachMode } from './model.js';
+import type { RuleMemory } from './rule-halves.js';
 
 export interface DatapathOptions {
   readonly objectPath: string;
   readonly pinDir: string; // on a bpffs; one directory for each ABI is made below it
   readonly maxFlows: number;
   readonly maxEmbryos: number;
+  /** Lines of the rule table, of 64 bytes; the map has twice as many. */
+  readonly ruleLines: number;
   /** Rows say a VRF's table by its rule device's ifindex, not by its id. */
   readonly lookupByRules: boolean;
 }
 
-const HASH_TABLES = new Set(['ports', 'tunnels', 'own', 'egress']);
-/** Banked arrays: rows per bank. */
-const ARRAY_ROWS: Readonly<Record<string, number>> = {
-  port_numbers: abi.DetourLimit.DT_MAX_PORTS,
-  node_tunnels: abi.DetourLimit.DT_MAX_NODES,
-  hops: abi.DetourLimit.DT_MAX_HOPS,
-  paths: abi.DetourLimit.DT_MAX_PATHS,
-  chains: abi.DetourLimit.DT_MAX_CHAINS,
-};
-/** Where the bank stands in each hash key. */
-const BANK_OFFSET: Readonly<Record<string, { at: number; bytes: 1 | 2 | 4 }>> = {
-  ports: { at: 6, bytes: 2 },
-  tunnels: { at: 37, bytes: 1 },
-  own: { at: 18, bytes: 2 },
-  egress: { at: 4, bytes: 4 },
-};
-
+const AT = abi.control.offsets;
 /** Offsets of struct control, in 32-bit words. */
-const WORD = { bank: 0, live: 1, routeGen: 2, rulesGen: 3, flowsGen: 8, frontMask: 9 } as const;
+const WORD = {
+  bank: AT.bank >> 2,
+  live: AT.live >> 2,
+  routeGen: AT.routeGen >> 2,
+  rulesGen: AT.rulesGen >> 2,
+  flowsGen: AT.flowsGen >> 2,
+  frontMask: AT.frontMask >> 2,
+  rulesHalf: AT.rulesHalf >> 2,
+  rulesLines: AT.rulesLines >> 2,
+} as const;
 
 export interface PortAttachment {
   readonly device: string;
@@ -59,11 +56,14 @@ export interface PortAttachment {
 export class Datapath implements BankStore, Disposable {
   private readonly links = new Map<string, { link: XdpLink; attachment: PortAttachment }>();
   private readonly words: Int32Array;
+  /** Memory of the rule table, both halves. */
+  readonly ruleHalves: RuleMemory;
 
   private constructor(
     private readonly object: BpfObject,
     private readonly program: BpfProgram,
     private readonly control: MappedArray,
+    private readonly rules: MappedArray,
     readonly pinDir: string,
     /** True when the maps were there already: another process left them, and they may hold flows. */
     readonly takenOver: boolean,
@@ -73,6 +73,11 @@ export class Datapath implements BankStore, Disposable {
       control.bytes.byteOffset,
       control.bytes.byteLength >> 2,
     );
+    this.ruleHalves = {
+      words: new Uint32Array(rules.bytes.buffer, rules.bytes.byteOffset, rules.bytes.byteLength >> 2),
+      lines: (rules.bytes.byteLength / abi.rulesLine.size) >>> 1,
+      liveHalf: () => Atomics.load(this.words, WORD.rulesHalf + this.readBank()),
+    };
   }
 
   static open(options: DatapathOptions): Datapath {
@@ -88,11 +93,14 @@ export class Datapath implements BankStore, Disposable {
         embryos: options.maxEmbryos,
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
         flow_front: frontRows(options.maxFlows),
+        rules: abi.DetourLimit.DT_BANKS * options.ruleLines,
       },
       rodata: { fib_by_table: options.lookupByRules ? 0 : 1 },
     });
     const control = mapArray(object.map('control'));
-    const datapath = new Datapath(object, object.program('detour_edge'), control, pinDir, takenOver);
+    const rules = mapArray(object.map('rules'));
+    const datapath = new Datapath(object, object.program('detour_edge'), control, rules, pinDir, takenOver);
+    Atomics.store(datapath.words, WORD.rulesLines, datapath.ruleHalves.lines);
     datapath.bumpFlows(); // a predecessor may have removed records and ended before it said so
     Atomics.store(datapath.words, WORD.frontMask, object.map('flow_front').maxEntries - 1);
     datapath.agreeOnLookup(options.lookupByRules);
@@ -129,6 +137,9 @@ export class Datapath implements BankStore, Disposable {
   flip(bank: number): void {
     Atomics.store(this.words, WORD.bank, bank);
   }
+  pointRules(bank: number, half: number): void {
+    Atomics.store(this.words, WORD.rulesHalf + bank, half);
+  }
   get live(): boolean {
     return Atomics.load(this.words, WORD.live) === 1;
   }
@@ -149,11 +160,18 @@ export class Datapath implements BankStore, Disposable {
     return Atomics.load(this.words, WORD.rulesGen) >>> 0;
   }
   setHashKey(key: bigint): void {
-    this.control.view.setBigUint64(16, key, true);
+    this.control.view.setBigUint64(AT.hashKey, key, true);
   }
   setPuntLimits(perSecond: number, burst: number): void {
-    this.control.view.setUint32(24, perSecond, true);
-    this.control.view.setUint32(28, burst, true);
+    this.control.view.setUint32(AT.puntRate, perSecond, true);
+    this.control.view.setUint32(AT.puntBurst, burst, true);
+  }
+
+  /** How many new flows a source address may begin here; `askShare`: of them, the share (0 to 1) that is asked about all the same. */
+  setBeginLimits(perSecond: number, burst: number, askShare: number): void {
+    this.control.view.setUint32(AT.beginRate, perSecond, true);
+    this.control.view.setUint32(AT.beginBurst, burst, true);
+    this.control.view.setUint32(AT.askShare, Math.round(askShare * 65_536), true);
   }
 
   // ---- banked tables
@@ -275,14 +293,7 @@ export class Datapath implements BankStore, Disposable {
   [Symbol.dispose](): void {
     for (const { link } of this.links.values()) link.close();
     this.control.close();
+    this.rules.close();
     this.object.close();
   }
-}
-
-function bankOfKey(table: string, key: Uint8Array): number {
-  const place = BANK_OFFSET[table];
-  if (place === undefined) throw new Fault('internal', `table ${table} has no bank in its key`);
-  const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
-  if (place.bytes === 1) return view.getUint8(place.at);
-  return place.bytes === 2 ? view.getUint16(place.at, true) : view.getUint32(place.at, true);
 }

@@ -20,6 +20,7 @@ export interface FlowQuestion {
   readonly norm: 0 | 1;
   readonly port: number;
   readonly syn: boolean; // TCP SYN without ACK: this flow begins here
+  readonly sampled?: boolean; // the datapath could have decided it: asked about for its trace
 }
 
 export type DecisionAction = 'allow' | 'drop' | 'unresolved-drop' | 'steer';
@@ -127,7 +128,7 @@ export function decisionWithoutPath(
  * Generation of the pin of a connection that began here and was decided alone: above that of any first choice. Its packets go this way
  * already, so that a controller's answer that came too late, and was recorded with other weights, must not move it.
  */
-const OWN_PIN_GEN = 2;
+export const OWN_PIN_GEN = 2;
 
 /** A whole decision from the tables in force, with nobody asked. */
 export function decideLocally(

@@ -58,6 +58,7 @@ export function gatewayModel(revision: Revision, gatewayName: string): GatewayMo
     gateway: gatewayName,
     revision: revision.revision,
     hashKey: hashKeyFromHex(revision.selectionKey),
+    alone: intent.gateways.length === 1,
     underlay: {
       device: gateway.underlay.device,
       address: gateway.underlay.address,

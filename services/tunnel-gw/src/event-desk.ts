@@ -17,6 +17,16 @@ export interface Repin {
   readonly initiatorIsB: boolean;
 }
 
+/** A flow that the datapath decided, once it is more than its opening packet. */
+export interface DecidedFlow {
+  readonly key: abi.FlowKey;
+  readonly slot: number;
+  /** 0: it is not steered, or no path is up. */
+  readonly path: number;
+  readonly chain: number;
+  readonly initiatorIsB: boolean;
+}
+
 export interface EventDeskOptions {
   readonly punts: PuntDesk;
   readonly neighbours: NeighbourDesk;
@@ -28,6 +38,7 @@ export interface EventDeskOptions {
   readonly armOf: (hop: number) => { readonly device: string; readonly nextHop: string } | undefined;
   readonly dropHeld: (packets: readonly HeldPacket[], reason: number) => void;
   readonly onRepin: (repin: Repin) => void;
+  readonly onDecided: (flow: DecidedFlow) => void;
   readonly onRevalidate: (question: FlowQuestion, established: abi.FlowKey) => void;
   readonly onHopNotReady: (node: number) => void;
 }
@@ -41,7 +52,8 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
   const event = abi.event.decode(record);
   switch (event.type) {
     case abi.EventType.EVENT_PUNT_MISS: {
-      options.punts.take(keyText(record), questionOf(event), heldPacket(record, event), event.first === 1);
+      const first = (event.first & abi.EventFirst.EVENT_FIRST) !== 0;
+      options.punts.take(keyText(record), questionOf(event), heldPacket(record, event), first);
       return;
     }
     case abi.EventType.EVENT_PUNT_NEIGH: {
@@ -59,6 +71,15 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
         newPath: event.newPath,
         chain: event.chain,
         initiatorIsB: event.norm === 1, // of the packet that moved it; the keeper reads the record for the flow's own
+      });
+      return;
+    case abi.EventType.EVENT_DECIDED:
+      options.onDecided({
+        key: event.key,
+        slot: event.oldPath,
+        path: event.newPath,
+        chain: event.chain,
+        initiatorIsB: event.norm === 1,
       });
       return;
     case abi.EventType.EVENT_REVALIDATE:
@@ -111,6 +132,7 @@ function questionOf(event: abi.Event): FlowQuestion {
     norm,
     port: event.port,
     syn: key.proto === TCP && (event.tcpFlags & (SYN | ACK)) === SYN,
+    sampled: (event.first & abi.EventFirst.EVENT_SAMPLED) !== 0,
   };
 }
 

@@ -5,7 +5,7 @@ import { compareAddresses, tupleOf } from '@detour/core';
 import { agoMs } from './counters.js';
 import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
-import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
+import { decodeFlowKey, type FlowCounts, type FlowMaps, type FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import { type ChainModel, type GatewayModel, nodeLabel } from './model.js';
 
@@ -54,13 +54,22 @@ export async function* flowRows(
   }
 }
 
+/** Of a flow that the datapath decided and that has no counter row yet: its record counts its opening. */
+function openingCounts({ out, fwdPort }: abi.Flow): FlowCounts {
+  const { ifindex: packets = 0, mtu: size = 0 } = out[1] ?? {};
+  const opening = [BigInt(packets), BigInt(packets) * BigInt(size)] as const;
+  const [forward, reverse] = fwdPort === 0 ? [NOTHING, opening] : [opening, NOTHING];
+  return { packets: [forward[0], reverse[0]], bytes: [forward[1], reverse[1]], lastNs: 0n, seen: 0 };
+}
+const NOTHING = [0n, 0n] as const;
+
 function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, established: boolean): FlowRow {
   const { model, chains, slots } = sources;
   const key = decodeFlowKey(keyBytes);
   const word = unpackFlowWord(flow.word);
   const tuple = tupleOf(key, word.initiatorIsB ? 1 : 0);
   const pending = word.action === abi.FlowAction.FLOW_PENDING;
-  const counters = sources.table.counters(pending ? 0 : flow.slot);
+  const counters = flow.slot === 0 ? openingCounts(flow) : sources.table.counters(pending ? 0 : flow.slot);
   const nodes = chains.get(flow.chain)?.paths.find((path) => path.number === word.path)?.nodes ?? [];
   const since = (ns: bigint) => (ns === 0n ? 0n : agoMs(ns));
   return {
@@ -85,7 +94,7 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
     ageMs: since(flow.createdNs),
     idleMs: since(counters.lastNs === 0n ? flow.createdNs : counters.lastNs),
     established,
-    decidedBy: pending ? '' : slots.deciderOf(flow.slot),
+    decidedBy: pending ? '' : flow.slot === 0 ? 'kernel' : slots.deciderOf(flow.slot),
     pinGen: flow.pinGen,
   };
 }

@@ -6,6 +6,11 @@ import { Fault } from '@detour/core';
 export const DECIDERS = ['unknown', 'controller', 'last-tables', 'kernel'] as const;
 export type Decider = (typeof DECIDERS)[number];
 
+const FREE = 0;
+const USED = 1;
+/** Given to the datapath in advance, for a flow that it may decide. */
+const LENT = 2;
+
 /** Slot 0 is nobody's. A slot is free again only after a sweep that no longer saw it in either flow map. */
 export class FlowSlots {
   private readonly free: Uint32Array;
@@ -40,28 +45,55 @@ export class FlowSlots {
     if (this.freeCount === 0)
       throw new Fault('exhausted', `all ${this.capacity - 1} flow slots are in use: raise DETOUR_MAX_FLOWS`);
     const slot = this.free[--this.freeCount] ?? 0;
-    this.used[slot] = 1;
+    this.use(slot, nowMs);
+    return slot;
+  }
+
+  private use(slot: number, nowMs: number): void {
+    this.used[slot] = USED;
     this.uses[slot] = (this.uses[slot] ?? 0) + 1;
     this.decidedBy[slot] = 0;
     this.recorded[slot] = 0;
     this.pinGens[slot] = 0;
     this.refreshedAt[slot] = nowMs;
     this.takenAt[slot] = nowMs;
+  }
+
+  /** A free slot for the datapath; 0 when there is none. */
+  lend(): number {
+    if (this.freeCount === 0) return 0;
+    const slot = this.free[--this.freeCount] ?? 0;
+    this.used[slot] = LENT;
     return slot;
   }
 
-  release(slot: number): void {
-    if (slot === 0 || slot >= this.capacity || this.used[slot] === 0) return;
-    this.used[slot] = 0;
+  /** A lent slot that no flow got is free again. */
+  returned(slot: number): void {
+    if (slot >= this.capacity || this.used[slot] !== LENT) return;
+    this.used[slot] = FREE;
     this.free[this.freeCount++] = slot;
   }
 
-  /** After a restart: exactly these slots are in use. */
-  adopt(flows: Iterable<{ slot: number; pinGen: number }>, nowMs: number): void {
-    this.used.fill(0);
+  /** The datapath gave a lent slot to a flow that it decided; nothing of that is in Redis yet. */
+  taken(slot: number, nowMs: number): void {
+    if (slot >= this.capacity || this.used[slot] !== LENT) return;
+    this.use(slot, nowMs);
+    this.setDecider(slot, 'kernel');
+  }
+
+  release(slot: number): void {
+    if (slot === 0 || slot >= this.capacity || this.used[slot] !== USED) return;
+    this.used[slot] = FREE;
+    this.free[this.freeCount++] = slot;
+  }
+
+  /** After a restart: exactly these slots are in use, and those lent that the datapath still has. */
+  adopt(flows: Iterable<{ slot: number; pinGen: number }>, nowMs: number, lent: Iterable<number> = []): void {
+    this.used.fill(FREE);
+    for (const slot of lent) if (slot > 0 && slot < this.capacity) this.used[slot] = LENT;
     for (const { slot, pinGen } of flows) {
-      if (slot >= this.capacity) continue;
-      this.used[slot] = 1;
+      if (slot === 0 || slot >= this.capacity) continue;
+      this.used[slot] = USED;
       this.pinGens[slot] = pinGen;
       this.refreshedAt[slot] = nowMs;
       this.takenAt[slot] = nowMs;
@@ -69,14 +101,14 @@ export class FlowSlots {
     }
     this.freeCount = 0;
     for (let slot = this.capacity - 1; slot > 0; slot--)
-      if (this.used[slot] === 0) this.free[this.freeCount++] = slot;
+      if (this.used[slot] === FREE) this.free[this.freeCount++] = slot;
   }
 
   /** Releases what a whole sweep did not see; what was taken after the sweep began stays. */
   releaseUnseen(seen: Uint8Array, sweepBeganMs: number): number {
     let released = 0;
     for (let slot = 1; slot < this.capacity; slot++) {
-      if (this.used[slot] === 1 && seen[slot] === 0 && (this.takenAt[slot] ?? 0) < sweepBeganMs) {
+      if (this.used[slot] === USED && seen[slot] === 0 && (this.takenAt[slot] ?? 0) < sweepBeganMs) {
         this.release(slot);
         released++;
       }

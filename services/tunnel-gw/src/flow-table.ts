@@ -27,6 +27,8 @@ export interface FlowTableOptions {
   readonly onReplaced: () => void;
   /** Whether packets that enter by this port come from the inside. */
   readonly isInside: (port: number) => boolean;
+  /** Slots that were lent to the datapath come back, as far as it has not used them. */
+  readonly takeBackSlots?: () => void;
 }
 
 const ACTION = {
@@ -57,6 +59,7 @@ export class FlowTable implements Disposable {
    */
   install(question: FlowQuestion, decision: FlowDecision, rulesGen: number): boolean {
     const { maps, slots } = this.options;
+    if (slots.available === 0) this.options.takeBackSlots?.();
     if (slots.available === 0) return false;
     const slot = slots.take(this.options.nowMs());
     let stored = false;

@@ -12,14 +12,17 @@ import { readLinks, type VtiDevice } from './devices.js';
 import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
-import { type AnyNode, everyNode, type GatewayModel } from './model.js';
+import type { GatewayModel } from './model.js';
+import { nodeStates } from './node-states.js';
 import { baseRows } from './rows.js';
+import type { RuleHalves } from './rule-halves.js';
 import { RunningModel } from './running-model.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
 
 export interface CoreOptions extends MachineOptions {
   readonly banks: Banks;
+  readonly ruleHalves: RuleHalves;
   readonly health: HealthBook;
   readonly slots: SlotBook;
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
@@ -59,7 +62,8 @@ export class GatewayCore {
 
   get liveTables(): LiveTables | null {
     if (this.active === null) return null;
-    return { rules: this.active.rules, chains: this.chains.all(), hashKey: this.active.model.hashKey };
+    const rules = this.options.ruleHalves.rules(this.active.ruleRows);
+    return rules === null ? null : { rules, chains: this.chains.all(), hashKey: this.active.model.hashKey };
   }
 
   chainGen(chain: number): number {
@@ -75,7 +79,8 @@ export class GatewayCore {
     const known =
       active?.model === set.model || (this.activating === 0 && machineShape(set.model) === this.shape);
     const built = this.chains.lacking(set.chains, this.statesOf(set.model)).length === 0;
-    if (active !== null && known && built) {
+    const staged = this.options.ruleHalves.stageAtOnce(set.ruleRows);
+    if (active !== null && known && built && staged) {
       const why = this.adopt(set);
       if (why === null) this.wanted = set;
       return why;
@@ -162,7 +167,7 @@ export class GatewayCore {
       // A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is
       // not known to be up, and drops nothing meanwhile.
       if (active === null && options.datapath.live) await options.health.connectedWithin(HEALTH_WAIT_MS);
-      await this.slotsBuilt();
+      await this.allBuilt();
       if (this.wanted.model !== model) return;
       const why = this.adopt(this.wanted); // its tables may be newer than when this began
       if (why !== null) throw new Fault('refused', why);
@@ -178,9 +183,9 @@ export class GatewayCore {
     await this.machine.cleanUp(model, vtis);
   }
 
-  /** A version that needs no other devices, and slots that take their time. */
+  /** A version that needs no other devices, and slots or rules that take their time. */
   private async adoptWhenBuilt(set: TableSet): Promise<void> {
-    const failed = await this.slotsBuilt().then(() => null, describeError);
+    const failed = await this.allBuilt().then(() => null, describeError);
     if (this.closed || this.wanted !== set || this.active === set) return; // a newer one came meanwhile
     const why = failed ?? this.adopt(set);
     if (why === null) return;
@@ -188,14 +193,16 @@ export class GatewayCore {
     this.options.onRefused(set.model.revision, why);
   }
 
-  /** Resolves when no slots are lacking of the version that is wanted, whichever that is by then. */
-  private async slotsBuilt(): Promise<void> {
+  /** Resolves when no slots are lacking of the version that is wanted, whichever that is by then, and its rules are staged. */
+  private async allBuilt(): Promise<void> {
     for (;;) {
       const { wanted } = this;
       if (wanted === null) return;
       const lacking = this.chains.lacking(wanted.chains, this.statesOf(wanted.model));
-      if (lacking.length === 0) return;
-      await this.options.slots.build(lacking);
+      if (lacking.length > 0) await this.options.slots.build(lacking);
+      else if (this.options.ruleHalves.halfOf(wanted.ruleRows) === 0)
+        await this.options.ruleHalves.stage(wanted.ruleRows);
+      else return;
     }
   }
 
@@ -239,10 +246,12 @@ export class GatewayCore {
     const fresh = this.active !== set;
     const newModel = this.active?.model !== model;
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
-    const draft = this.chains.draft(set.chains, this.statesOf(model));
+    const draft = this.chains.draft(set.chains, this.statesOf(model), model.alone ? 'any' : 'opening');
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
     this.base ??= this.makeBase(model, { lenient: !newModel });
-    const counts = options.banks.publish([...this.base, ...draft.rows]);
+    const rulesHalf = options.ruleHalves.halfOf(set.ruleRows);
+    if (rulesHalf === 0) throw new Fault('internal', 'the rules of this version are not staged');
+    const counts = options.banks.publish([...this.base, ...draft.rows], rulesHalf);
     if (newModel) options.datapath.setHashKey(hashKeyToBigInt(model.hashKey));
     this.chains.commit(draft);
     this.active = set;
@@ -271,24 +280,20 @@ export class GatewayCore {
     return rows;
   }
 
-  /** States of nodes by number, as they are now. A node that is not attached here is never up. */
   private statesOf(model: GatewayModel): (number: number) => NodeState {
-    const states = new Map(everyNode(model).map((node) => [node.number, this.stateOf(node)]));
-    return (number) => states.get(number) ?? 'down';
-  }
-
-  private stateOf(node: AnyNode): NodeState {
-    return node.liveness ? this.options.health.viewOf(node).inForce : 'up';
+    return nodeStates(model, this.options.health);
   }
 
   /** What nothing waits for: the idle bank is brought up to what is live. */
   private followUp(): void {
     this.followTimer ??= setTimeout(() => {
       this.followTimer = null;
+      const failed = (error: unknown) => this.options.onTrouble('publish_failed', describeError(error));
       try {
-        if (!this.options.banks.mirror()) this.followUp();
+        if (this.options.banks.mirror()) void this.options.ruleHalves.mirror().catch(failed);
+        else this.followUp();
       } catch (error) {
-        this.options.onTrouble('publish_failed', describeError(error));
+        failed(error);
       }
     }, FOLLOW_UP_MS);
   }

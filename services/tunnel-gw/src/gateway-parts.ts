@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
-import { type BpfMap, openPacketSocket } from '@detour/bpf';
+import { type BpfMap, mapArray, openPacketSocket } from '@detour/bpf';
 import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
 import { Banks } from './bank.js';
@@ -15,12 +15,14 @@ import { GatewayCore } from './gateway-core.js';
 import { installGuard } from './guard.js';
 import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
+import { LentSlots } from './lent-slots.js';
 import { everyNode } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
 import { PathMtus } from './path-mtus.js';
 import { PuntDesk } from './punt-desk.js';
+import { RuleHalves } from './rule-halves.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
 import type { PinUse } from './sweeper.js';
@@ -38,6 +40,10 @@ export interface GatewayOptions extends DatapathOptions {
   readonly slotWorker: URL;
   readonly puntRate: number;
   readonly puntBurst: number;
+  readonly beginRate: number;
+  readonly beginBurst: number;
+  /** Of the flows that the datapath could decide, the share (0 to 1) that is asked about for a trace. */
+  readonly askShare: number;
   readonly clock: Clock;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -75,6 +81,7 @@ export interface GatewayParts {
   readonly ways: Ways;
   readonly neighbours: NeighbourWatch;
   readonly slots: FlowSlots;
+  readonly lent: LentSlots;
   readonly flows: FlowTable;
   readonly flowMaps: FlowMaps;
   readonly counterMaps: CounterMaps;
@@ -93,6 +100,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const datapath = Datapath.open(options);
   if (!datapath.takenOver) datapath.bumpRoutes();
   datapath.setPuntLimits(options.puntRate, options.puntBurst);
+  datapath.setBeginLimits(options.beginRate, options.beginBurst, options.askShare);
   await ensureDevices([], options.sysctlDir);
   log.debug(
     warmUp(() => clock.monoMs()),
@@ -114,6 +122,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     examples: map('drop_examples'),
   };
   const slots = new FlowSlots(flowMaps.counters.maxEntries);
+  const lent = new LentSlots(mapArray(map('free_slots')), slots, () => clock.monoMs());
   // Health is asked about nodes of the version in force, which the core has.
   const self: { core: GatewayCore | null } = { core: null };
   const health = new HealthBook(({ name, vrfName }) => {
@@ -129,6 +138,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const core = new GatewayCore({
     datapath,
     banks,
+    ruleHalves: new RuleHalves(datapath.ruleHalves, () => banks.settle()),
     health,
     ways,
     slots: new SlotBook({
@@ -152,6 +162,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     chainGen: (chain) => core.chainGen(chain),
     onReplaced: () => datapath.bumpFlows(),
     isInside: (port) => core.view.isInside(port),
+    takeBackSlots: () => lent.takeBack(),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const punts = new PuntDesk({
@@ -196,7 +207,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     },
   });
   return {
-    ...{ datapath, core, health, ways, neighbours, slots, flows, flowMaps, counterMaps },
+    ...{ datapath, core, health, ways, neighbours, slots, lent, flows, flowMaps, counterMaps },
     ...{ punts, injector, arps, builder, desks, pathMtus },
   };
 }

@@ -112,6 +112,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     pinDir: join(bpffs, pins),
     maxFlows: 1024,
     maxEmbryos: 1024,
+    ruleLines: 4096,
     lookupByRules: false,
     guardDevices: [],
     sysctlDir: '/proc/sys',
@@ -121,6 +122,9 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     slotWorker: new URL('../dist/slot-worker.js', import.meta.url),
     puntRate: 1000,
     puntBurst: 1000,
+    beginRate: 0,
+    beginBurst: 1,
+    askShare: 0,
     clock: systemClock(),
     log: silentLog,
     signal: new AbortController().signal,
@@ -307,6 +311,23 @@ describe('the machine', () => {
 });
 
 describe('a gateway on a kernel', () => {
+  it('rules go into the half that is not live, and go live with their bank; what changes no rules stays where it is', async () => {
+    const gateway = await start('halves');
+    await run(gateway);
+    const { datapath, core } = gateway;
+    const asked = flowQuestion();
+    const ruleNow = () => core.liveTables?.rules.lookup(asked.tuple, asked.port)?.rule;
+    const half = datapath.ruleHalves.liveHalf();
+    expect([half, ruleNow()]).toEqual([expect.toBeOneOf([1, 2]), 1]);
+    const bank = datapath.readBank();
+    health(gateway, { fw1: HealthState.DOWN });
+    expect([datapath.readBank(), datapath.ruleHalves.liveHalf()]).toEqual([1 - bank, half]);
+    const rows = [ruleRow(), ruleRow({ number: 2, priority: 4_000_000_000 })];
+    const version = { epoch: 'e', sequence: 900n, revision: core.running?.model.revision ?? 0 };
+    expect(gateway.take(gateway.book.offerRules(rows, version))).toEqual({ ok: true });
+    expect([datapath.ruleHalves.liveHalf(), ruleNow()]).toEqual([3 - half, 2]);
+  });
+
   it('makes devices, guards, attaches and publishes a first revision', async () => {
     const gateway = await start('first', { guardDevices: ['eth9'] });
     expect(guardedNow()).toContain('"eth9"');
@@ -324,7 +345,7 @@ describe('a gateway on a kernel', () => {
     expect(livePort(gateway, 'eth1')).toMatchObject({
       kind: abi.PortKind.PORT_INTERNAL,
       table: 100,
-      flags: 1,
+      flags: abi.PortFlag.PORT_CLASSIFY | abi.PortFlag.PORT_INSIDE,
     });
     for (const device of ['eth1', 'eth2', 'eth9', 'vti-fw1', 'vti-fw2'])
       expect(guardedNow()).toContain(`"${device}"`);

@@ -7,6 +7,7 @@ import { abi } from '@detour/contracts';
 import { describeError } from '@detour/core';
 import type { CounterMaps } from './counters.js';
 import type { Datapath } from './datapath.js';
+import { DecidedDesk } from './decided-desk.js';
 import {
   choosePathLocally,
   decideLocally,
@@ -25,6 +26,7 @@ import type { GatewayCore } from './gateway-core.js';
 import { assembleParts, type GatewayOptions, type GatewayParts } from './gateway-parts.js';
 import type { HealthBook } from './health.js';
 import type { Injector } from './injector.js';
+import type { LentSlots } from './lent-slots.js';
 import type { ChainModel } from './model.js';
 import type { NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';
@@ -48,6 +50,7 @@ export class Gateway implements AsyncDisposable {
   readonly ways: Ways;
   readonly neighbours: NeighbourWatch;
   readonly slots: FlowSlots;
+  readonly lent: LentSlots;
   readonly punts: PuntDesk;
   readonly injector: Injector;
   readonly desks: PacketDesks;
@@ -62,6 +65,7 @@ export class Gateway implements AsyncDisposable {
   private sweeping: Promise<void> = Promise.resolve();
   private readonly stopping = new AbortController();
   private readonly delivery = new DeliveryWatch();
+  private readonly decided: DecidedDesk;
 
   private constructor(
     private readonly options: GatewayOptions,
@@ -73,6 +77,13 @@ export class Gateway implements AsyncDisposable {
     this.ways = parts.ways;
     this.neighbours = parts.neighbours;
     this.slots = parts.slots;
+    this.lent = parts.lent;
+    this.decided = new DecidedDesk({
+      slots: parts.slots,
+      noticeTaken: () => parts.lent.noticeTaken(),
+      chainOf: (number) => this.chainOf(number),
+      onPins: options.onUnrecorded,
+    });
     this.punts = parts.punts;
     this.injector = parts.injector;
     this.desks = parts.desks;
@@ -102,6 +113,7 @@ export class Gateway implements AsyncDisposable {
   private async begin(): Promise<void> {
     const { options } = this;
     if (this.datapath.takenOver) await this.adoptFlows();
+    if (options.beginRate > 0) this.lent.fill();
     await this.neighbours.start();
     const desk: EventDeskOptions = {
       punts: this.punts,
@@ -111,6 +123,7 @@ export class Gateway implements AsyncDisposable {
       armOf: (hop) => this.core.view.armOf(hop),
       dropHeld: (packets, reason) => this.injector.drop(packets, reason),
       onRepin: options.onRepin,
+      onDecided: (flow) => this.decided.take(flow),
       onRevalidate: (question) => this.revalidate(question),
       onHopNotReady: (node) => this.onHopNotReady(node),
     };
@@ -120,6 +133,8 @@ export class Gateway implements AsyncDisposable {
     this.timers.push(
       setInterval(() => {
         this.punts.tick();
+        if (options.beginRate > 0) this.lent.fill();
+        this.decided.flush();
         this.parts.arps.tick();
         this.desks.fragments.tick();
         if (this.parts.pathMtus.expire()) this.pathMtuChanged();
@@ -224,7 +239,7 @@ export class Gateway implements AsyncDisposable {
       if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING)
         slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
-    this.slots.adopt(slots, this.options.clock.monoMs());
+    this.slots.adopt(slots, this.options.clock.monoMs(), this.lent.unused());
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }
 
@@ -244,6 +259,7 @@ export class Gateway implements AsyncDisposable {
             `the program had been taken off ${devices.join(', ')}, by somebody else: it is put back`,
           );
         this.checkDelivery();
+        this.lent.noticeTaken();
         this.lastSweep = await sweepFlows(
           {
             maps: this.flowMaps,
@@ -283,6 +299,7 @@ export class Gateway implements AsyncDisposable {
     await this.parts.builder[Symbol.asyncDispose]();
     await this.sweeping;
     this.flows[Symbol.dispose]();
+    this.lent[Symbol.dispose]();
     this.datapath[Symbol.dispose]();
   }
 }

@@ -23,7 +23,7 @@ import { describeError, Fault } from '@detour/core';
 import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
-import { digestChains, digestRules } from '@detour/tables';
+import { digestChains, ruleDigests } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
@@ -124,6 +124,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       lookupByRules: machine.lookupByRules !== null,
       maxFlows: config.maxFlows,
       maxEmbryos: config.maxEmbryos,
+      ruleLines: config.ruleLines,
       guardDevices: config.guard,
       sysctlDir: config.sysctlDir,
       decideWithinMs: config.decideWithinMs,
@@ -132,6 +133,9 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       slotWorker: new URL('./slot-worker.js', import.meta.url),
       puntRate: config.puntRate,
       puntBurst: config.puntBurst,
+      beginRate: config.beginRate,
+      beginBurst: config.beginBurst,
+      askShare: config.otlp === '' ? 0 : config.traceRatio,
       clock,
       log,
       signal,
@@ -165,7 +169,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'gateway',
   );
 
-  const rules = resources.use(openRules(toClassifier, gateway), 'rules');
+  const digestRules = ruleDigests();
+  const rules = resources.use(openRules(toClassifier, gateway, digestRules), 'rules');
   const paths = resources.use(openPaths(toSelector, gateway), 'paths');
   const board = new StatusBoard({
     name,

@@ -62,7 +62,11 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
   ]);
   counter('detour_decisions', 'flows decided, by whom', () =>
     rows(
-      { controller: gateway.punts.counts.controller, 'last-tables': gateway.punts.counts.lastTables },
+      {
+        kernel: readStats(gateway.counterMaps).decided ?? 0n,
+        controller: gateway.punts.counts.controller,
+        'last-tables': gateway.punts.counts.lastTables,
+      },
       'by',
     ),
   );

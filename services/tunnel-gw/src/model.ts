@@ -19,6 +19,11 @@ export interface PortModel {
   readonly vlan: VlanPort | null;
 }
 
+/** What enters there comes from the inside: such flows enter a pair by its member b. */
+export function isInside({ kind }: PortModel): boolean {
+  return kind === 'internal' || kind === 'guest';
+}
+
 /** A VLAN on a device. The port's own device is then the operator's side of its veth pair. */
 export interface VlanPort {
   readonly lower: string;
@@ -127,6 +132,8 @@ export interface GatewayModel {
   readonly gateway: string;
   readonly revision: number;
   readonly hashKey: HashKey;
+  /** The revision has no other gateway: what is not known here is known nowhere. */
+  readonly alone: boolean;
   readonly underlay: { readonly device: string; readonly address: string; readonly attachMode: AttachMode };
   readonly vrfs: readonly VrfModel[];
   readonly ports: readonly PortModel[];
@@ -139,6 +146,9 @@ export interface GatewayModel {
   readonly chainNames: ReadonlyMap<number, string>;
   readonly ruleNames: ReadonlyMap<number, string>;
 }
+
+/** Which of its flows the datapath decides: none, those that begin with a TCP SYN, or any that no TCP connection's middle is. */
+export type Decides = 'none' | 'opening' | 'any';
 
 /** A chain as it is to be published: settings, path states and slots, all health applied. */
 export interface ChainModel {
@@ -156,6 +166,7 @@ export interface ChainModel {
   readonly idleMs: { readonly tcp: number; readonly udp: number; readonly other: number };
   readonly allStale: boolean;
   readonly fingerprint: string;
+  readonly decides: Decides;
 }
 
 export interface PathModel {

@@ -10,6 +10,7 @@ const port = (number: number, vrf: number): PortModel => ({
 });
 const model: GatewayModel = {
   ...{ gateway: 'edge1', revision: 1, hashKey: { lo: 1, hi: 2 }, vrfs: [], nodes: [], pathNodes: new Map() },
+  alone: true,
   underlay: { device: 'eth0', address: '192.0.2.1', attachMode: 'auto' },
   ports: [port(1, 1), port(2, 1), port(3, 2)],
   ...{ chainNames: new Map(), ruleNames: new Map(), armed: [], servicePorts: [] },

@@ -262,6 +262,16 @@ describe('PinKeeper', () => {
     expect(await held(one)).toMatchObject({ gen: 2, path: 2 });
   });
 
+  it('a connection whose SYN the datapath decided replaces what Redis has of an earlier one, however often that was moved', async () => {
+    const one = flow(1, { by: 'kernel', pinGen: 2 });
+    const earlier = { gen: 7, path: 2, chain: 1, initiatorIsB: true };
+    await affinity.lookOrCreate([{ key: flowRecordKey(one.key), record: earlier, ttlS: 60 }]);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(pathOf(one)).toBe(1);
+    expect(await held(one)).toMatchObject({ gen: 8, path: 1 });
+  });
+
   it('removes the pin of a connection that was reset, when its record goes', async () => {
     const [ended, other] = [flow(1), flow(1)];
     await sweep();

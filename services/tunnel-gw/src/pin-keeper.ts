@@ -5,7 +5,7 @@
 import { type Affinity, winnerOf } from '@detour/affinity';
 import type { AlarmBook } from '@detour/bus';
 import { type FlowRecord, flowRecordKey } from '@detour/contracts';
-import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
+import { type Clock, describeError, type FlowKey, type Log, PROTO } from '@detour/core';
 import type { Repin } from './event-desk.js';
 import type { FlowSlots } from './flow-slots.js';
 import type { FlowTable } from './flow-table.js';
@@ -155,7 +155,8 @@ export class PinKeeper implements Disposable {
 
   /** A pin that Redis holds otherwise: the winner counts, unless it cannot be used here. */
   private settle(pin: PinUse, held: FlowRecord, gateway: PinnedFlows): void {
-    if (gateway.isUsable(held.chain, held.path) && winnerOf(held, pin.record) === held) {
+    const older = held.gen > pin.record.gen && beganHere(pin, gateway.slots);
+    if (!older && gateway.isUsable(held.chain, held.path) && winnerOf(held, pin.record) === held) {
       this.adopt(pin, held, gateway);
       return;
     }
@@ -207,6 +208,11 @@ export class PinKeeper implements Disposable {
   }
 }
 
+/** Its SYN was decided by the datapath: what Redis has of a later generation is of an earlier connection between the same ports. */
+function beganHere({ key, slot }: PinUse, slots: FlowSlots): boolean {
+  return key.proto === PROTO.tcp && slots.deciderOf(slot) === 'kernel' && !slots.isRecorded(slot);
+}
+
 /** The generation that a pin has after a move; the pin is not recorded until Redis has said so. */
 function nextGeneration(pin: PinUse, slots: FlowSlots): number {
   const gen = pin.record.gen + 1;
@@ -223,6 +229,7 @@ function currentPin(key: FlowKey, gateway: PinnedFlows): PinUse | null {
   const chain = gateway.chainOf(record.flow.chain);
   if (word.path === 0 || chain === undefined) return null;
   const { slot } = record.flow;
+  if (slot === 0) return null; // nothing but its opening was seen: once it goes on, Redis hears of it
   return {
     key,
     slot,

@@ -13,6 +13,8 @@ export interface PortFields {
   readonly vrf?: number;
   readonly table?: number;
   readonly classify?: boolean;
+  /** What enters here comes from the inside. */
+  readonly inside?: boolean;
   readonly hop?: number;
   readonly vtiIfindex?: number;
   /** Of the port's own device; absent behind a tunnel, where it is not checked. */
@@ -35,6 +37,7 @@ export function portValue(fields: PortFields): Uint8Array {
     kind: fields.kind,
     flags:
       (fields.classify === true ? abi.PortFlag.PORT_CLASSIFY : 0) |
+      (fields.inside === true ? abi.PortFlag.PORT_INSIDE : 0) |
       (fields.tags === true ? abi.PortFlag.PORT_TAGS : 0) |
       (fields.arm == null ? 0 : ARM_FLAG[fields.arm]),
     hop: fields.hop ?? 0,

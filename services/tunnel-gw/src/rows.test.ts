@@ -93,7 +93,7 @@ describe('baseRows', () => {
     expect(portAt(rows, 3)).toMatchObject({
       number: inside.number,
       table: 100,
-      flags: abi.PortFlag.PORT_CLASSIFY,
+      flags: abi.PortFlag.PORT_CLASSIFY | abi.PortFlag.PORT_INSIDE,
     });
     expect([...(portAt(rows, 3)?.mac ?? [])]).toEqual([2, 0, 0, 0, 0, 3]);
   });

@@ -8,7 +8,7 @@ import type { Row } from './bank.js';
 import type { LinkState } from './devices.js';
 import { trunkDevices } from './gateway-devices.js';
 import { type HopWay, hopRow } from './hop-rows.js';
-import type { GatewayModel, NodeModel, PortModel, TunnelModel } from './model.js';
+import { type GatewayModel, isInside, type NodeModel, type PortModel, type TunnelModel } from './model.js';
 import { egressRow, linkOf, numberRow, portRow, portValue, tableOf } from './port-rows.js';
 import { addressBytes, macBytes, u32Key } from './row-bytes.js';
 import { tunnelProto } from './tunnel-kind.js';
@@ -85,6 +85,7 @@ function portRows(inputs: RowInputs, port: PortModel, trunks: ReadonlySet<string
     vrf: port.vrf,
     table: tableOf(inputs, port.table),
     classify: port.classify,
+    inside: isInside(port),
     kind: PORT_KIND[port.kind],
   };
   if (port.tunnel === null) {

@@ -3,7 +3,7 @@
 import { abi } from '@detour/contracts';
 import type { LinkState } from './devices.js';
 import type { Machine } from './machine.js';
-import { type AnyNode, type GatewayModel, isArmed } from './model.js';
+import { type AnyNode, type GatewayModel, isArmed, isInside } from './model.js';
 import { type OwnAddress, ownAddress } from './own-address.js';
 import { overheadBytes } from './tunnel-kind.js';
 import type { Ways } from './ways.js';
@@ -30,8 +30,8 @@ export class RunningModel {
 
   /** Whether packets that enter by this port come from the inside: from there a pair is entered by its member b. */
   isInside(port: number): boolean {
-    const kind = this.model?.ports.find((row) => row.number === port)?.kind;
-    return kind === 'internal' || kind === 'guest';
+    const row = this.model?.ports.find(({ number }) => number === port);
+    return row !== undefined && isInside(row);
   }
 
   /** The arm of a hop row of the version in force. */

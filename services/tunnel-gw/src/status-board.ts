@@ -9,6 +9,7 @@ import {
   stateKey,
 } from '@detour/contracts';
 import { type Clock, describeError, type Log } from '@detour/core';
+import { readStats } from './counters.js';
 import type { Gateway } from './gateway.js';
 import { gatewayStatus, gatewayValue, type Refusal } from './status.js';
 import type { TableSet } from './table-book.js';
@@ -86,6 +87,7 @@ export class StatusBoard implements Disposable {
           (mirror.get(stateKey.drain(node))?.value as DrainValue | undefined)?.draining === true,
         connected: connections,
         decided: () => ({
+          kernel: readStats(gateway.counterMaps).decided ?? 0n,
           controller: BigInt(gateway.punts.counts.controller),
           'last-tables': BigInt(gateway.punts.counts.lastTables),
         }),

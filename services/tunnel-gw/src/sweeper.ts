@@ -130,6 +130,7 @@ class Sweep {
   ): void {
     const { counts, byNode, beganMs } = this;
     const { slots } = this.options;
+    if (flow.slot === 0) return; // nothing but its opening was seen: nobody is told of it
     counts.pinned++;
     for (const node of this.pathNodes.get(flow.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
     const recorded = slots.isRecorded(flow.slot);

@@ -3,7 +3,7 @@
 // the same revision. What a gateway can check beyond the streams' own checks is checked here, by name; a refusal leaves what was held, also
 // one that comes when the datapath is written.
 import type { ChainRow, RuleRow, TableVersion } from '@detour/contracts';
-import { CompiledRules, type KnownPath, validateChains, validateRules } from '@detour/tables';
+import { type KnownPath, ruleValidator, type Validation, validateChains } from '@detour/tables';
 import type { KeptSet } from './kept-tables.js';
 import type { GatewayModel } from './model.js';
 
@@ -19,7 +19,6 @@ interface Held<Row> {
 /** A whole version: all three parts of one revision. */
 export interface TableSet {
   readonly model: GatewayModel;
-  readonly rules: CompiledRules;
   readonly ruleRows: readonly RuleRow[];
   readonly chains: readonly ChainRow[];
   readonly rulesVersion: TableVersion;
@@ -27,6 +26,7 @@ export interface TableSet {
 }
 
 export class TableBook {
+  private readonly validate: (rows: readonly RuleRow[]) => Validation = ruleValidator();
   private model: GatewayModel | null = null;
   private epoch = '';
   private rules: Held<RuleRow> | null = null;
@@ -37,7 +37,6 @@ export class TableBook {
     rules: null,
     paths: null,
   };
-  private compiled: { rows: readonly RuleRow[]; rules: CompiledRules } | null = null;
 
   /**
    * `epoch` of the bucket whose head names the revision: after a loss of that bucket, revisions count from 1 again. Paths of this revision
@@ -54,7 +53,7 @@ export class TableBook {
   }
 
   offerRules(rows: readonly RuleRow[], version: TableVersion): Taken {
-    const checked = validateRules(rows);
+    const checked = this.validate(rows);
     if (!checked.ok) return checked;
     this.before = { rules: this.rules, paths: this.paths };
     this.rules = { rows, version };
@@ -98,11 +97,8 @@ export class TableBook {
     const { model, rules, paths } = this;
     if (model === null || rules === null || paths === null) return null;
     if (!this.isOfModel(rules.version) || !this.isOfModel(paths.version)) return null;
-    if (this.compiled?.rows !== rules.rows)
-      this.compiled = { rows: rules.rows, rules: new CompiledRules(rules.rows) };
     return {
       model,
-      rules: this.compiled.rules,
       ruleRows: rules.rows,
       chains: paths.rows,
       rulesVersion: rules.version,

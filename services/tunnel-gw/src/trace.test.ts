@@ -49,6 +49,7 @@ const node = (name: string, number: number, strictReturn = true): NodeModel => (
 const model: GatewayModel = {
   gateway: 'edge1',
   revision: 1,
+  alone: true,
   hashKey: hashKeyFromHex('00'.repeat(16)),
   underlay: { device: 'eth0', address: '192.0.2.1', attachMode: 'auto' },
   vrfs: [{ name: 'red', number: 1, table: 100 }],

@@ -2,10 +2,10 @@
 // The way that a packet would take, read from the tables and records that are live now, in the datapath's own order (datapath/edge.bpf.c).
 // It changes nothing: no record, no counter. A test compares its answer with what the datapath then does to that very packet.
 import { abi } from '@detour/contracts';
-import { formatAddress, isMappedV4, normaliseTuple, type Tuple } from '@detour/core';
+import { formatAddress, isMappedV4, normaliseTuple, PROTO, type Tuple } from '@detour/core';
 import { classifyLocally, decideLocally, type FlowQuestion, forwardTuple } from './decision.js';
 import { unpackFlowWord } from './flow-word.js';
-import { type AnyNode, type ChainModel, everyNode, isArmed, type PortModel } from './model.js';
+import { type AnyNode, type ChainModel, everyNode, isArmed, isInside, type PortModel } from './model.js';
 import {
   type Add,
   drop,
@@ -135,7 +135,9 @@ async function unknown(
   add(
     'chain',
     chain?.name ?? `${decision.chain}`,
-    'the path is chosen by the selection table, unless Redis knows a pin',
+    isDecidedHere(chain, question)
+      ? 'the datapath chooses the path by the selection table'
+      : 'the path is chosen by the selection table, unless Redis knows a pin',
   );
   if (chain === undefined) return drop('no_table');
   const direction = found.reversed ? 1 : 0;
@@ -201,8 +203,10 @@ async function known(
   );
 }
 
-function isInside(port: PortModel): boolean {
-  return port.kind === 'internal' || port.kind === 'guest';
+/** As datapath/lib/decide.h has it; a share of these is asked about all the same, for traces. */
+function isDecidedHere(chain: ChainModel | undefined, { syn, key }: FlowQuestion): boolean {
+  if (chain === undefined || chain.decides === 'none') return false;
+  return key.proto === PROTO.tcp ? syn : chain.decides === 'any';
 }
 
 function isKeptDown(chain: ChainModel, path: number): boolean {

@@ -30,6 +30,7 @@ export function warmUp(monoMs: () => number): { firstMs: number; lastMs: number 
     write: () => {},
     remove: () => {},
     wipe: () => {},
+    pointRules: () => {},
     readBank: () => bank,
     flip: (to) => {
       bank = to;
@@ -43,7 +44,7 @@ export function warmUp(monoMs: () => number): { firstMs: number; lastMs: number 
   for (let round = 0; round < ROUNDS && monoMs() - beganMs < AT_MOST_MS; round++) {
     const fromMs = monoMs();
     const draft = models.draft([ROW], (node) => (node === (round % 4) + 1 ? 'down' : 'up'));
-    banks.publish(draft.rows);
+    banks.publish(draft.rows, 1);
     models.commit(draft);
     banks.mirror();
     lastMs = monoMs() - fromMs;

@@ -113,7 +113,7 @@ describe('a packet of an unknown flow', () => {
     const key = abi.sourceKey.encode({
       addr: ipToKeyBytes(CLIENT.ip4),
       vrf: VRF,
-      purpose: abi.PuntPurpose.PUNT_DECISION,
+      purpose: abi.SourcePurpose.PUNT_DECISION,
     });
     const bucket = abi.puntBucket.decode(rig.map('sources').lookup(key) ?? fail());
     rig.put('sources', key, abi.puntBucket.encode({ ...bucket, atNs: bucket.atNs - 2_000_000_000n }));

@@ -77,7 +77,14 @@ export interface RigOptions {
 export function openRig(options: RigOptions = {}): Rig {
   const objects = build();
   const ifindex = makeNetwork();
-  const maxEntries = { flows: 1024, embryos: 1024, flow_counters: 4096, flow_front: 1024, ...options.sizes };
+  const maxEntries = {
+    flows: 1024,
+    embryos: 1024,
+    flow_counters: 4096,
+    flow_front: 1024,
+    rules: 4096,
+    ...options.sizes,
+  };
   const byRules = (options.lookup ?? process.env.DETOUR_VRF_LOOKUP) === 'rules';
   const ruleDevices = new Map<number, number>();
   const tableRow = (table: number): number => {

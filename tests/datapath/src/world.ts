@@ -103,6 +103,7 @@ export function publishAll(rig: Rig): void {
     puntRate: 1000,
     puntBurst: 1000,
     frontMask: rig.map('flow_front').maxEntries - 1,
+    rulesLines: rig.map('rules').maxEntries >>> 1,
   });
 }
 
@@ -195,6 +196,7 @@ export function putChain(
     onRuleChange: 0,
     affinity: 0,
     valid: 1,
+    decides: 0,
     nslots: slots.length,
     backup: 0,
     mss: 0,

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '568d8b2e0fc46d85';
+export const ABI_HASH = '8d17340820b2f671';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -67,6 +67,7 @@ export const DetourLimit = {
   DT_SECOND_ARM: 4096,
   DT_MAX_RULES: 131072,
   DT_MAX_PATH_HOPS: 8,
+  DT_FREE_SLOTS: 65536,
   DT_MAX_SLOTS: 65537,
   DT_MAX_WAYS: 1024,
   DT_MAX_HEADER: 136,
@@ -87,6 +88,7 @@ const detourLimitNames: Readonly<Record<number, keyof typeof DetourLimit>> = {
   8448: 'DT_MAX_HOPS',
   9216: 'DT_PUNT_BYTES',
   16384: 'DT_MAX_PATHS',
+  65536: 'DT_FREE_SLOTS',
   65537: 'DT_MAX_SLOTS',
   131072: 'DT_MAX_RULES',
 };
@@ -132,6 +134,7 @@ export const PortFlag = {
   PORT_TAGS: 2,
   PORT_ARM_A: 4,
   PORT_ARM_B: 8,
+  PORT_INSIDE: 16,
 } as const;
 export type PortFlag = (typeof PortFlag)[keyof typeof PortFlag];
 const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
@@ -139,6 +142,7 @@ const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
   2: 'PORT_TAGS',
   4: 'PORT_ARM_A',
   8: 'PORT_ARM_B',
+  16: 'PORT_INSIDE',
 };
 /** The C name of a value of enum port_flag; the first of several; undefined for a value that has none. */
 export function portFlagName(value: number): keyof typeof PortFlag | undefined {
@@ -385,23 +389,42 @@ export function tunnelKindName(value: number): keyof typeof TunnelKind | undefin
   return tunnelKindNames[value];
 }
 
-/** enum punt_purpose */
-export const PuntPurpose = {
+/** enum chain_decides */
+export const ChainDecides = {
+  DECIDES_NONE: 0,
+  DECIDES_OPENING: 1,
+  DECIDES_ANY: 2,
+} as const;
+export type ChainDecides = (typeof ChainDecides)[keyof typeof ChainDecides];
+const chainDecidesNames: Readonly<Record<number, keyof typeof ChainDecides>> = {
+  0: 'DECIDES_NONE',
+  1: 'DECIDES_OPENING',
+  2: 'DECIDES_ANY',
+};
+/** The C name of a value of enum chain_decides; the first of several; undefined for a value that has none. */
+export function chainDecidesName(value: number): keyof typeof ChainDecides | undefined {
+  return chainDecidesNames[value];
+}
+
+/** enum source_purpose */
+export const SourcePurpose = {
   PUNT_DECISION: 0,
   PUNT_TOO_BIG: 1,
   PUNT_FRAGMENT: 2,
   PUNT_OUTER_ERROR: 3,
+  SOURCE_BEGINS: 4,
 } as const;
-export type PuntPurpose = (typeof PuntPurpose)[keyof typeof PuntPurpose];
-const puntPurposeNames: Readonly<Record<number, keyof typeof PuntPurpose>> = {
+export type SourcePurpose = (typeof SourcePurpose)[keyof typeof SourcePurpose];
+const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> = {
   0: 'PUNT_DECISION',
   1: 'PUNT_TOO_BIG',
   2: 'PUNT_FRAGMENT',
   3: 'PUNT_OUTER_ERROR',
+  4: 'SOURCE_BEGINS',
 };
-/** The C name of a value of enum punt_purpose; the first of several; undefined for a value that has none. */
-export function puntPurposeName(value: number): keyof typeof PuntPurpose | undefined {
-  return puntPurposeNames[value];
+/** The C name of a value of enum source_purpose; the first of several; undefined for a value that has none. */
+export function sourcePurposeName(value: number): keyof typeof SourcePurpose | undefined {
+  return sourcePurposeNames[value];
 }
 
 /** enum mss_clamp */
@@ -512,7 +535,8 @@ export const DropReason = {
   DROP_TUNNEL_CHECKSUM: 25,
   DROP_COOKIE: 26,
   DROP_FP_DROP: 27,
-  DROP_REASONS: 28,
+  DROP_SOURCE_LIMIT: 28,
+  DROP_REASONS: 29,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
@@ -544,7 +568,8 @@ const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
   25: 'DROP_TUNNEL_CHECKSUM',
   26: 'DROP_COOKIE',
   27: 'DROP_FP_DROP',
-  28: 'DROP_REASONS',
+  28: 'DROP_SOURCE_LIMIT',
+  29: 'DROP_REASONS',
 };
 /** The C name of a value of enum drop_reason; the first of several; undefined for a value that has none. */
 export function dropReasonName(value: number): keyof typeof DropReason | undefined {
@@ -570,7 +595,10 @@ export const Stat = {
   STAT_FRAGMENT_FOLLOWED: 14,
   STAT_FRAGMENT_HELD: 15,
   STAT_MSS_CLAMPED: 16,
-  STATS: 17,
+  STAT_DECIDED: 17,
+  STAT_UNCOUNTED: 18,
+  STAT_RULES_ASKED: 19,
+  STATS: 20,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -591,7 +619,10 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   14: 'STAT_FRAGMENT_FOLLOWED',
   15: 'STAT_FRAGMENT_HELD',
   16: 'STAT_MSS_CLAMPED',
-  17: 'STATS',
+  17: 'STAT_DECIDED',
+  18: 'STAT_UNCOUNTED',
+  19: 'STAT_RULES_ASKED',
+  20: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -608,6 +639,7 @@ export const EventType = {
   EVENT_TOO_BIG: 6,
   EVENT_FRAGMENT: 7,
   EVENT_FRAGMENT_FIRST: 8,
+  EVENT_DECIDED: 10,
   EVENT_OUTER_ERROR: 9,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
@@ -621,10 +653,26 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   7: 'EVENT_FRAGMENT',
   8: 'EVENT_FRAGMENT_FIRST',
   9: 'EVENT_OUTER_ERROR',
+  10: 'EVENT_DECIDED',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
   return eventTypeNames[value];
+}
+
+/** enum event_first */
+export const EventFirst = {
+  EVENT_FIRST: 1,
+  EVENT_SAMPLED: 2,
+} as const;
+export type EventFirst = (typeof EventFirst)[keyof typeof EventFirst];
+const eventFirstNames: Readonly<Record<number, keyof typeof EventFirst>> = {
+  1: 'EVENT_FIRST',
+  2: 'EVENT_SAMPLED',
+};
+/** The C name of a value of enum event_first; the first of several; undefined for a value that has none. */
+export function eventFirstName(value: number): keyof typeof EventFirst | undefined {
+  return eventFirstNames[value];
 }
 
 /** enum inject_op */
@@ -657,6 +705,248 @@ const injectEthertypeNames: Readonly<Record<number, keyof typeof InjectEthertype
 /** The C name of a value of enum inject_ethertype; the first of several; undefined for a value that has none. */
 export function injectEthertypeName(value: number): keyof typeof InjectEthertype | undefined {
   return injectEthertypeNames[value];
+}
+
+/** enum rules_limit */
+export const RulesLimit = {
+  RULES_WORDS: 16,
+  RULES_PROBES: 8,
+  RULES_AROUND: 16,
+  RULES_CHAIN: 16,
+  RULES_ELEMENTS: 16777216,
+} as const;
+export type RulesLimit = (typeof RulesLimit)[keyof typeof RulesLimit];
+const rulesLimitNames: Readonly<Record<number, keyof typeof RulesLimit>> = {
+  8: 'RULES_PROBES',
+  16: 'RULES_WORDS',
+  16777216: 'RULES_ELEMENTS',
+};
+/** The C name of a value of enum rules_limit; the first of several; undefined for a value that has none. */
+export function rulesLimitName(value: number): keyof typeof RulesLimit | undefined {
+  return rulesLimitNames[value];
+}
+
+/** enum rules_head */
+export const RulesHead = {
+  RULES_COUNT: 0,
+  RULES_VRFS_AT: 1,
+  RULES_VRFS: 2,
+  RULES_PREFIX4_AT: 4,
+  RULES_PREFIX4_LINES: 5,
+  RULES_PREFIX6_AT: 6,
+  RULES_PREFIX6_LINES: 7,
+  RULES_PAIRS_AT: 8,
+  RULES_PAIRS_LINES: 9,
+  RULES_LEAVES_AT: 10,
+  RULES_LEAVES_LINES: 11,
+} as const;
+export type RulesHead = (typeof RulesHead)[keyof typeof RulesHead];
+const rulesHeadNames: Readonly<Record<number, keyof typeof RulesHead>> = {
+  0: 'RULES_COUNT',
+  1: 'RULES_VRFS_AT',
+  2: 'RULES_VRFS',
+  4: 'RULES_PREFIX4_AT',
+  5: 'RULES_PREFIX4_LINES',
+  6: 'RULES_PREFIX6_AT',
+  7: 'RULES_PREFIX6_LINES',
+  8: 'RULES_PAIRS_AT',
+  9: 'RULES_PAIRS_LINES',
+  10: 'RULES_LEAVES_AT',
+  11: 'RULES_LEAVES_LINES',
+};
+/** The C name of a value of enum rules_head; the first of several; undefined for a value that has none. */
+export function rulesHeadName(value: number): keyof typeof RulesHead | undefined {
+  return rulesHeadNames[value];
+}
+
+/** enum rules_lengths */
+export const RulesLengths = {
+  RULES_LENGTHS6: 2,
+  RULES_LENGTHS6_LINES: 3,
+  RULES_LENGTHS_LINES: 8,
+  RULES_LENGTHS_MAX: 129,
+} as const;
+export type RulesLengths = (typeof RulesLengths)[keyof typeof RulesLengths];
+const rulesLengthsNames: Readonly<Record<number, keyof typeof RulesLengths>> = {
+  2: 'RULES_LENGTHS6',
+  3: 'RULES_LENGTHS6_LINES',
+  8: 'RULES_LENGTHS_LINES',
+  129: 'RULES_LENGTHS_MAX',
+};
+/** The C name of a value of enum rules_lengths; the first of several; undefined for a value that has none. */
+export function rulesLengthsName(value: number): keyof typeof RulesLengths | undefined {
+  return rulesLengthsNames[value];
+}
+
+/** enum rules_entry */
+export const RulesEntry = {
+  RULES_PREFIX4_WORDS: 3,
+  RULES_PREFIX4_ENTRIES: 5,
+  RULES_PREFIX6_WORDS: 6,
+  RULES_PREFIX6_ENTRIES: 2,
+  RULES_PLACE_VRF_SHIFT: 16,
+  RULES_PLACE_LENGTH_SHIFT: 8,
+  RULES_VALUE_LIST: 1073741824,
+  RULES_PAIR_WORDS: 5,
+  RULES_PAIR_ENTRIES: 3,
+  RULES_PAIR_RANK: 2,
+  RULES_PAIR_LENGTHS: 3,
+  RULES_PAIR_SHORT: 262144,
+  RULES_PAIR_KINDS: 4,
+  RULES_LEAF_WORDS: 7,
+  RULES_LEAF_ENTRIES: 2,
+  RULES_LEAF_KIND_SHIFT: 24,
+  RULES_LEAF_RANK: 3,
+  RULES_LEAF_RULE: 4,
+  RULES_LEAF_VERDICT: 5,
+  RULES_LEAF_LIST: 6,
+} as const;
+export type RulesEntry = (typeof RulesEntry)[keyof typeof RulesEntry];
+const rulesEntryNames: Readonly<Record<number, keyof typeof RulesEntry>> = {
+  2: 'RULES_PREFIX6_ENTRIES',
+  3: 'RULES_PREFIX4_WORDS',
+  4: 'RULES_PAIR_KINDS',
+  5: 'RULES_PREFIX4_ENTRIES',
+  6: 'RULES_PREFIX6_WORDS',
+  7: 'RULES_LEAF_WORDS',
+  8: 'RULES_PLACE_LENGTH_SHIFT',
+  16: 'RULES_PLACE_VRF_SHIFT',
+  24: 'RULES_LEAF_KIND_SHIFT',
+  262144: 'RULES_PAIR_SHORT',
+  1073741824: 'RULES_VALUE_LIST',
+};
+/** The C name of a value of enum rules_entry; the first of several; undefined for a value that has none. */
+export function rulesEntryName(value: number): keyof typeof RulesEntry | undefined {
+  return rulesEntryNames[value];
+}
+
+/** enum rules_entry_port */
+export const RulesEntryPort = {
+  RULES_ENTRY_ANY: 0,
+  RULES_ENTRY_PORT: 1,
+  RULES_ENTRY_REVERSED: 2,
+} as const;
+export type RulesEntryPort = (typeof RulesEntryPort)[keyof typeof RulesEntryPort];
+const rulesEntryPortNames: Readonly<Record<number, keyof typeof RulesEntryPort>> = {
+  0: 'RULES_ENTRY_ANY',
+  1: 'RULES_ENTRY_PORT',
+  2: 'RULES_ENTRY_REVERSED',
+};
+/** The C name of a value of enum rules_entry_port; the first of several; undefined for a value that has none. */
+export function rulesEntryPortName(value: number): keyof typeof RulesEntryPort | undefined {
+  return rulesEntryPortNames[value];
+}
+
+/** enum rules_list */
+export const RulesList = {
+  RULES_LIST_COUNT: 0,
+  RULES_LIST_NEXT: 1,
+  RULES_LIST_AT: 2,
+  RULES_LIST_ELEMENTS: 14,
+  RULES_CONDITION_WORDS: 4,
+  RULES_LIST_CONDITIONS: 3,
+  RULES_SHORT_WORDS: 6,
+  RULES_LIST_SHORTS: 2,
+  RULES_SHORT_LINES: 6,
+} as const;
+export type RulesList = (typeof RulesList)[keyof typeof RulesList];
+const rulesListNames: Readonly<Record<number, keyof typeof RulesList>> = {
+  0: 'RULES_LIST_COUNT',
+  1: 'RULES_LIST_NEXT',
+  2: 'RULES_LIST_AT',
+  3: 'RULES_LIST_CONDITIONS',
+  4: 'RULES_CONDITION_WORDS',
+  6: 'RULES_SHORT_WORDS',
+  14: 'RULES_LIST_ELEMENTS',
+};
+/** The C name of a value of enum rules_list; the first of several; undefined for a value that has none. */
+export function rulesListName(value: number): keyof typeof RulesList | undefined {
+  return rulesListNames[value];
+}
+
+/** enum rules_verdict */
+export const RulesVerdict = {
+  RULES_ACTION_SHIFT: 16,
+  RULES_FLAGS_SHIFT: 24,
+} as const;
+export type RulesVerdict = (typeof RulesVerdict)[keyof typeof RulesVerdict];
+const rulesVerdictNames: Readonly<Record<number, keyof typeof RulesVerdict>> = {
+  16: 'RULES_ACTION_SHIFT',
+  24: 'RULES_FLAGS_SHIFT',
+};
+/** The C name of a value of enum rules_verdict; the first of several; undefined for a value that has none. */
+export function rulesVerdictName(value: number): keyof typeof RulesVerdict | undefined {
+  return rulesVerdictNames[value];
+}
+
+/** enum rule_action */
+export const RuleAction = {
+  RULE_NONE: 0,
+  RULE_ALLOW: 1,
+  RULE_DROP: 2,
+  RULE_CHAIN: 3,
+  RULE_UNRESOLVED: 4,
+} as const;
+export type RuleAction = (typeof RuleAction)[keyof typeof RuleAction];
+const ruleActionNames: Readonly<Record<number, keyof typeof RuleAction>> = {
+  0: 'RULE_NONE',
+  1: 'RULE_ALLOW',
+  2: 'RULE_DROP',
+  3: 'RULE_CHAIN',
+  4: 'RULE_UNRESOLVED',
+};
+/** The C name of a value of enum rule_action; the first of several; undefined for a value that has none. */
+export function ruleActionName(value: number): keyof typeof RuleAction | undefined {
+  return ruleActionNames[value];
+}
+
+/** enum rule_flag */
+export const RuleFlag = {
+  RULE_DROP_UNRESOLVED: 1,
+} as const;
+export type RuleFlag = (typeof RuleFlag)[keyof typeof RuleFlag];
+const ruleFlagNames: Readonly<Record<number, keyof typeof RuleFlag>> = {
+  1: 'RULE_DROP_UNRESOLVED',
+};
+/** The C name of a value of enum rule_flag; the first of several; undefined for a value that has none. */
+export function ruleFlagName(value: number): keyof typeof RuleFlag | undefined {
+  return ruleFlagNames[value];
+}
+
+/** enum rules_why */
+export const RulesWhy = {
+  RULES_KNOWN: 0,
+  RULES_NO_IMAGE: 1,
+  RULES_TOO_MANY: 2,
+  RULES_BROKEN: 3,
+} as const;
+export type RulesWhy = (typeof RulesWhy)[keyof typeof RulesWhy];
+const rulesWhyNames: Readonly<Record<number, keyof typeof RulesWhy>> = {
+  0: 'RULES_KNOWN',
+  1: 'RULES_NO_IMAGE',
+  2: 'RULES_TOO_MANY',
+  3: 'RULES_BROKEN',
+};
+/** The C name of a value of enum rules_why; the first of several; undefined for a value that has none. */
+export function rulesWhyName(value: number): keyof typeof RulesWhy | undefined {
+  return rulesWhyNames[value];
+}
+
+/** enum rules_match */
+export const RulesMatch = {
+  RULES_MATCH_PROTO: 65536,
+  RULES_MATCH_ENTRY: 131072,
+  RULES_MATCH_PORTS: 262144,
+} as const;
+export type RulesMatch = (typeof RulesMatch)[keyof typeof RulesMatch];
+const rulesMatchNames: Readonly<Record<number, keyof typeof RulesMatch>> = {
+  65536: 'RULES_MATCH_PROTO',
+  131072: 'RULES_MATCH_ENTRY',
+  262144: 'RULES_MATCH_PORTS',
+};
+/** The C name of a value of enum rules_match; the first of several; undefined for a value that has none. */
+export function rulesMatchName(value: number): keyof typeof RulesMatch | undefined {
+  return rulesMatchNames[value];
 }
 
 /** enum node_limit */
@@ -965,7 +1255,7 @@ export const datagram = {
   },
 } as const satisfies Codec<Datagram> & { readonly offsets: Readonly<Record<keyof Datagram, number>> };
 
-/** struct control, 40 bytes */
+/** struct control, 64 bytes */
 export interface Control {
   readonly bank: number;
   readonly live: number;
@@ -976,17 +1266,22 @@ export interface Control {
   readonly puntBurst: number;
   readonly flowsGen: number;
   readonly frontMask: number;
+  readonly beginRate: number;
+  readonly beginBurst: number;
+  readonly askShare: number;
+  readonly rulesHalf: Uint32Array;
+  readonly rulesLines: number;
 }
 export const control = {
-  size: 40,
-  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36 },
+  size: 64,
+  offsets: { bank: 0, live: 4, routeGen: 8, rulesGen: 12, hashKey: 16, puntRate: 24, puntBurst: 28, flowsGen: 32, frontMask: 36, beginRate: 40, beginBurst: 44, askShare: 48, rulesHalf: 52, rulesLines: 60 },
   encode(value: Control): Uint8Array {
-    const bytes = new Uint8Array(40);
+    const bytes = new Uint8Array(64);
     control.write(value, bytes);
     return bytes;
   },
   write(value: Control, into: Uint8Array, at = 0): void {
-    const view = viewOf('control', 40, into, at);
+    const view = viewOf('control', 64, into, at);
     view.setUint32(0, checkInt('control.bank', value.bank, 0, 4294967295), LITTLE);
     view.setUint32(4, checkInt('control.live', value.live, 0, 4294967295), LITTLE);
     view.setUint32(8, checkInt('control.route_gen', value.routeGen, 0, 4294967295), LITTLE);
@@ -996,9 +1291,14 @@ export const control = {
     view.setUint32(28, checkInt('control.punt_burst', value.puntBurst, 0, 4294967295), LITTLE);
     view.setUint32(32, checkInt('control.flows_gen', value.flowsGen, 0, 4294967295), LITTLE);
     view.setUint32(36, checkInt('control.front_mask', value.frontMask, 0, 4294967295), LITTLE);
+    view.setUint32(40, checkInt('control.begin_rate', value.beginRate, 0, 4294967295), LITTLE);
+    view.setUint32(44, checkInt('control.begin_burst', value.beginBurst, 0, 4294967295), LITTLE);
+    view.setUint32(48, checkInt('control.ask_share', value.askShare, 0, 4294967295), LITTLE);
+    into.set(rawBytes(checkCount('control.rules_half', value.rulesHalf, 2)), at + 52);
+    view.setUint32(60, checkInt('control.rules_lines', value.rulesLines, 0, 4294967295), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): Control {
-    const view = viewOf('control', 40, bytes, at);
+    const view = viewOf('control', 64, bytes, at);
     return {
       bank: view.getUint32(0, LITTLE),
       live: view.getUint32(4, LITTLE),
@@ -1009,6 +1309,11 @@ export const control = {
       puntBurst: view.getUint32(28, LITTLE),
       flowsGen: view.getUint32(32, LITTLE),
       frontMask: view.getUint32(36, LITTLE),
+      beginRate: view.getUint32(40, LITTLE),
+      beginBurst: view.getUint32(44, LITTLE),
+      askShare: view.getUint32(48, LITTLE),
+      rulesHalf: new Uint32Array(copyBytes(bytes, at + 52, at + 60).buffer),
+      rulesLines: view.getUint32(60, LITTLE),
     };
   },
 } as const satisfies Codec<Control> & { readonly offsets: Readonly<Record<keyof Control, number>> };
@@ -1229,13 +1534,14 @@ export interface Chain {
   readonly onRuleChange: number;
   readonly affinity: number;
   readonly valid: number;
+  readonly decides: number;
   readonly nslots: number;
   readonly backup: number;
   readonly mss: number;
 }
 export const chain = {
   size: 16,
-  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, nslots: 8, backup: 12, mss: 14 },
+  offsets: { gen: 0, onFailure: 2, onNodeDown: 3, onRuleChange: 4, affinity: 5, valid: 6, decides: 7, nslots: 8, backup: 12, mss: 14 },
   encode(value: Chain): Uint8Array {
     const bytes = new Uint8Array(16);
     chain.write(value, bytes);
@@ -1243,13 +1549,13 @@ export const chain = {
   },
   write(value: Chain, into: Uint8Array, at = 0): void {
     const view = viewOf('chain', 16, into, at);
-    into.fill(0, at, at + 16);
     view.setUint16(0, checkInt('chain.gen', value.gen, 0, 65535), LITTLE);
     view.setUint8(2, checkInt('chain.on_failure', value.onFailure, 0, 255));
     view.setUint8(3, checkInt('chain.on_node_down', value.onNodeDown, 0, 255));
     view.setUint8(4, checkInt('chain.on_rule_change', value.onRuleChange, 0, 255));
     view.setUint8(5, checkInt('chain.affinity', value.affinity, 0, 255));
     view.setUint8(6, checkInt('chain.valid', value.valid, 0, 255));
+    view.setUint8(7, checkInt('chain.decides', value.decides, 0, 255));
     view.setUint32(8, checkInt('chain.nslots', value.nslots, 0, 4294967295), LITTLE);
     view.setUint16(12, checkInt('chain.backup', value.backup, 0, 65535), LITTLE);
     view.setUint16(14, checkInt('chain.mss', value.mss, 0, 65535), LITTLE);
@@ -1263,6 +1569,7 @@ export const chain = {
       onRuleChange: view.getUint8(4),
       affinity: view.getUint8(5),
       valid: view.getUint8(6),
+      decides: view.getUint8(7),
       nslots: view.getUint32(8, LITTLE),
       backup: view.getUint16(12, LITTLE),
       mss: view.getUint16(14, LITTLE),
@@ -1387,6 +1694,37 @@ export const flow = {
     };
   },
 } as const satisfies Codec<Flow> & { readonly offsets: Readonly<Record<keyof Flow, number>> };
+
+/** struct free_slots, 262272 bytes */
+export interface FreeSlots {
+  readonly given: bigint;
+  readonly taken: bigint;
+  readonly slot: Uint32Array;
+}
+export const freeSlots = {
+  size: 262272,
+  offsets: { given: 0, taken: 64, slot: 128 },
+  encode(value: FreeSlots): Uint8Array {
+    const bytes = new Uint8Array(262272);
+    freeSlots.write(value, bytes);
+    return bytes;
+  },
+  write(value: FreeSlots, into: Uint8Array, at = 0): void {
+    const view = viewOf('free_slots', 262272, into, at);
+    into.fill(0, at, at + 262272);
+    view.setBigUint64(0, checkU64('free_slots.given', value.given), LITTLE);
+    view.setBigUint64(64, checkU64('free_slots.taken', value.taken), LITTLE);
+    into.set(rawBytes(checkCount('free_slots.slot', value.slot, 65536)), at + 128);
+  },
+  decode(bytes: Uint8Array, at = 0): FreeSlots {
+    const view = viewOf('free_slots', 262272, bytes, at);
+    return {
+      given: view.getBigUint64(0, LITTLE),
+      taken: view.getBigUint64(64, LITTLE),
+      slot: new Uint32Array(copyBytes(bytes, at + 128, at + 262272).buffer),
+    };
+  },
+} as const satisfies Codec<FreeSlots> & { readonly offsets: Readonly<Record<keyof FreeSlots, number>> };
 
 /** struct flow_front, 64 bytes */
 export interface FlowFront {
@@ -1863,6 +2201,127 @@ export const hopTags = {
     };
   },
 } as const satisfies Codec<HopTags> & { readonly offsets: Readonly<Record<keyof HopTags, number>> };
+
+/** struct rules_line, 64 bytes */
+export interface RulesLine {
+  readonly word: Uint32Array;
+}
+export const rulesLine = {
+  size: 64,
+  offsets: { word: 0 },
+  encode(value: RulesLine): Uint8Array {
+    const bytes = new Uint8Array(64);
+    rulesLine.write(value, bytes);
+    return bytes;
+  },
+  write(value: RulesLine, into: Uint8Array, at = 0): void {
+    viewOf('rules_line', 64, into, at);
+    into.set(rawBytes(checkCount('rules_line.word', value.word, 16)), at + 0);
+  },
+  decode(bytes: Uint8Array, at = 0): RulesLine {
+    viewOf('rules_line', 64, bytes, at);
+    return {
+      word: new Uint32Array(copyBytes(bytes, at + 0, at + 64).buffer),
+    };
+  },
+} as const satisfies Codec<RulesLine> & { readonly offsets: Readonly<Record<keyof RulesLine, number>> };
+
+/** struct rule_answer, 8 bytes */
+export interface RuleAnswer {
+  readonly rule: number;
+  readonly chain: number;
+  readonly action: number;
+  readonly flags: number;
+}
+export const ruleAnswer = {
+  size: 8,
+  offsets: { rule: 0, chain: 4, action: 6, flags: 7 },
+  encode(value: RuleAnswer): Uint8Array {
+    const bytes = new Uint8Array(8);
+    ruleAnswer.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleAnswer, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_answer', 8, into, at);
+    view.setUint32(0, checkInt('rule_answer.rule', value.rule, 0, 4294967295), LITTLE);
+    view.setUint16(4, checkInt('rule_answer.chain', value.chain, 0, 65535), LITTLE);
+    view.setUint8(6, checkInt('rule_answer.action', value.action, 0, 255));
+    view.setUint8(7, checkInt('rule_answer.flags', value.flags, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): RuleAnswer {
+    const view = viewOf('rule_answer', 8, bytes, at);
+    return {
+      rule: view.getUint32(0, LITTLE),
+      chain: view.getUint16(4, LITTLE),
+      action: view.getUint8(6),
+      flags: view.getUint8(7),
+    };
+  },
+} as const satisfies Codec<RuleAnswer> & { readonly offsets: Readonly<Record<keyof RuleAnswer, number>> };
+
+/** struct rule_question, 56 bytes */
+export interface RuleQuestion {
+  readonly key: FlowKey;
+  readonly norm: number;
+  readonly port: number;
+  readonly reversed: number;
+  readonly bank: number;
+}
+export const ruleQuestion = {
+  size: 56,
+  offsets: { key: 0, norm: 40, port: 44, reversed: 48, bank: 52 },
+  encode(value: RuleQuestion): Uint8Array {
+    const bytes = new Uint8Array(56);
+    ruleQuestion.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleQuestion, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_question', 56, into, at);
+    flowKey.write(value.key, into, at + 0);
+    view.setUint32(40, checkInt('rule_question.norm', value.norm, 0, 4294967295), LITTLE);
+    view.setUint32(44, checkInt('rule_question.port', value.port, 0, 4294967295), LITTLE);
+    view.setUint32(48, checkInt('rule_question.reversed', value.reversed, 0, 4294967295), LITTLE);
+    view.setUint32(52, checkInt('rule_question.bank', value.bank, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): RuleQuestion {
+    const view = viewOf('rule_question', 56, bytes, at);
+    return {
+      key: flowKey.decode(bytes, at + 0),
+      norm: view.getUint32(40, LITTLE),
+      port: view.getUint32(44, LITTLE),
+      reversed: view.getUint32(48, LITTLE),
+      bank: view.getUint32(52, LITTLE),
+    };
+  },
+} as const satisfies Codec<RuleQuestion> & { readonly offsets: Readonly<Record<keyof RuleQuestion, number>> };
+
+/** struct rule_reply, 16 bytes */
+export interface RuleReply {
+  readonly answer: RuleAnswer;
+  readonly why: number;
+}
+export const ruleReply = {
+  size: 16,
+  offsets: { answer: 0, why: 8 },
+  encode(value: RuleReply): Uint8Array {
+    const bytes = new Uint8Array(16);
+    ruleReply.write(value, bytes);
+    return bytes;
+  },
+  write(value: RuleReply, into: Uint8Array, at = 0): void {
+    const view = viewOf('rule_reply', 16, into, at);
+    into.fill(0, at, at + 16);
+    ruleAnswer.write(value.answer, into, at + 0);
+    view.setUint32(8, checkInt('rule_reply.why', value.why, 0, 4294967295), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): RuleReply {
+    const view = viewOf('rule_reply', 16, bytes, at);
+    return {
+      answer: ruleAnswer.decode(bytes, at + 0),
+      why: view.getUint32(8, LITTLE),
+    };
+  },
+} as const satisfies Codec<RuleReply> & { readonly offsets: Readonly<Record<keyof RuleReply, number>> };
 
 /** struct node_settings, 64 bytes */
 export interface NodeSettings {

@@ -40,6 +40,8 @@ const bfdPort = 7002;
 const callMs = 10_000;
 
 export interface RigOptions {
+  /** The datapath decides new connections, as it does by default; else every flow is asked about, for tests of who answers. */
+  readonly datapathDecides?: boolean;
   readonly replicas?: StackOptions['replicas'];
   /** More environment, per process. */
   readonly env?: StackOptions['env'];
@@ -101,6 +103,7 @@ export async function raiseRig(name: string, options: RigOptions = {}): Promise<
       ...(options.replicas && { replicas: options.replicas }),
       env: (service, id) => ({
         ...(listen[id] && { DETOUR_LISTEN: listen[id] }),
+        ...(service === 'tunnel-gw' && options.datapathDecides !== true && { DETOUR_BEGIN_RATE: '0' }),
         ...options.env?.(service, id),
       }),
     });

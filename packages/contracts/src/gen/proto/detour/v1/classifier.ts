@@ -168,7 +168,7 @@ export interface RuleUpdate {
   upserts: RuleRow[];
   /** rule numbers */
   removes: number[];
-  /** SHA-256 of the whole table after this update, over its canonical rows */
+  /** of the whole table after this update: SHA-256 over the SHA-256 of each canonical row */
   digest: Uint8Array;
 }
 

@@ -376,7 +376,7 @@ export interface PathUpdate {
   upserts: ChainRow[];
   /** chain numbers */
   removes: number[];
-  /** SHA-256 over the canonical rows after this update */
+  /** SHA-256 over the SHA-256 of each canonical row after this update */
   digest: Uint8Array;
 }
 

@@ -3,8 +3,8 @@ import { RuleAction, RuleRow } from '@detour/contracts';
 import { parseAddress, parsePrefix, type Tuple } from '@detour/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CompiledRules } from './compiled-rules.js';
 import { ReferenceRules } from './reference-rules.js';
+import { RuleImage } from './rule-image.js';
 import { lookupEitherWay } from './rule-lookup.js';
 
 function prefix(text: string) {
@@ -59,23 +59,23 @@ const packets = fc.array(packet, { minLength: 20, maxLength: 20 });
 
 function expectAgreement(rules: RuleRow[], tuples: Tuple[]) {
   const reference = new ReferenceRules(rules);
-  const compiled = new CompiledRules(rules);
+  const image = RuleImage.of(rules);
   for (const tuple of tuples) {
     for (const entry of [1, 2, 4]) {
-      expect(compiled.lookup(tuple, entry)?.rule).toBe(reference.lookup(tuple, entry)?.rule);
-      const [x, y] = [compiled, reference].map((one) => lookupEitherWay(one, tuple, entry, { syn: false }));
+      expect(image.lookup(tuple, entry)?.rule).toBe(reference.lookup(tuple, entry)?.rule);
+      const [x, y] = [image, reference].map((one) => lookupEitherWay(one, tuple, entry, { syn: false }));
       expect([x?.match.rule, x?.reversed]).toEqual([y?.match.rule, y?.reversed]);
     }
-    expect(compiled.lookupAnyPort(tuple)?.rule).toBe(reference.lookupAnyPort(tuple)?.rule);
+    expect(image.lookupAnyPort(tuple)?.rule).toBe(reference.lookupAnyPort(tuple)?.rule);
   }
 }
 
-describe('compiled rules agree with the reference', () => {
+describe('an image agrees with the reference', () => {
   it('on small random tables', () => {
     fc.assert(fc.property(table({ maxLength: 12 }), packets, expectAgreement), { numRuns: 400 });
   });
 
-  it('on large random tables, where port cells and address sets are in use', () => {
+  it('on large random tables, where lists and address sets are in use', () => {
     fc.assert(fc.property(table({ minLength: 150, maxLength: 300 }), packets, expectAgreement), {
       numRuns: 30,
     });
