@@ -43,6 +43,7 @@ export class GatewayCore {
   private wanted: TableSet | null = null;
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
+  private refreshDue: Promise<void> | null = null;
   private closed = false;
   private building = false;
   private followTimer: NodeJS.Timeout | null = null;
@@ -116,7 +117,9 @@ export class GatewayCore {
 
   /** Links, addresses or routes may have changed: compares, and publishes when they did. */
   async networkChanged(): Promise<void> {
-    await this.inTurn(() => this.refreshNetwork());
+    // One that waits for its turn sees what this one would: thousands of devices being made tell of themselves all the while.
+    this.refreshDue ??= this.inTurn(() => this.refreshNetwork());
+    await this.refreshDue;
   }
 
   /** Neighbours that hop rows need, asked for again: the kernel forgets them when a link goes down. */
@@ -142,6 +145,7 @@ export class GatewayCore {
   }
 
   private async refreshNetwork(): Promise<void> {
+    this.refreshDue = null;
     const { active, wanted } = this;
     const links = await readLinks();
     if (wanted !== null && this.refusedLinks !== null && this.refusedLinks !== namesOf(links)) {

@@ -16,9 +16,14 @@ interface NeighbourRow {
  * One change that others may care about. `mac` is null when the neighbour failed or was deleted; `changed` is false when there was no
  * MAC before either: a resolution has failed.
  */
-export type NetworkEvent =
-  | { kind: 'neighbour'; device: string; address: string; mac: string | null; changed: boolean }
-  | { kind: 'routing'; text: string }; // a route, a rule, a link or an address changed
+export interface NeighbourEvent {
+  readonly kind: 'neighbour';
+  readonly device: string;
+  readonly address: string;
+  readonly mac: string | null;
+  readonly changed: boolean;
+}
+export type NetworkEvent = NeighbourEvent | { kind: 'routing'; text: string }; // a route, a rule, a link or an address changed
 
 const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
 
