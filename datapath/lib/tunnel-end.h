@@ -5,6 +5,7 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "loop-guard.h"
 
 enum inner_type { INNER_ETHERNET = 0x6558 /* in Geneve and GRE headers: an Ethernet frame (RFC 8926 3.4) */ };
 
@@ -46,7 +47,7 @@ static __always_inline int tunnel_enter(struct packet *p, const struct tunnel *t
 	p->deliver = t->deliver_ifindex;
 	p->key.vrf = t->vrf;
 	if (t->kind == TUNNEL_TO_NODE) {
-		p->node = t->node;
+		node_mark(p, t->node);
 		p->strict = t->strict_return;
 		p->asked = t->flags;
 	} else {

@@ -26,5 +26,7 @@ export function tunnelGwSettings() {
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
     puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
     puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
+    /** A knob of tests. */
+    unmarked: flag('DETOUR_TEST_UNMARKED', { default: 'false' }),
   } as const;
 }

@@ -27,6 +27,8 @@ export interface DatapathOptions {
   readonly maxEmbryos: number;
   /** Rows say a VRF's table by its rule device's ifindex, not by its id. */
   readonly lookupByRules: boolean;
+  /** For tests: what a node returns is not known as such, and only the guard against loops is left. */
+  readonly unmarked?: boolean;
 }
 
 const HASH_TABLES = new Set(['ports', 'tunnels', 'own', 'egress']);
@@ -89,7 +91,7 @@ export class Datapath implements BankStore, Disposable {
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
         flow_front: frontRows(options.maxFlows),
       },
-      rodata: { fib_by_table: options.lookupByRules ? 0 : 1 },
+      rodata: { fib_by_table: options.lookupByRules ? 0 : 1, mark_returned: options.unmarked ? 0 : 1 },
     });
     const control = mapArray(object.map('control'));
     const datapath = new Datapath(object, object.program('detour_edge'), control, pinDir, takenOver);
