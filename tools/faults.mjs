@@ -26,6 +26,15 @@ export const FAULTS = [
     pattern: 'VRFD-9',
   },
   {
+    name: 'row-change-in-two-steps',
+    what: 'a row with another next hop is used before its MAC is known: the new link with MACs of none',
+    file: 'services/tunnel-gw/src/arm-rows.ts',
+    find: 'mtu: mac === null ? 0 : lower.mtu,',
+    put: 'mtu: lower.mtu,',
+    test: 'services/tunnel-gw/src/arm-rows.test.ts',
+    pattern: 'without the next hop MACs',
+  },
+  {
     name: 'loop-guard-off',
     what: 'what a node returned begins a path again when nothing says that it was there',
     file: 'datapath/lib/loop-guard.h',
