@@ -115,9 +115,8 @@ export class GatewayCore {
     await this.networkChanged();
   }
 
-  /** Links, addresses or routes may have changed: compares, and publishes when they did. */
+  /** Links, addresses or routes may have changed: compares, and publishes when they did. One that waits for its turn does for all that come meanwhile. */
   async networkChanged(): Promise<void> {
-    // One that waits for its turn sees what this one would: thousands of devices being made tell of themselves all the while.
     this.refreshDue ??= this.inTurn(() => this.refreshNetwork());
     await this.refreshDue;
   }
@@ -161,10 +160,10 @@ export class GatewayCore {
     const { options, active } = this;
     if (this.wanted?.model !== model || active === this.wanted) return; // a newer one came meanwhile, or this one went in
     let vtis: readonly VtiDevice[];
+    const arrived = options.ways.move(active?.model ?? null, model, () => this.waysChanged());
     try {
       vtis = await this.machine.prepare(model, active?.model ?? null);
-      // A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is
-      // not known to be up, and drops nothing meanwhile.
+      // A predecessor's tables stay until bfd has said how the nodes are: a restart sends nobody to one that is not known to be up, and drops nothing.
       if (active === null && options.datapath.live) await options.health.connectedWithin(HEALTH_WAIT_MS);
       await this.slotsBuilt();
       if (this.wanted.model !== model) return;
@@ -175,6 +174,8 @@ export class GatewayCore {
       options.onRefused(model.revision, describeError(error));
       this.refusedLinks = await readLinks().then(namesOf, () => '');
       return;
+    } finally {
+      await arrived();
     }
     this.shape = machineShape(model);
     this.refusedLinks = null;

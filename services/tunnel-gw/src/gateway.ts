@@ -199,6 +199,7 @@ export class Gateway implements AsyncDisposable {
       }, REFRESH_LINKS_MS);
       return;
     }
+    if (event.mac === null) this.ways.forgotten(event.device, event.address);
     if (event.changed) this.datapath.bumpRoutes();
     if (event.changed && this.ways.concerns(event.device, event.address)) this.wayNews.add(event);
     else this.parts.arps.settle(event.device, event.address, event.mac !== null);

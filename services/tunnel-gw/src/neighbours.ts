@@ -66,6 +66,16 @@ export class NeighbourWatch implements AsyncDisposable {
     await askIpBatch(lines, (text) => onError(`neighbours cannot be kept resolved: ${text}`));
   }
 
+  /** The same for neighbours that are behind another link now: what the kernel knows of them goes first. */
+  async resolveAnew(
+    neighbours: readonly (readonly [device: string, address: string])[],
+    onError: (text: string) => void,
+  ): Promise<void> {
+    const lines = neighbours.map(([device, address]) => `neigh del ${address} dev ${device}`);
+    await askIpBatch(lines, () => {}); // one that is not known needs no deleting
+    await this.keepResolved(neighbours, onError);
+  }
+
   /** Asks the kernel to resolve a neighbour once. */
   async resolveOnce(device: string, address: string): Promise<void> {
     await runTool('ip', ['neigh', 'replace', address, 'dev', device, 'use']);
