@@ -35,15 +35,6 @@ export const FAULTS = [
     pattern: 'without the next hop MACs',
   },
   {
-    name: 'moved-row-keeps-macs',
-    what: 'a row that goes to other links with the same next hops is used with the MACs that they had on the old ones',
-    file: 'services/tunnel-gw/src/ways.ts',
-    find: 'return this.doubted.has(',
-    put: 'return this.doubted.size > 1e9 && this.doubted.has(',
-    test: `${ACCEPTANCE}/vrfc-many.test.ts`,
-    pattern: 'goes to other links',
-  },
-  {
     name: 'loop-guard-off',
     what: 'what a node returned begins a path again when nothing says that it was there',
     file: 'datapath/lib/loop-guard.h',
