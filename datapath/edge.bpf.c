@@ -72,6 +72,8 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 		return p->odd == DROP_FRAGMENT ? fragment_hold(ctx, p, c) : p->odd;
 	if (p->node)
 		return p->strict ? DROP_STRICT_RETURN : PACKET_LEAVE;
+	if (p->serviced)
+		return DROP_SERVICE_LOOP;
 	return p->classify ? PACKET_ASK : PACKET_LEAVE;
 }
 
@@ -341,6 +343,8 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 		p->way = 0;
 		end = recorded(ctx, p, c, &f);
 	}
+	if (end == PACKET_STEER && begins_again(p))
+		end = DROP_SERVICE_LOOP;
 	if (end == PACKET_STEER) {
 		if (p->tcp_flags & TCP_SYN && !p->node)
 			syn_steered(ctx, p);

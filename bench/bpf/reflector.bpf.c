@@ -35,4 +35,20 @@ int bench_reflect(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
+/* Of any tunnel: what is inside stays as it is, which is all the same to the gateway. */
+SEC("xdp")
+int bench_reflect_outer(struct xdp_md *ctx)
+{
+	__u8 *data = (__u8 *)(long)ctx->data, *end = (__u8 *)(long)ctx->data_end;
+	__u32 src;
+
+	if (data + LEAST > end)
+		return XDP_PASS;
+	swap_macs(data + OUTER_MACS);
+	__builtin_memcpy(&src, data + OUTER_SRC, sizeof(src));
+	__builtin_memcpy(data + OUTER_SRC, data + OUTER_DST, sizeof(src));
+	__builtin_memcpy(data + OUTER_DST, &src, sizeof(src));
+	return XDP_TX;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -73,6 +73,7 @@ struct packet {
 	__u8 told;	/* enum tunnel_flag: which of them the packet brought */
 	__u8 sidx;	/* hops still to do, of a packet on its way to one */
 	__u8 arms;	/* enum port_flag: the arm by which a node returned it */
+	__u8 serviced;	/* it came through a node's tunnel or arm */
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
 	__u8 sampled;	/* its flow could be decided here, and is asked about for the sake of a trace */
 	__u16 chain;

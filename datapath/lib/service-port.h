@@ -15,6 +15,7 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "loop-guard.h"
 #include "punt.h"
 #include "vlan.h"
 
@@ -35,7 +36,7 @@ static __always_inline void arm_enter(struct packet *p, const struct port *row)
 	p->key.vrf = row->vrf;
 	p->table = row->table;
 	p->deliver = row->vti_ifindex;
-	p->node = row->node;
+	node_mark(p, row->node);
 	p->arms = row->flags & (PORT_ARM_A | PORT_ARM_B);
 	p->strict = 1;
 }

@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "tunnel-const.h"
+#include "loop-guard.h"
 
 /* An outer header that has been read. */
 struct outer {
@@ -45,7 +46,7 @@ static __always_inline int tunnel_enter(struct packet *p, const struct tunnel *t
 	p->deliver = t->deliver_ifindex;
 	p->key.vrf = t->vrf;
 	if (t->kind == TUNNEL_TO_NODE) {
-		p->node = t->node;
+		node_mark(p, t->node);
 		p->strict = t->strict_return;
 		p->asked = t->flags;
 	} else {

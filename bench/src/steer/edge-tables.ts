@@ -38,7 +38,7 @@ export type Devices = ReadonlyMap<string, number>;
 
 /** Fills bank 0 and makes it live. */
 export function publishTables(edge: BpfObject, devices: Devices): void {
-  const { DetourLimit: limit, PortKind: kind } = abi;
+  const { PortKind: kind } = abi;
   const put = (map: string, key: Uint8Array, value: Uint8Array): void => edge.map(map).update(key, value);
   const device = (name: string): number => devices.get(name) ?? 0;
   const port = (name: string, fields: Partial<abi.Port>): void =>
@@ -51,19 +51,15 @@ export function publishTables(edge: BpfObject, devices: Devices): void {
   port('in0', { ...vrf, number: PORT.inside, kind: kind.PORT_INTERNAL, mac: macToBytes(GATEWAY_MAC) });
   port('out0', { ...vrf, number: PORT.outside, kind: kind.PORT_UPLINK, mac: macToBytes(OUTSIDE_MAC) });
   port('ul0', { number: PORT.underlay, kind: kind.PORT_UNDERLAY });
+  port('ul2', { number: PORT.underlay, kind: kind.PORT_UNDERLAY });
   port('ul1', { number: PORT.underlay, kind: kind.PORT_UNDERLAY });
   put('own', abi.ownKey.encode({ addr: ipToKeyBytes(UNDERLAY), vrf: 0, bank: 0 }), u32(1));
   for (const node of [REFLECTOR, FIREWALL]) {
-    const row = tunnelRow(node);
+    const row = abi.tunnel.encode(tunnelFields(node.number));
     put('tunnels', tunnelKey(node), row);
     put('node_tunnels', u32(node.number), row);
     put('hops', u32(node.number), hopRow(node, device(node.device)));
-    const hop = new Uint16Array(2 * limit.DT_MAX_PATH_HOPS);
-    hop[0] = hop[limit.DT_MAX_PATH_HOPS] = node.number;
-    const nodes = new Uint16Array(limit.DT_MAX_PATH_HOPS);
-    nodes[0] = node.number;
-    const path = { chain: CHAIN, state: abi.PathState.PATH_UP, nhops: 1, node: nodes, hop, heir: 0 };
-    put('paths', u32(node.number), abi.path.encode(path));
+    publishPath(edge, node.number, [node.number]);
   }
   put('chains', u32(CHAIN), abi.chain.encode(CHAIN_ROW));
   using control = mapArray(edge.map('control'));
@@ -136,11 +132,12 @@ function tunnelKey(node: NodePlace): Uint8Array {
   return abi.tunnelKey.encode({ src, dst, vni: node.vni, proto, bank: 0 });
 }
 
-function tunnelRow(node: NodePlace): Uint8Array {
-  return abi.tunnel.encode({
+/** Of the row of a node's tunnel with Ethernet inside. */
+export function tunnelFields(node: number): abi.Tunnel {
+  return {
     kind: abi.TunnelKind.TUNNEL_TO_NODE,
     strictReturn: 1,
-    node: node.number,
+    node,
     vrf: VRF,
     port: 0,
     table: TABLE,
@@ -148,7 +145,19 @@ function tunnelRow(node: NodePlace): Uint8Array {
     innerMac: macToBytes(INNER_MAC),
     innerL3: 0,
     flags: 0,
-  });
+  };
+}
+
+/** A path of the one chain through these nodes, in bank 0. */
+export function publishPath(edge: BpfObject, number: number, nodes: readonly number[]): void {
+  const { DT_MAX_PATH_HOPS: most } = abi.DetourLimit;
+  const hop = new Uint16Array(2 * most);
+  const node = new Uint16Array(most);
+  node.set(nodes);
+  hop.set(nodes);
+  hop.set([...nodes].reverse(), most);
+  const path = { chain: CHAIN, state: abi.PathState.PATH_UP, nhops: nodes.length, node, hop, heir: 0 };
+  edge.map('paths').update(u32(number), abi.path.encode(path));
 }
 
 /** The outer header of an empty packet, with lengths and checksum taken out: what is filled in per packet. */
@@ -188,7 +197,7 @@ function hopRow(node: NodePlace, ifindex: number): Uint8Array {
 /** Records of established flows `from` .. `to` - 1 of what the generator makes for a node; slots start behind `slotBase`. */
 export async function recordFlows(
   edge: BpfObject,
-  node: NodePlace,
+  node: Pick<NodePlace, 'number' | 'base'>,
   range: { readonly from: number; readonly to: number; readonly slotBase: number },
 ): Promise<void> {
   const CHUNK = 8192;
@@ -210,7 +219,7 @@ export async function recordFlows(
   }
 }
 
-function flowRow(node: NodePlace, norm: 0 | 1, index: number, slot: number): abi.Flow {
+function flowRow(node: Pick<NodePlace, 'number'>, norm: 0 | 1, index: number, slot: number): abi.Flow {
   const { FlowWord: word } = abi;
   return {
     word:
@@ -247,6 +256,6 @@ function mapped(address: number): Uint8Array {
   return bytes;
 }
 
-function u32(value: number): Uint8Array {
+export function u32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }

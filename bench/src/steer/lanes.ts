@@ -57,6 +57,13 @@ export const FIREWALL: NodePlace = {
   base: 0x0a02_0001,
   innerMac: '02:00:00:00:04:12',
 };
+/** A node that changes nothing but who sent it: outer MACs and addresses. */
+export const OUTER_REFLECTOR = {
+  device: 'ul2',
+  address: '192.0.2.13',
+  mac: '02:00:00:00:03:13',
+  innerMac: '02:00:00:00:04:13',
+} as const;
 /** Inner MAC of the router's end of both tunnels. */
 export const INNER_MAC = '02:00:00:00:05:01';
 
@@ -89,6 +96,10 @@ export function laneLab(): LabSpec {
     ]),
     ...(['way', 'steer'] as const).flatMap((router) => [
       link(underlayEnd(router, 'ul0', 1), { ns: 'node', device: `n-${router}`, mac: REFLECTOR.mac }),
+      link(
+        { ns: router, device: OUTER_REFLECTOR.device, mac: UNDERLAY_MAC },
+        { ns: 'node', device: `o-${router}`, mac: OUTER_REFLECTOR.mac },
+      ),
       link(underlayEnd(router, 'ul1', 2), {
         ns: firewallSpace(router),
         device: 'eth0',

@@ -16,9 +16,11 @@ import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds, type Samples } from '../rounds.js';
 import { summarise } from '../statistics.js';
 import { restoringBpfStats } from './bpf-stats.js';
+import { CURVE_FLOWS, measureCurves } from './curves.js';
 import { recordFlows } from './edge-tables.js';
 import { FIREWALL, REFLECTOR } from './lanes.js';
 import { measurePrograms } from './programs.js';
+import { HOPS, hopsPath, KINDS, kindPath } from './stations.js';
 import { openTrack, type Track, type Trip } from './track.js';
 
 const SIZES = [
@@ -31,6 +33,7 @@ const MOONSHOT = { name: '1M', flows: 1_000_000 } as const;
 const MOONSHOT_BYTES = 4e9;
 const FIREWALL_FLOWS = 1_000;
 const LIMIT_SIZE = '1k';
+const RATES = ['pps', 'limit', 'kernel-way', 'firewall', 'generator'].map((name) => `steer.${name}`);
 
 export const steer: Benchmark = {
   name: 'steer',
@@ -41,12 +44,23 @@ export const steer: Benchmark = {
     const chosen = chooseSizes(sizes, context.flows);
     const most = Math.max(...sizes.map(({ flows }) => flows));
     context.progress.step('steer: building the lanes');
-    await using track = await openTrack({ name: 'bench-steer', flowCapacity: most + FIREWALL_FLOWS + 1 });
+    const curves = [...HOPS.map(hopsPath), ...KINDS.map(kindPath)];
+    await using track = await openTrack({
+      name: 'bench-steer',
+      flowCapacity: most + FIREWALL_FLOWS + curves.length * CURVE_FLOWS + 1,
+    });
     context.progress.step(`steer: recording ${most} flows`);
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
+    for (const [i, path] of curves.entries())
+      await recordFlows(track.edge, path, {
+        from: 0,
+        to: CURVE_FLOWS,
+        slotBase: most + FIREWALL_FLOWS + 1 + i * CURVE_FLOWS,
+      });
     return await restoringBpfStats(async () => [
-      ...(context.wants('steer.') ? await measureRates(context, track, chosen) : []),
+      ...(RATES.some((name) => context.wants(name)) ? await measureRates(context, track, chosen) : []),
+      ...(await measureCurves(context, track)),
       ...(context.wants('program.') ? await measurePrograms(context, track, chosen) : []),
     ]);
   },

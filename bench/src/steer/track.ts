@@ -19,6 +19,7 @@ import { setBpfStats } from './bpf-stats.js';
 import { type Devices, publishTables } from './edge-tables.js';
 import { type Generator, startGenerator } from './generator.js';
 import { GATEWAY_MAC, type LaneName, laneDevice, laneLab, REFLECTOR } from './lanes.js';
+import { publishStations } from './stations.js';
 
 export interface TripOptions {
   readonly lane: LaneName;
@@ -88,6 +89,7 @@ export async function openTrack(options: {
       drop: sink.program('bench_drop'),
       forward: forwarder.program('bench_forward'),
       reflect: reflector.program('bench_reflect'),
+      reflectOuter: reflector.program('bench_reflect_outer'),
       edge: edge.program('detour_edge'),
     };
     await attachAll(lab, programs);
@@ -96,7 +98,9 @@ export async function openTrack(options: {
     const arrived = (): number => countArrived(sink);
     const timedRuns = (): bigint =>
       programInfo(programs.sink.fd).runCount + programInfo(programs.drop.fd).runCount;
-    publishTables(edge, await devices('steer'));
+    const own = await devices('steer');
+    publishTables(edge, own);
+    publishStations(edge, own);
     const leaving = await devices('gen');
     return {
       lab,
@@ -113,7 +117,7 @@ export async function openTrack(options: {
   }
 }
 
-type ProgramName = 'sink' | 'pass' | 'drop' | 'forward' | 'reflect' | 'edge';
+type ProgramName = 'sink' | 'pass' | 'drop' | 'forward' | 'reflect' | 'reflectOuter' | 'edge';
 
 /** Device → program, by namespace: the whole of what carries an XDP program. */
 const ATTACHED: Readonly<Record<string, Readonly<Record<string, ProgramName>>>> = {
@@ -124,11 +128,11 @@ const ATTACHED: Readonly<Record<string, Readonly<Record<string, ProgramName>>>> 
       ['none', 'forwarder', 'kernel', 'way', 'steer'].map((lane) => [`s-${lane}`, 'sink'] as const),
     ),
   },
-  node: { 'n-alone': 'reflect', 'n-way': 'reflect', 'n-steer': 'reflect' },
+  node: { 'n-alone': 'reflect', 'n-way': 'reflect', 'n-steer': 'reflect', 'o-steer': 'reflectOuter' },
   forwarder: { in0: 'forward' },
   kernel: { in0: 'pass' },
   way: { in0: 'pass', ul0: 'pass', ul1: 'pass' },
-  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', out0: 'edge' },
+  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', ul2: 'edge', out0: 'edge' },
   'fw-steer': { eth0: 'pass' },
 };
 

@@ -26,7 +26,7 @@ export {
 export {
   askIpBatch,
   readIp,
-  runIpBatch,
+  runIpBatch, runOnDevices,
   runTool,
   SYSCTL_DIR,
   setSysctl,

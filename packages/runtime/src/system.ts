@@ -5,6 +5,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { Fault } from '@detour/core';
 
 const TOOL_DEADLINE_MS = 10_000;
+/** Lines that one process gets: it has TOOL_DEADLINE_MS for them, and a device takes milliseconds to make or remove. */
+const LINES_PER_BATCH = 200;
 
 /** Runs one tool; `input` goes to its standard input. Resolves to its standard output; a failure is a Fault with the tool's own words. */
 export async function runTool(command: string, args: readonly string[], input?: string): Promise<string> {
@@ -44,11 +46,21 @@ export function tryTool(
   });
 }
 
-/** Runs many ip commands in one process; stops at the first that fails. */
+/** Runs many ip commands in few processes, one after the other; stops at the first that fails. */
 export async function runIpBatch(lines: readonly string[], family?: '-4' | '-6'): Promise<void> {
-  if (lines.length === 0) return;
   const options = family === undefined ? [] : [family];
-  await runTool('ip', [...options, '-batch', '-'], `${lines.join('\n')}\n`);
+  for (const some of portions(lines))
+    await runTool('ip', [...options, '-batch', '-'], `${some.join('\n')}\n`);
+}
+
+function* portions<T>(all: readonly T[], size = LINES_PER_BATCH): Generator<readonly T[]> {
+  for (let at = 0; at < all.length; at += size) yield all.slice(at, at + size);
+}
+
+/** Runs one tool on each of many devices, from few processes: `command` with `$device` in it. @throws Fault with the tool's words and the device */
+export async function runOnDevices(devices: readonly string[], command: string): Promise<void> {
+  const script = `for device; do ${command} || { echo "device $device" >&2; exit 1; }; done`;
+  for (const some of portions(devices)) await runTool('sh', ['-c', script, 'sh', ...some]);
 }
 
 /** Parsed output of `ip -j …`. The caller names the shape it reads and checks what it uses. */
@@ -58,19 +70,21 @@ export async function readIp<Row>(...args: readonly string[]): Promise<Row[]> {
 }
 
 /**
- * Many `ip` questions in one process. The rows of those that were answered; what the others failed with is told to `onError`, once.
+ * Many `ip` questions in few processes. The rows of those that were answered; what the others failed with is told to `onError`, once.
  */
 export async function askIpBatch<Row>(
   lines: readonly string[],
   onError: (text: string) => void,
 ): Promise<Row[]> {
-  if (lines.length === 0) return [];
-  const { stdout, failure } = await tryTool('ip', ['-j', '-force', '-batch', '-'], `${lines.join('\n')}\n`);
-  if (failure !== null) onError(failure.detail);
-  return stdout
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .flatMap((line) => JSON.parse(line) as Row[]);
+  const rows: Row[] = [];
+  const failed: string[] = [];
+  for (const some of portions(lines)) {
+    const { stdout, failure } = await tryTool('ip', ['-j', '-force', '-batch', '-'], `${some.join('\n')}\n`);
+    if (failure !== null) failed.push(failure.detail);
+    for (const line of stdout.split('\n')) if (line.trim() !== '') rows.push(...(JSON.parse(line) as Row[]));
+  }
+  if (failed.length > 0) onError(failed.join('; '));
+  return rows;
 }
 
 /** Where sysctls are written; a container, whose /proc/sys is read-only, has its network namespace's part of it elsewhere. */

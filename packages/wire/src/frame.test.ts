@@ -40,6 +40,18 @@ const plain: Record<string, FrameFields> = {
 const macs = { dst: '02:00:00:00:00:01', src: '02:00:00:00:00:02' };
 
 describe('frames', () => {
+  it('takes a first fragment apart in which the transport layer is cut', () => {
+    const body = buildUdp({ srcPort: 5000, dstPort: 53 }, new Uint8Array(100), four).subarray(0, 48);
+    const ip = { ...four, protocol: 17, dontFragment: false };
+    const frame = (fields: object) =>
+      parseFrame(buildEthernet({ ...macs, etherType: 0x0800 }, buildIpv4({ ...ip, ...fields }, body)));
+    expect(frame({ moreFragments: true })).toMatchObject({
+      ok: true,
+      value: { ipv4: { moreFragments: true }, payload: body },
+    });
+    expect(frame({})).toMatchObject({ ok: false, why: 'a length within the packet' });
+  });
+
   it.each(Object.entries(plain))('builds %s as scapy does, and takes it apart', (name, fields) => {
     const frame = buildFrame(fields);
     expect(toHex(frame)).toBe(golden.frames[name]);

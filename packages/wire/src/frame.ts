@@ -91,7 +91,7 @@ export interface Frame {
   readonly payload: Uint8Array;
 }
 
-/** Refuses a frame in which any layer that is present is broken. A later fragment has no transport layer. */
+/** Refuses a frame in which any layer that is present is broken. A later fragment has no transport layer, nor has a first one in which it is cut. */
 export function parseFrame(bytes: Uint8Array): Parsed<Frame> {
   const ethernet = parseEthernet(bytes);
   if (!ethernet.ok) return ethernet;
@@ -101,7 +101,9 @@ export function parseFrame(bytes: Uint8Array): Parsed<Frame> {
     if (!ip.ok) return ip;
     const ipv4 = ip.value.header;
     if (ipv4.fragmentOffset > 0) return accept({ ...head, ipv4, payload: ip.value.payload });
-    return parseTransport({ ...head, ipv4 }, ipv4.protocol, ip.value.payload);
+    const whole = parseTransport({ ...head, ipv4 }, ipv4.protocol, ip.value.payload);
+    if (!whole.ok && ipv4.moreFragments) return accept({ ...head, ipv4, payload: ip.value.payload });
+    return whole;
   }
   if (head.ethernet.etherType === ETHERTYPE.ipv6) {
     const ip = parseIpv6(ethernet.value.payload);

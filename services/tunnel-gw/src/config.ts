@@ -29,5 +29,7 @@ export function tunnelGwSettings() {
     /** New flows per second and source address that the datapath decides; 0: all are asked about. */
     beginRate: integer('DETOUR_BEGIN_RATE', { default: '100000', min: 0, max: 4_000_000 }),
     beginBurst: integer('DETOUR_BEGIN_BURST', { default: '100000', min: 1, max: 4_000_000 }),
+    /** A knob of tests. */
+    unmarked: flag('DETOUR_TEST_UNMARKED', { default: 'false' }),
   } as const;
 }

@@ -31,6 +31,8 @@ export interface DatapathOptions {
   readonly ruleLines: number;
   /** Rows say a VRF's table by its rule device's ifindex, not by its id. */
   readonly lookupByRules: boolean;
+  /** For tests: what a node returns is not known as such, and only the guard against loops is left. */
+  readonly unmarked?: boolean;
 }
 
 const AT = abi.control.offsets;
@@ -95,7 +97,7 @@ export class Datapath implements BankStore, Disposable {
         flow_front: frontRows(options.maxFlows),
         rules: abi.DetourLimit.DT_BANKS * options.ruleLines,
       },
-      rodata: { fib_by_table: options.lookupByRules ? 0 : 1 },
+      rodata: { fib_by_table: options.lookupByRules ? 0 : 1, mark_returned: options.unmarked ? 0 : 1 },
     });
     const control = mapArray(object.map('control'));
     const rules = mapArray(object.map('rules'));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network devices that a gateway makes: a veth pair for each VTI and the inject pair; kept in step with what is wanted.
+import { existsSync, readFileSync } from 'node:fs';
 import { INJECT_DEVICES } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { readIp, runIpBatch, runTool, SYSCTL_DIR, setSysctl } from '@detour/runtime';
+import { readIp, runIpBatch, runOnDevices, SYSCTL_DIR, setSysctl } from '@detour/runtime';
 
 /** A VTI as a veth pair: the operator's side has name, MAC and addresses; the program runs on the inner side. */
 export interface VtiDevice {
@@ -30,9 +31,6 @@ interface LinkRow {
     readonly scope?: string;
   }[];
 }
-
-/** Processes that are started side by side, at most. */
-const TOOLS_AT_ONCE = 16;
 
 /** Marks devices that Detour made, so that it removes no other. */
 export const DEVICE_ALIAS = 'detour';
@@ -116,8 +114,8 @@ export async function ensureDevices(
       if (!vti.addresses.includes(address)) batch.push(`address del ${address} dev ${vti.device}`);
   }
   await runIpBatch(batch);
-  for (let at = 0; at < made.length; at += TOOLS_AT_ONCE)
-    await Promise.all(made.slice(at, at + TOOLS_AT_ONCE).map((device) => quietOffloads(device)));
+  // What leaves by this side enters the program on the other, which must see whole packets with their checksums in place.
+  await runOnDevices(made, 'ethtool -K "$device" tx off tso off gso off');
   for (const device of [...vtis.map((vti) => vti.device), inject])
     setSysctl(`net/ipv4/conf/${device}/rp_filter`, '0', sysctlDir);
   for (const { device, arm } of vtis) {
@@ -152,6 +150,24 @@ export function enableForwarding(devices: readonly string[], sysctlDir: string =
   }
 }
 
+/** What else the machine may know beside our own neighbours. */
+const OTHER_NEIGHBOURS = 1_024;
+
+/**
+ * The kernel's neighbour table takes 1,024 entries unless it is told more, for all namespaces together, and forgets the oldest. Its limits are raised to
+ * what is wanted, never lowered. Only the machine's own namespace has these settings: elsewhere they are for whoever runs the machine.
+ */
+export function makeNeighbourRoom(wanted: number, sysctlDir: string = SYSCTL_DIR): void {
+  const room = wanted + OTHER_NEIGHBOURS;
+  for (const family of ['ipv4', 'ipv6'])
+    for (const threshold of ['gc_thresh3', 'gc_thresh2', 'gc_thresh1']) {
+      const path = `net/${family}/neigh/default/${threshold}`;
+      if (!existsSync(`${sysctlDir}/${path}`)) continue;
+      if (Number(readFileSync(`${sysctlDir}/${path}`, 'utf8')) < room)
+        setSysctl(path, String(room), sysctlDir);
+    }
+}
+
 function makePair(device: string, inner: string, mac: string | null, mtu: number): string[] {
   const address = mac === null ? '' : ` address ${mac}`;
   return [
@@ -164,11 +180,6 @@ function makePair(device: string, inner: string, mac: string | null, mtu: number
 /** VLAN tags are for the program to see: the device must leave them in the frame. @throws Fault naming a device that cannot. */
 export async function keepTags(devices: Iterable<string>): Promise<void> {
   const features = ['rx-vlan-offload', 'tx-vlan-offload', 'rx-vlan-stag-hw-parse', 'tx-vlan-stag-hw-insert'];
-  const off = features.flatMap((feature) => [feature, 'off']);
-  for (const device of devices) await runTool('ethtool', ['-K', device, ...off]);
-}
-
-/** What leaves by this side enters the program on the other, which must see whole packets with their checksums in place. */
-async function quietOffloads(device: string): Promise<void> {
-  await runTool('ethtool', ['-K', device, 'tx', 'off', 'tso', 'off', 'gso', 'off']);
+  const off = features.map((feature) => `${feature} off`).join(' ');
+  await runOnDevices([...devices], `ethtool -K "$device" ${off}`);
 }

@@ -46,6 +46,7 @@ export class GatewayCore {
   private wanted: TableSet | null = null;
   /** The devices as they were when `wanted` was refused: other devices are a reason to try again. */
   private refusedLinks: string | null = null;
+  private refreshDue: Promise<void> | null = null;
   private closed = false;
   private building = false;
   private followTimer: NodeJS.Timeout | null = null;
@@ -119,9 +120,10 @@ export class GatewayCore {
     await this.networkChanged();
   }
 
-  /** Links, addresses or routes may have changed: compares, and publishes when they did. */
+  /** Links, addresses or routes may have changed: compares, and publishes when they did. One that waits for its turn does for all that come meanwhile. */
   async networkChanged(): Promise<void> {
-    await this.inTurn(() => this.refreshNetwork());
+    this.refreshDue ??= this.inTurn(() => this.refreshNetwork());
+    await this.refreshDue;
   }
 
   /** Neighbours that hop rows need, asked for again: the kernel forgets them when a link goes down. */
@@ -147,6 +149,7 @@ export class GatewayCore {
   }
 
   private async refreshNetwork(): Promise<void> {
+    this.refreshDue = null;
     const { active, wanted } = this;
     const links = await readLinks();
     if (wanted !== null && this.refusedLinks !== null && this.refusedLinks !== namesOf(links)) {
@@ -162,10 +165,10 @@ export class GatewayCore {
     const { options, active } = this;
     if (this.wanted?.model !== model || active === this.wanted) return; // a newer one came meanwhile, or this one went in
     let vtis: readonly VtiDevice[];
+    const arrived = options.ways.move(active?.model ?? null, model, () => this.waysChanged());
     try {
       vtis = await this.machine.prepare(model, active?.model ?? null);
-      // A predecessor's tables are live: they stay until bfd has said how the nodes are, so that a restart sends nobody to a node that is
-      // not known to be up, and drops nothing meanwhile.
+      // A predecessor's tables stay until bfd has said how the nodes are: a restart sends nobody to one that is not known to be up, and drops nothing.
       if (active === null && options.datapath.live) await options.health.connectedWithin(HEALTH_WAIT_MS);
       await this.allBuilt();
       if (this.wanted.model !== model) return;
@@ -176,6 +179,8 @@ export class GatewayCore {
       options.onRefused(model.revision, describeError(error));
       this.refusedLinks = await readLinks().then(namesOf, () => '');
       return;
+    } finally {
+      await arrived();
     }
     this.shape = machineShape(model);
     this.refusedLinks = null;

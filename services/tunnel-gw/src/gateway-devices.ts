@@ -60,11 +60,9 @@ export function attachedDevices(model: GatewayModel): string[] {
  * How the program goes on a device. What Detour made itself follows the operator's devices: where one of them runs it in generic mode, a
  * frame that a native program redirects there may be lost in silence (its driver, or a veth's far side, takes none).
  */
-export function attachModeOf(
+export function attachModesOf(
   model: GatewayModel,
-  device: string,
-  attached: readonly { readonly device: string; readonly mode: string }[],
-): AttachMode {
+): (device: string, attached: readonly { readonly device: string; readonly mode: string }[]) => AttachMode {
   const given = new Map<string, AttachMode>([
     ...model.armed.flatMap(({ arms }) => arms.map(({ lower }): [string, AttachMode] => [lower, 'auto'])),
     ...model.ports.flatMap((port): [string, AttachMode][] =>
@@ -72,10 +70,13 @@ export function attachModeOf(
     ),
     [model.underlay.device, model.underlay.attachMode],
   ]);
-  const own = given.get(device);
-  if (own !== undefined) return own;
-  const isGeneric = attached.some((row) => given.has(row.device) && row.mode === 'generic');
-  return isGeneric || [...given.values()].includes('generic') ? 'generic' : 'auto';
+  const asksGeneric = [...given.values()].includes('generic');
+  return (device, attached) => {
+    const own = given.get(device);
+    if (own !== undefined) return own;
+    const isGeneric = attached.some((row) => row.mode === 'generic' && given.has(row.device));
+    return isGeneric || asksGeneric ? 'generic' : 'auto';
+  };
 }
 
 export function portDevices(model: GatewayModel): string[] {

@@ -24,11 +24,12 @@ import type { FlowMaps, FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import type { GatewayCore } from './gateway-core.js';
 import { assembleParts, type GatewayOptions, type GatewayParts } from './gateway-parts.js';
+import { Gathered } from './gathered.js';
 import type { HealthBook } from './health.js';
 import type { Injector } from './injector.js';
 import type { LentSlots } from './lent-slots.js';
 import type { ChainModel } from './model.js';
-import type { NeighbourWatch, NetworkEvent } from './neighbours.js';
+import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
@@ -66,6 +67,10 @@ export class Gateway implements AsyncDisposable {
   private readonly stopping = new AbortController();
   private readonly delivery = new DeliveryWatch();
   private readonly decided: DecidedDesk;
+  private readonly wayNews = new Gathered<NeighbourEvent>((events) => {
+    this.core.waysChanged(); // hop rows first: what is put back would only be held again
+    for (const { device, address, mac } of events) this.parts.arps.settle(device, address, mac !== null);
+  });
 
   private constructor(
     private readonly options: GatewayOptions,
@@ -209,10 +214,10 @@ export class Gateway implements AsyncDisposable {
       }, REFRESH_LINKS_MS);
       return;
     }
+    if (event.mac === null) this.ways.forgotten(event.device, event.address);
     if (event.changed) this.datapath.bumpRoutes();
-    // Hop rows first: what is put back would only be held again.
-    if (event.changed && this.ways.concerns(event.device, event.address)) this.core.waysChanged();
-    this.parts.arps.settle(event.device, event.address, event.mac !== null);
+    if (event.changed && this.ways.concerns(event.device, event.address)) this.wayNews.add(event);
+    else this.parts.arps.settle(event.device, event.address, event.mac !== null);
   }
 
   /** A packet was dropped because the way to a node is not resolved: the kernel may have forgotten what it was to keep resolved. */
@@ -292,6 +297,7 @@ export class Gateway implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.stopping.abort();
     await this.neighbours[Symbol.asyncDispose]();
+    this.wayNews[Symbol.dispose]();
     for (const timer of [...this.timers, this.linksTimer, this.resolveTimer])
       clearTimeout(timer ?? undefined);
     this.ring?.close();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The machine below the tables: its links, the devices of a model, the guard around them, and the program on them. Devices are made before the
 // tables that name them, and removed after those that do not.
+import { setImmediate } from 'node:timers/promises';
 import { type AlarmCode, ruleDeviceName } from '@detour/contracts';
 import { describeError } from '@detour/core';
 import type { Datapath } from './datapath.js';
@@ -9,13 +10,14 @@ import {
   ensureDevices,
   keepTags,
   type LinkState,
+  makeNeighbourRoom,
   readLinks,
   removeDevices,
   type VtiDevice,
 } from './devices.js';
 import {
   attachedDevices,
-  attachModeOf,
+  attachModesOf,
   guardedDevices,
   portDevices,
   requireDevices,
@@ -36,6 +38,12 @@ export interface MachineOptions {
   readonly guardDevices: readonly string[]; // from the start-up configuration: guarded whatever the revision says
   readonly onTrouble: (code: AlarmCode, text: string | null) => void;
 }
+
+/** Devices that get the program in one turn. */
+const ATTACHED_AT_ONCE = 16;
+
+/** So many have room in any kernel's neighbour table: one neighbour each, and one that asks for us. */
+const FEW_DEVICES = 256;
 
 export class Machine {
   /** As they were when the machine was last looked at. */
@@ -64,8 +72,9 @@ export class Machine {
       portDevices(model).filter((device) => this.links.has(device)),
       this.options.sysctlDir,
     );
+    if (vtis.length > FEW_DEVICES) makeNeighbourRoom(2 * vtis.length, this.options.sysctlDir);
     await ways.follow(inForce === null ? [model] : [inForce, model]);
-    for (const device of attachedDevices(model)) this.attach(model, device);
+    await this.attachAll(model);
     return vtis;
   }
 
@@ -134,19 +143,32 @@ export class Machine {
     return vtiDevices(model, links, (remote) => this.options.ways.mtuTo(remote, linkMtu));
   }
 
-  private attach(model: GatewayModel, device: string): void {
-    const link = this.links.get(device);
+  /** In portions: what comes meanwhile, health above all, is not to wait for thousands of devices. */
+  private async attachAll(model: GatewayModel): Promise<void> {
+    const devices = attachedDevices(model);
+    const attach = this.attaching(model);
+    for (let at = 0; at < devices.length; at += ATTACHED_AT_ONCE) {
+      for (const device of devices.slice(at, at + ATTACHED_AT_ONCE)) attach(device);
+      await setImmediate();
+    }
+  }
+
+  private attaching(model: GatewayModel): (device: string) => void {
     const { datapath } = this.options;
-    if (link === undefined) return;
-    datapath.attach(device, link.ifindex, attachModeOf(model, device, datapath.attachments()));
+    const modeOf = attachModesOf(model);
+    return (device) => {
+      const link = this.links.get(device);
+      if (link !== undefined) datapath.attach(device, link.ifindex, modeOf(device, datapath.attachments()));
+    };
   }
 
   /** After a change under a version in force: a device that came back gets its program, one that has gone is forgotten. */
   attachWhatIsThere(model: GatewayModel): void {
     const troubles: string[] = [];
+    const attach = this.attaching(model);
     for (const device of attachedDevices(model)) {
       try {
-        if (this.links.has(device)) this.attach(model, device);
+        if (this.links.has(device)) attach(device);
         else this.options.datapath.detach(device);
       } catch (error) {
         troubles.push(describeError(error));

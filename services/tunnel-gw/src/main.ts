@@ -56,6 +56,11 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   const machine = requireMachine('/sys/fs/bpf', { mount: config.mountBpffs, lookup: config.vrfLookup });
   if (machine.lookupByRules !== null)
     log.info({}, `VRFs are looked up by ip rules, which is slower: ${machine.lookupByRules}`);
+  if (config.unmarked)
+    log.error(
+      {},
+      'DETOUR_TEST_UNMARKED is set, which is for tests alone: what nodes return is dropped as service_loop, and no steered packet arrives',
+    );
   resources.use(await claimDatapath(pinDir), 'claim on the datapath');
   if (!raisePriority())
     log.warn({}, 'no right to a higher priority (CAP_SYS_NICE): decisions may be late on a busy machine');
@@ -122,6 +127,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       objectPath: config.object,
       pinDir,
       lookupByRules: machine.lookupByRules !== null,
+      unmarked: config.unmarked,
       maxFlows: config.maxFlows,
       maxEmbryos: config.maxEmbryos,
       ruleLines: config.ruleLines,

@@ -16,9 +16,14 @@ interface NeighbourRow {
  * One change that others may care about. `mac` is null when the neighbour failed or was deleted; `changed` is false when there was no
  * MAC before either: a resolution has failed.
  */
-export type NetworkEvent =
-  | { kind: 'neighbour'; device: string; address: string; mac: string | null; changed: boolean }
-  | { kind: 'routing'; text: string }; // a route, a rule, a link or an address changed
+export interface NeighbourEvent {
+  readonly kind: 'neighbour';
+  readonly device: string;
+  readonly address: string;
+  readonly mac: string | null;
+  readonly changed: boolean;
+}
+export type NetworkEvent = NeighbourEvent | { kind: 'routing'; text: string }; // a route, a rule, a link or an address changed
 
 const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
 
@@ -59,6 +64,16 @@ export class NeighbourWatch implements AsyncDisposable {
   ): Promise<void> {
     const lines = neighbours.map(([device, address]) => `neigh replace ${address} dev ${device} managed`);
     await askIpBatch(lines, (text) => onError(`neighbours cannot be kept resolved: ${text}`));
+  }
+
+  /** The same for neighbours that are behind another link now: what the kernel knows of them goes first. */
+  async resolveAnew(
+    neighbours: readonly (readonly [device: string, address: string])[],
+    onError: (text: string) => void,
+  ): Promise<void> {
+    const lines = neighbours.map(([device, address]) => `neigh del ${address} dev ${device}`);
+    await askIpBatch(lines, () => {}); // one that is not known needs no deleting
+    await this.keepResolved(neighbours, onError);
   }
 
   /** Asks the kernel to resolve a neighbour once. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How tunnels' outer packets leave: the route to each remote end, and the MACs of next hops and inner peers, kept resolved by the kernel.
+import { setTimeout as delay } from 'node:timers/promises';
 import { compareAddresses, Fault } from '@detour/core';
 import { askIpBatch } from '@detour/runtime';
 import type { LinkState } from './devices.js';
@@ -28,11 +29,19 @@ interface TunnelEnd {
   readonly peer: string | null;
 }
 
+/** How long the kernel's word may be on its way. */
+const FORGOTTEN_WITHIN_MS = 500;
+
+type Arm = readonly [device: string, nextHop: string];
+
 export class Ways {
   private routes: ReadonlyMap<string, OuterRoute> = new Map();
   private kept: ReadonlyMap<string, readonly [device: string, address: string]> = new Map();
   private ends: readonly TunnelEnd[] = [];
-  private arms: readonly (readonly [device: string, address: string])[] = [];
+  private arms: readonly Arm[] = [];
+
+  /** Neighbours whose MAC may be that of another link: true once the kernel has been told to ask anew. */
+  private readonly doubted = new Map<string, boolean>();
 
   constructor(
     private readonly neighbours: NeighbourWatch,
@@ -84,6 +93,32 @@ export class Ways {
     await this.neighbours.keepResolved(missing, this.onError);
   }
 
+  /**
+   * Some arms go to another link, and their next hops may have other MACs there: what is known of them is not used from now on, neither on the old
+   * link nor on the new one. To be called when the rows in force lead to the new links: the kernel forgets what it knows, and asks there.
+   */
+  move(before: GatewayModel | null, after: GatewayModel, onChange: () => void): () => Promise<void> {
+    const arms = movedArms(before, after);
+    if (arms.length === 0) return async () => {};
+    const keys = arms.map(([device, address]) => `${device} ${address}`);
+    for (const key of keys) this.doubted.set(key, false);
+    onChange();
+    return async () => {
+      for (const key of keys) this.doubted.set(key, true);
+      await this.neighbours.resolveAnew(arms, this.onError);
+      const deadlineMs = performance.now() + FORGOTTEN_WITHIN_MS;
+      while (keys.some((key) => this.doubted.has(key)) && performance.now() < deadlineMs) await delay(5);
+      for (const key of keys) this.doubted.delete(key); // what was not known is not said to be forgotten
+      onChange();
+    };
+  }
+
+  /** The kernel knows nothing of this neighbour any more: what it says next was learnt anew. */
+  forgotten(device: string, address: string): void {
+    const key = `${device} ${address}`;
+    if (this.doubted.get(key) === true) this.doubted.delete(key);
+  }
+
   /** Whether a neighbour is one that hop rows depend on. */
   concerns(device: string, address: string): boolean {
     return this.kept.has(`${device} ${address}`);
@@ -114,7 +149,7 @@ export class Ways {
   }
 
   macOf(device: string, address: string): string | null {
-    return this.neighbours.macOf(device, address);
+    return this.doubted.has(`${device} ${address}`) ? null : this.neighbours.macOf(device, address);
   }
 
   /** Why a node's hop is not ready, in a sentence; empty when it is. */
@@ -154,8 +189,23 @@ function endsOf(model: GatewayModel): TunnelEnd[] {
   ];
 }
 
-function armsOf(model: GatewayModel): (readonly [string, string])[] {
+function armsOf(model: GatewayModel): Arm[] {
   return model.armed.flatMap(({ arms }) => arms.map(({ device, nextHop }) => [device, nextHop] as const));
+}
+
+/** Arms that both models have, with the same next hop, on another link or with other tags. */
+function movedArms(before: GatewayModel | null, after: GatewayModel): Arm[] {
+  const place = (model: GatewayModel) =>
+    new Map(
+      model.armed
+        .flatMap(({ arms }) => arms)
+        .map((arm) => [`${arm.device} ${arm.nextHop}`, { arm, on: JSON.stringify([arm.lower, arm.tags]) }]),
+    );
+  const was = before === null ? new Map<string, { on: string }>() : place(before);
+  return [...place(after)].flatMap(([key, { arm, on }]) => {
+    const old = was.get(key);
+    return old === undefined || old.on === on ? [] : [[arm.device, arm.nextHop] as const];
+  });
 }
 
 function sameAddress(one: string, other: string): boolean {

@@ -70,6 +70,8 @@ export interface RigOptions {
   readonly sizes?: Readonly<Record<string, number>>;
   /** Put the program itself on the devices, for packets that really arrive; else one that passes all holds their place. */
   readonly live?: boolean;
+  /** False: what a node returns is not marked, and only the guard against loops is left. */
+  readonly marks?: boolean;
   /** How the datapath finds a VRF's routing table; default: as DETOUR_VRF_LOOKUP says, else by its id. */
   readonly lookup?: 'table' | 'rules';
 }
@@ -96,7 +98,7 @@ export function openRig(options: RigOptions = {}): Rig {
   tableRow(TABLE);
   const object = openObject(`${objects}edge.bpf.o`, {
     maxEntries,
-    rodata: { fib_by_table: byRules ? 0 : 1 },
+    rodata: { fib_by_table: byRules ? 0 : 1, mark_returned: options.marks === false ? 0 : 1 },
   });
   const passer = openObject(`${objects}pass.bpf.o`);
   const program = object.program('detour_edge');

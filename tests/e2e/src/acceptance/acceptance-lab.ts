@@ -42,6 +42,8 @@ export interface AcceptanceOptions {
   readonly intent?: (standard: IntentDocument) => IntentDocument;
   /** What the lab has beside the standard one. */
   readonly spec?: (standard: LabSpec) => LabSpec;
+  /** More settings of tunnel-gw. */
+  readonly gateway?: Readonly<Record<string, string>>;
   readonly replicas?: StackOptions['replicas'];
   /** Runs when the lab stands and no service is started yet. */
   readonly beforeStack?: (lab: Lab) => Promise<void>;
@@ -90,7 +92,7 @@ export async function startAcceptanceLab(
       ...(options.replicas && { replicas: options.replicas }),
       env: (service, id) => ({
         DETOUR_LISTEN: `${service === 'tunnel-gw' || service === 'bfd' ? gatewayAt : controllersAt}:${grpcPorts[id]}`,
-        ...(service === 'tunnel-gw' && gatewayLimits),
+        ...(service === 'tunnel-gw' && { ...gatewayLimits, ...options.gateway }),
         ...(service === 'path-selector' && { DETOUR_REDIS_BUDGET: '1s' }),
       }),
     });

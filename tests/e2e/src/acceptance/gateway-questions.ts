@@ -48,9 +48,10 @@ export function askGateway(port: number): GatewayQuestions {
   };
 }
 
-export async function applyIntent(stack: Stack, intent: IntentDocument): Promise<void> {
-  const { code, stdout, stderr } = await stack.cli(['apply', '--wait', '-f', '-'], {
-    input: JSON.stringify(intent),
-  });
+export async function applyIntent(stack: Stack, intent: IntentDocument, withinMs = 30_000): Promise<void> {
+  const { code, stdout, stderr } = await stack.cli(
+    ['apply', '--wait', '--timeout', `${withinMs}ms`, '-f', '-'],
+    { input: JSON.stringify(intent), timeoutMs: withinMs + 5_000 },
+  );
   if (code !== 0) throw new Error(`detour apply: exit code ${code}: ${stdout}${stderr}`);
 }

@@ -23,6 +23,8 @@ export interface PairLabOptions extends PairIntentOptions {
   readonly beforeStack?: (lab: Lab) => Promise<void>;
   /** Rows (VRFs) that must be up before the test begins; default all. */
   readonly awaitUp?: readonly string[];
+  /** How long `apply` may take; default 30,000. */
+  readonly applyWithinMs?: number;
   readonly change?: (intent: IntentDocument) => IntentDocument;
 }
 
@@ -78,7 +80,7 @@ export async function startPairLab(name: string, options: PairLabOptions = {}): 
       place: (vrf) => pairPlace(vrf, vrfs.indexOf(vrf)),
       crowd: (vrf) => kept(crowds, vrf, () => startCrowd(lab, spaces(vrf)), closers),
       sender: (ns) => kept(senders, ns, () => startRawSender(lab, ns, 'eth0'), closers),
-      apply: (next) => applyIntent(stack, next),
+      apply: (next) => applyIntent(stack, next, options.applyWithinMs),
       async forward(vrf, on) {
         const { node } = trunk ? pairPlace(vrfs[0] ?? '', 0) : made.place(vrf);
         await lab.exec(node, ['bridge', 'link', 'set', 'dev', 'b', 'state', on ? 'forwarding' : 'disabled']);

@@ -77,6 +77,8 @@ export interface VtiBenchOptions {
   readonly vti: string;
   readonly protocol: FarProtocol;
   readonly intent: (standard: IntentDocument) => IntentDocument;
+  /** More settings of tunnel-gw. */
+  readonly gateway?: Readonly<Record<string, string>>;
   /** Routes of VRF red, as `ip route add` takes them, beside the standard lab's. */
   readonly routes: readonly string[];
 }
@@ -84,6 +86,7 @@ export interface VtiBenchOptions {
 export async function startVtiBench(name: string, options: VtiBenchOptions): Promise<VtiBench> {
   const acc = await startAcceptanceLab(name, {
     spec: withFar,
+    ...(options.gateway && { gateway: options.gateway }),
     intent: (standard) => options.intent(withVti(standard, options)),
   });
   const senders = new Map<Place, RawSender>();

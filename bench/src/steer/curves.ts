@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * steer.hops     crossings/s of the gateway on paths of 1, 2, 4 and 8 nodes, beside those of one node: what a hop costs wherever it stands
+ * steer.kind     packets/s through a node behind each kind of tunnel, beside VXLAN
+ * steer.crowded  packets/s with 1,000 pairs and 200 VTIs configured, in one VRF and in 100, beside the same without them
+ */
+import type { BenchContext, Figure } from '../figure.js';
+import { ratioFigure } from '../figure.js';
+import { measureRounds } from '../rounds.js';
+import { crowdTables, HOPS, hopsPath, KINDS, kindPath } from './stations.js';
+import type { Track, Trip } from './track.js';
+
+export const CURVE_FLOWS = 1_000;
+const VRF_COUNTS = [1, 100] as const;
+
+export async function measureCurves(context: BenchContext, track: Track): Promise<Figure[]> {
+  return [
+    ...(context.wants('steer.hops') ? await measureHops(context, track) : []),
+    ...(context.wants('steer.kind') ? await measureKinds(context, track) : []),
+    ...(context.wants('steer.crowded') ? await measureCrowded(context, track) : []),
+  ];
+}
+
+const steered = (track: Track, base: number): Promise<Trip> =>
+  track.trip({ lane: 'steer', flows: CURVE_FLOWS, base });
+
+/** A path of n nodes is n reflections and n + 1 crossings; generator and sink come off. */
+async function measureHops(context: BenchContext, track: Track): Promise<Figure[]> {
+  const samples = await measureRounds(context, 'steer.hops', {
+    none: () => track.trip({ lane: 'none', flows: CURVE_FLOWS }),
+    ...Object.fromEntries(HOPS.map((hops) => [`${hops}`, () => steered(track, hopsPath(hops).base)])),
+  });
+  const net = (hops: number): number[] =>
+    samples
+      .of(`${hops}`)
+      .map(
+        (trip, round) => (1e9 / trip.pps - 1e9 / (samples.of('none')[round]?.pps ?? Number.NaN)) / (hops + 1),
+      );
+  return HOPS.map((hops) =>
+    ratioFigure({
+      name: `steer.hops[${hops}]`,
+      unit: 'ns',
+      values: net(hops),
+      baselines: net(1),
+      ...(hops === 1 ? {} : { goal: { of: 'ratio', atMost: 1.1 } as const }),
+      detail: { loss: Math.max(...samples.of(`${hops}`).map((trip) => trip.loss)) },
+    }),
+  );
+}
+
+async function measureKinds(context: BenchContext, track: Track): Promise<Figure[]> {
+  const samples = await measureRounds(
+    context,
+    'steer.kind',
+    Object.fromEntries(KINDS.map((kind) => [kind, () => steered(track, kindPath(kind).base)])),
+  );
+  const pps = (kind: string): number[] => samples.of(kind).map((trip) => trip.pps);
+  return KINDS.map((kind) =>
+    ratioFigure({
+      name: `steer.kind[${kind}]`,
+      unit: '/s',
+      values: pps(kind),
+      baselines: pps('vxlan'),
+      detail: { loss: Math.max(...samples.of(kind).map((trip) => trip.loss)) },
+    }),
+  );
+}
+
+async function measureCrowded(context: BenchContext, track: Track): Promise<Figure[]> {
+  const { base } = hopsPath(1);
+  const crowded = async (vrfs: number): Promise<Trip> => {
+    const clear = crowdTables(track.edge, vrfs);
+    try {
+      return await steered(track, base);
+    } finally {
+      clear();
+    }
+  };
+  const samples = await measureRounds(context, 'steer.crowded', {
+    alone: () => steered(track, base),
+    ...Object.fromEntries(VRF_COUNTS.map((vrfs) => [`${vrfs}`, () => crowded(vrfs)])),
+  });
+  const pps = (side: string): number[] => samples.of(side).map((trip) => trip.pps);
+  return VRF_COUNTS.map((vrfs) =>
+    ratioFigure({
+      name: `steer.crowded[${vrfs} VRF]`,
+      unit: '/s',
+      values: pps(`${vrfs}`),
+      baselines: pps('alone'),
+      goal: { of: 'ratio', atLeast: 0.97 },
+    }),
+  );
+}

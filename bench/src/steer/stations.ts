@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// More tables for the gateway of the lane `steer`: paths through 1, 2, 4 and 8 nodes, a node behind each kind of tunnel, and the rows of a thousand
+// pairs and two hundred VTIs that no packet needs. All nodes are the reflector, told apart by VNI or key.
+import type { BpfObject } from '@detour/bpf';
+import { abi } from '@detour/contracts';
+import { buildEthernet, buildIpv4, buildUdp, ipToKeyBytes, macToBytes, onesSum } from '@detour/wire';
+import { type Devices, publishPath, tunnelFields, u32 } from './edge-tables.js';
+import { INNER_MAC, OUTER_REFLECTOR, TABLE, UNDERLAY, UNDERLAY_MAC } from './lanes.js';
+
+/** Where flows of a curve's point come from, and the number of the path on which they are. */
+export interface Steered {
+  readonly number: number;
+  readonly base: number;
+}
+
+export const HOPS = [1, 2, 4, 8] as const;
+export const KINDS = ['vxlan', 'geneve', 'gre', 'gwlb'] as const;
+type Kind = (typeof KINDS)[number];
+const FIRST_HOP_NODE = 11;
+const FIRST_KIND_NODE = 31;
+
+export const hopsPath = (hops: number): Steered => ({ number: 20 + hops, base: 0x0a03_0001 + (hops << 12) });
+export const kindPath = (kind: Kind): Steered => {
+  const at = KINDS.indexOf(kind);
+  return { number: FIRST_KIND_NODE + at, base: 0x0a04_0001 + (at << 12) };
+};
+
+/** Rows of all nodes and paths of the curves, in bank 0. */
+export function publishStations(edge: BpfObject, devices: Devices): void {
+  const device = devices.get(OUTER_REFLECTOR.device) ?? 0;
+  const most = Math.max(...HOPS);
+  for (let i = 0; i < most; i++) putNode(edge, device, FIRST_HOP_NODE + i, 'vxlan');
+  for (const kind of KINDS) putNode(edge, device, kindPath(kind).number, kind);
+  for (const hops of HOPS)
+    publishPath(
+      edge,
+      hopsPath(hops).number,
+      Array.from({ length: hops }, (_, i) => FIRST_HOP_NODE + i),
+    );
+  for (const kind of KINDS) publishPath(edge, kindPath(kind).number, [kindPath(kind).number]);
+}
+
+interface Shape {
+  readonly proto: abi.TunnelProto;
+  readonly outer: 17 | 47;
+  /** Behind the outer IP header and a UDP header: what stands in front of what is inside. */
+  readonly header: Uint8Array;
+  readonly l3: boolean;
+  readonly cookieAt?: number;
+}
+
+const UDP_PORT = { vxlan: 4789, geneve: 6081, gwlb: 6081 } as const;
+
+/** As in RFC 7348 5, RFC 8926 3.4, RFC 2890; gwlb with its three options. */
+function shapeOf(kind: Kind, tag: number): Shape {
+  const { TunnelProto: proto, GeneveOption: option } = abi;
+  const header = new Uint8Array(kind === 'gwlb' ? 8 + 32 : 8);
+  const view = new DataView(header.buffer);
+  switch (kind) {
+    case 'vxlan':
+      view.setUint8(0, 8);
+      view.setUint32(4, tag << 8);
+      return { proto: proto.TUNNEL_VXLAN, outer: 17, header, l3: false };
+    case 'geneve':
+      view.setUint16(2, 0x6558);
+      view.setUint32(4, tag << 8);
+      return { proto: proto.TUNNEL_GENEVE, outer: 17, header, l3: false };
+    case 'gre':
+      view.setUint32(0, 0x2000_6558);
+      view.setUint32(4, tag);
+      return { proto: proto.TUNNEL_GRE, outer: 47, header, l3: false };
+    case 'gwlb': {
+      view.setUint8(0, 8); // words of options
+      view.setUint16(2, 0x0800);
+      const head = (at: number, type: number, words: number): void => {
+        view.setUint16(at, option.GENEVE_CLASS_GWLB);
+        view.setUint8(at + 2, type);
+        view.setUint8(at + 3, words);
+      };
+      head(8, option.GENEVE_GWLB_ENDPOINT, 2);
+      head(20, option.GENEVE_GWLB_ATTACHMENT, 2);
+      head(32, option.GENEVE_GWLB_COOKIE, 1);
+      return { proto: proto.TUNNEL_GENEVE, outer: 17, header, l3: true, cookieAt: 36 };
+    }
+  }
+}
+
+function putNode(edge: BpfObject, ifindex: number, node: number, kind: Kind): void {
+  const tag = kind === 'gwlb' ? 0 : 5_000 + node;
+  const shape = shapeOf(kind, tag);
+  const cookie = shape.cookieAt === undefined ? 0 : abi.TunnelFlag.TUNNEL_COOKIE;
+  const row = abi.tunnel.encode({ ...tunnelFields(node), innerL3: shape.l3 ? 1 : 0, flags: cookie });
+  const [src, dst] = [ipToKeyBytes(OUTER_REFLECTOR.address), ipToKeyBytes(UNDERLAY)];
+  edge.map('tunnels').update(abi.tunnelKey.encode({ src, dst, vni: tag, proto: shape.proto, bank: 0 }), row);
+  edge.map('node_tunnels').update(u32(node), row);
+  edge.map('hops').update(u32(node), hopRow(shape, { ifindex, node, kind }));
+}
+
+function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: Kind }): Uint8Array {
+  const ends = { src: UNDERLAY, dst: OUTER_REFLECTOR.address };
+  const inner = shape.l3
+    ? new Uint8Array(0)
+    : Uint8Array.from([...macToBytes(OUTER_REFLECTOR.innerMac), ...macToBytes(INNER_MAC), 8, 0]);
+  const body = Uint8Array.from([...shape.header, ...inner]);
+  const payload = at.kind === 'gre' ? body : buildUdp({ srcPort: 0, dstPort: UDP_PORT[at.kind] }, body);
+  const macs = { dst: OUTER_REFLECTOR.mac, src: UNDERLAY_MAC, etherType: 0x0800 };
+  const bytes = buildEthernet(macs, buildIpv4({ ...ends, protocol: shape.outer }, payload));
+  const header = new Uint8Array(abi.DetourLimit.DT_MAX_HEADER);
+  header.set(bytes);
+  const ip = header.subarray(14, 34);
+  ip.fill(0, 2, 4); // total length
+  ip.fill(0, 10, 12); // checksum
+  if (at.kind !== 'gre') header.fill(0, 38, 42); // UDP length and checksum
+  const sum = onesSum(ip);
+  const behindIp = at.kind === 'gre' ? 34 : 42;
+  return abi.hop.encode({
+    ifindex: at.ifindex,
+    node: at.node,
+    mtu: 1500,
+    kind: abi.HopKind.HOP_TUNNEL,
+    tunnel: shape.proto,
+    headerLen: bytes.length,
+    outerL3: 14,
+    outerIp6: 0,
+    innerL3: shape.l3 ? 1 : 0,
+    outerCsum: ((sum & 0xff) << 8) | (sum >>> 8),
+    dmac: macToBytes(OUTER_REFLECTOR.mac),
+    smac: macToBytes(UNDERLAY_MAC),
+    flags: shape.cookieAt === undefined ? 0 : abi.HopFlag.HOP_COOKIE,
+    typeAt: shape.l3 ? behindIp + 2 : bytes.length - 2,
+    patchAt: shape.cookieAt === undefined ? 0 : behindIp + shape.cookieAt,
+    header,
+  });
+}
+
+const PAIRS = 1_000;
+const VTIS = 200;
+/** Above every ifindex of the lab. */
+const FAR_IFINDEX = 1_000_000;
+
+/** Puts the rows there that 1,000 pairs on VLANs and 200 VTIs have, all of them in one VRF or each tenth in another; returns what takes them away. */
+export function crowdTables(edge: BpfObject, vrfs: number): () => void {
+  const put: [map: string, key: Uint8Array][] = [];
+  const row = (map: string, key: Uint8Array, value: Uint8Array): void => {
+    edge.map(map).update(key, value);
+    put.push([map, key]);
+  };
+  const { PortKind: kind, DetourLimit: limit } = abi;
+  const port = (ifindex: number, vlan: number, fields: Partial<abi.Port>): void =>
+    row(
+      'ports',
+      abi.portKey.encode({ ifindex, vlan, inner: 0, bank: 0 }),
+      abi.port.encode({
+        ...{ number: 0, table: TABLE, kind: 0, flags: 0, hop: 0, vtiIfindex: 0, node: 0, vrf: 1 },
+        mac: new Uint8Array(6),
+        ...fields,
+      }),
+    );
+  for (let i = 0; i < PAIRS; i++) {
+    const node = 1_000 + i;
+    const vrf = 2 + (i % vrfs);
+    const address = (which: number): Uint8Array => ipToKeyBytes(`172.${16 + which}.${i >> 8}.${i & 255}`);
+    row('node_tunnels', u32(node), abi.tunnel.encode({ ...tunnelFields(node), vrf }));
+    for (const arm of [0, 1]) {
+      port(FAR_IFINDEX + arm, 1 + i, { kind: kind.PORT_SERVICE, vrf, node });
+      port(FAR_IFINDEX + 2 + 2 * i + arm, 0, { kind: kind.PORT_LINK_INNER, vrf, hop: node });
+      row('own', abi.ownKey.encode({ addr: address(arm), vrf, bank: 0 }), u32(1));
+      const hop = edge.map('hops').lookup(u32(FIRST_HOP_NODE));
+      if (hop !== undefined) row('hops', u32(node + arm * limit.DT_SECOND_ARM), hop);
+    }
+  }
+  for (let i = 0; i < VTIS; i++) {
+    const [src, dst] = [ipToKeyBytes(`198.51.100.${1 + (i % 250)}`), ipToKeyBytes(UNDERLAY)];
+    const key = { src, dst, vni: 9_000 + i, proto: abi.TunnelProto.TUNNEL_VXLAN, bank: 0 };
+    row(
+      'tunnels',
+      abi.tunnelKey.encode(key),
+      abi.tunnel.encode({ ...tunnelFields(0), kind: abi.TunnelKind.TUNNEL_TO_VTI, vrf: 2 + (i % vrfs) }),
+    );
+    port(FAR_IFINDEX + 10_000 + i, 0, { kind: kind.PORT_VTI_INNER, vrf: 2 + (i % vrfs) });
+  }
+  return () => {
+    for (const [name, key] of put) {
+      const map = edge.map(name);
+      if (name === 'hops' || name === 'node_tunnels') map.update(key, new Uint8Array(map.valueSize));
+      else map.delete(key);
+    }
+  };
+}
