@@ -7,9 +7,9 @@ NAME(struct, flow_key); NAME(struct, port_key); NAME(struct, tunnel_key); NAME(s
 NAME(struct, control); NAME(struct, port); NAME(struct, tunnel); NAME(struct, hop); NAME(struct, path); NAME(struct, chain); NAME(struct, selection);
 NAME(struct, nexthop); NAME(struct, flow); NAME(struct, flow_front); NAME(struct, way); NAME(struct, flow_counters); NAME(struct, node_counters); NAME(struct, pair_counters);
 NAME(struct, port_counters); NAME(struct, drop_example); NAME(struct, punt_bucket); NAME(struct, event); NAME(struct, inject_hdr);
-NAME(struct, geneve_path); NAME(struct, hop_tags);
+NAME(struct, geneve_path); NAME(struct, hop_tags); NAME(struct, snat_binding); NAME(struct, snat_key); NAME(struct, snat_inner);
 #define NAME_ENUM(name) enum name probe_enum_##name
 NAME_ENUM(detour_limit); NAME_ENUM(port_kind); NAME_ENUM(port_flag); NAME_ENUM(tunnel_proto); NAME_ENUM(tunnel_flag); NAME_ENUM(hop_flag); NAME_ENUM(geneve_option); NAME_ENUM(geneve_path_flag); NAME_ENUM(flow_action); NAME_ENUM(on_failure);
 NAME_ENUM(on_node_down); NAME_ENUM(on_rule_change); NAME_ENUM(affinity); NAME_ENUM(path_state); NAME_ENUM(hop_kind); NAME_ENUM(tunnel_kind); NAME_ENUM(punt_purpose); NAME_ENUM(mss_clamp);
 NAME_ENUM(flow_word); NAME_ENUM(flow_word_flag); NAME_ENUM(flow_seen); NAME_ENUM(drop_reason); NAME_ENUM(stat); NAME_ENUM(event_type); NAME_ENUM(inject_op);
-NAME_ENUM(inject_ethertype);
+NAME_ENUM(inject_ethertype); NAME_ENUM(own_flag); NAME_ENUM(egress_flag);

@@ -2,7 +2,7 @@
 /*
  * The binary contract between the datapath (C) and everything that fills or reads its maps (TypeScript).
  *
- * This, with the two headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
+ * This, with the headers that it includes at its end, is the one home of struct layouts, limits, drop reasons and flag bits. tools/gen-abi makes
  * packages/contracts/src/gen/abi.ts from it through BTF, so a field that is moved here moves there.
  *
  * Conventions: every address is 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); fields named *_be are in network
@@ -107,7 +107,8 @@ enum port_kind { PORT_NONE = 0, PORT_INTERNAL = 1, PORT_UPLINK = 2, PORT_VTI = 3
 enum port_flag { PORT_CLASSIFY = 1,
 		 PORT_TAGS = 2,		/* rows of VLANs are on this device; kind PORT_NONE where it has no use untagged */
 		 PORT_ARM_A = 4,	/* PORT_SERVICE: the arm that faces the uplink; of a node with one arm neither */
-		 PORT_ARM_B = 8 };
+		 PORT_ARM_B = 8,
+		 PORT_SNAT = 16 };	/* what leaves here gets another source: what comes may be for one */
 enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 /* with a key */, TUNNEL_GRE_PLAIN = 4 };
 /* Of struct tunnel; the first is PORT_CLASSIFY. */
 enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
@@ -124,7 +125,7 @@ enum affinity { AFFINITY_5_TUPLE = 0, AFFINITY_3_TUPLE = 1, AFFINITY_2_TUPLE = 2
 enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
 enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3,
 		HOP_VLAN = 4 };	/* out of a VLAN port: the MACs are the route's */
-enum punt_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3 };
+enum punt_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3, PUNT_SNAT = 4 };
 enum mss_clamp { MSS_KEEP = 0, MSS_AUTO = 1 /* what the hops of the path leave */ };
 enum tunnel_kind { TUNNEL_TO_NODE = 1, TUNNEL_TO_VTI = 2 };
 
@@ -235,7 +236,7 @@ struct nexthop {
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u16 mtu;
-	__u16 hop;	/* not 0: the way out is a VTI; this hop row's header goes in front */
+	__u16 hop;	/* not 0: the way out is a VTI; this hop row's header goes in front; or enum egress_flag */
 };
 
 /* The decision word: path_id 23 bits, fwd_b 1, action 4, flags 4, chain generation 16, flow-programming generation 16. */
@@ -335,7 +336,9 @@ enum drop_reason {
 	DROP_TUNNEL_CHECKSUM = 25, /* the checksum of an outer UDP or GRE header is wrong */
 	DROP_COOKIE = 26,	/* a node returned a packet without its flow's cookie, or with another flow's */
 	DROP_FP_DROP = 27,	/* flow programming: a node of its path wants none of its packets any more */
-	DROP_REASONS = 28,
+	DROP_SNAT_UNKNOWN = 28,	/* to a SNAT address, and no flow has that binding */
+	DROP_SNAT_FULL = 29,	/* no port of the SNAT address is free towards this remote end */
+	DROP_REASONS = 30,
 };
 
 /* What else is counted, beside drops. */
@@ -383,5 +386,6 @@ _Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 
 #include "abi-geneve.h"
 #include "abi-events.h"
+#include "abi-snat.h"
 
 #endif

@@ -73,6 +73,7 @@ struct packet {
 	__u8 sidx;	/* hops still to do, of a packet on its way to one */
 	__u8 arms;	/* enum port_flag: the arm by which a node returned it */
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
+	__u8 snat;	/* it entered by a port with SNAT */
 	__u16 chain;
 	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
 };
