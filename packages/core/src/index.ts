@@ -33,3 +33,4 @@ export {
   hashKeyToBigInt,
   selectionHash,
 } from './selection-hash.js';
+export { SNAT_LEAST_PORT, SnatPorts, type SnatPortsOptions, type SnatUse } from './snat-ports.js';

@@ -88,6 +88,8 @@ export class Datapath implements BankStore, Disposable {
         embryos: options.maxEmbryos,
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
         flow_front: frontRows(options.maxFlows),
+        snat_bindings: options.maxFlows,
+        snat_inners: options.maxFlows,
       },
       rodata: { fib_by_table: options.lookupByRules ? 0 : 1 },
     });

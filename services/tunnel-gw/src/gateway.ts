@@ -225,6 +225,7 @@ export class Gateway implements AsyncDisposable {
         slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
     this.slots.adopt(slots, this.options.clock.monoMs());
+    await this.desks.snat.adopt();
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }
 
@@ -258,6 +259,7 @@ export class Gateway implements AsyncDisposable {
           },
           signal,
         );
+        await this.desks.snat.sweep(signal);
       } catch (error) {
         if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
       }

@@ -17,6 +17,8 @@ export interface PortModel {
   readonly attachMode: AttachMode;
   readonly tunnel: BranchTunnel | null;
   readonly vlan: VlanPort | null;
+  /** IPv4 address that flows have for a source behind it. */
+  readonly snat?: string;
 }
 
 /** A VLAN on a device. The port's own device is then the operator's side of its veth pair. */
