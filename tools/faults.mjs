@@ -568,6 +568,7 @@ export const FAULTS = [
     put: "if (tcp === 'down' && obstacle !== null) return",
     test: 'services/bfd/src/health.test.ts',
   },
+<<<<<<< HEAD
   // ---- routes that nodes must advertise
   {
     name: 'route-withdrawn-ignored',
@@ -612,6 +613,62 @@ export const FAULTS = [
     find: 'await routes.follow(sessions);',
     put: 'void routes.follow(sessions);',
     test: 'services/bfd/src/session-keeper.test.ts',
+=======
+  // ---- SNAT
+  {
+    name: 'snat-before-service',
+    what: 'a packet has its SNAT address already on its way to the node',
+    file: 'datapath/edge.bpf.c',
+    find: '\tif (end == PACKET_STEER) {\n',
+    put: '\tif (end == PACKET_STEER) {\n\t\tstruct nexthop early = { .hop = EGRESS_SNAT | 2 };\n\n\t\tif (!p->node && !p->dir)\n\t\t\tsnat_out(ctx, p, c, &early);\n',
+    test: 'tests/datapath/src/snat.test.ts',
+    pattern: 'its node sees inner end points',
+  },
+  {
+    name: 'snat-checksum-kept',
+    what: "a translated packet keeps its transport's checksum",
+    file: 'datapath/lib/snat.h',
+    find: '\tnew = snat_check(old, changed + own);\n',
+    put: '\tnew = old;\n',
+    test: 'tests/datapath/src/snat.test.ts',
+    pattern: 'are right for all end points',
+  },
+  {
+    name: 'snat-quote-kept',
+    what: 'an ICMP error from outside quotes end points that nobody inside knows',
+    file: 'datapath/lib/snat.h',
+    find: 'return p->quoted && p->fragment != FRAGMENT_LATER ? snat_quoted(ctx, p, addr, port, to_dst) : 0;',
+    put: 'return 0;',
+    test: 'tests/datapath/src/snat.test.ts',
+    pattern: 'quotes inner end points',
+  },
+  {
+    name: 'snat-answers-translated',
+    what: 'answers of flows that began outside get another source',
+    file: 'datapath/lib/snat.h',
+    find: 'if (!b && (p->quoted || p->leaves || p->dir))',
+    put: 'if (!b && (p->quoted || p->leaves))',
+    test: 'tests/datapath/src/snat.test.ts',
+    pattern: 'that began outside leaves as it is',
+  },
+  {
+    name: 'snat-binding-shared',
+    what: 'two live flows have one port of a SNAT address towards one remote end',
+    file: 'packages/core/src/snat-ports.ts',
+    find: 'return since === undefined || (since !== LIVE &&',
+    put: 'return since === undefined || (since !== LIVE - 1 &&',
+    test: 'packages/core/src/snat-ports.test.ts',
+    pattern: 'two live flows',
+  },
+  {
+    name: 'snat-not-adopted',
+    what: 'the next tunnel-gw gives away ports that flows still have',
+    file: 'services/tunnel-gw/src/snat-desk.ts',
+    find: 'if (this.ports.adopt(snatUse(key, binding).use, binding.port)) table.write',
+    put: 'if (this.inUse === 0) table.write',
+    test: 'services/tunnel-gw/src/snat-desk.test.ts',
+    pattern: 'survives its desk',
+>>>>>>> 23e5644 (TUN-4: the last leg by real packets, to another VPC and outside; SNAT behind a stateful firewall; what becomes of which packet, written down)
   },
   // ---- protocols
   {
