@@ -629,7 +629,7 @@ export const FAULTS = [
     what: "a translated packet keeps its transport's checksum",
     file: 'datapath/lib/snat.h',
     find: '\tnew = snat_check(old, changed + own);\n',
-    put: '\tnew = old;\n',
+    put: '\tnew = snat_check(old, (changed + own) * 0);\n',
     test: 'tests/datapath/src/snat.test.ts',
     pattern: 'are right for all end points',
   },
