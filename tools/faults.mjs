@@ -568,7 +568,6 @@ export const FAULTS = [
     put: "if (tcp === 'down' && obstacle !== null) return",
     test: 'services/bfd/src/health.test.ts',
   },
-<<<<<<< HEAD
   // ---- routes that nodes must advertise
   {
     name: 'route-withdrawn-ignored',
@@ -613,7 +612,7 @@ export const FAULTS = [
     find: 'await routes.follow(sessions);',
     put: 'void routes.follow(sessions);',
     test: 'services/bfd/src/session-keeper.test.ts',
-=======
+  },
   // ---- SNAT
   {
     name: 'snat-before-service',
@@ -668,7 +667,6 @@ export const FAULTS = [
     put: 'if (this.inUse === 0) table.write',
     test: 'services/tunnel-gw/src/snat-desk.test.ts',
     pattern: 'survives its desk',
->>>>>>> 23e5644 (TUN-4: the last leg by real packets, to another VPC and outside; SNAT behind a stateful firewall; what becomes of which packet, written down)
   },
   // ---- protocols
   {
