@@ -54,6 +54,7 @@ static __always_inline int source_impossible(const struct packet *p)
 /* No decision is known for this packet. */
 RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
+	__u32 own;
 	int why;
 
 	if (!p || !c)
@@ -62,9 +63,10 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 		return c->live ? PACKET_LEAVE : DROP_NOT_LIVE;
 	if (p->quoted && (why = parse_unquoted(ctx, p)))
 		return why;
-	if (own_has(p, packet_dst(p), p->key.vrf))
-		return PACKET_PASS;
-	if (source_impossible(p) || own_has(p, packet_src(p), p->key.vrf))
+	own = own_as(p, packet_dst(p), p->key.vrf);
+	if (own && !snat_awaits_first(p, own))
+		return own & OWN_LOCAL ? PACKET_PASS : p->odd ? p->odd : DROP_SNAT_UNKNOWN;
+	if (source_impossible(p) || own_as(p, packet_src(p), p->key.vrf))
 		return DROP_SPOOF;
 	if (!c->live)
 		return DROP_NOT_LIVE;
@@ -335,6 +337,8 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 		end = DROP_UNSUPPORTED;
 	}
 	if (end || (end = packet_parse(ctx, p, entered)))
+		return end;
+	if (p->snat && (end = snat_in(ctx, p)))
 		return end;
 	if (p->outer_ecn & ECN_TOLD && (end = ecn_combine(ctx, p)))
 		return end;

@@ -185,6 +185,7 @@ async function loadFlows(query: Query) {
       established: flow.established,
       decidedBy: flow.decidedBy,
       pinGen: flow.pinGen,
+      snat: flow.snat,
     })),
   );
   return { rows, missing };
@@ -197,6 +198,7 @@ const FLOW_COLUMNS: readonly Column<FlowRow>[] = [
   ['PROTO', (row) => row.protocol],
   ['SOURCE', (row) => endPointText(row.source, row.sourcePort)],
   ['DESTINATION', (row) => endPointText(row.destination, row.destinationPort)],
+  ['SNAT', (row) => row.snat],
   ['ACTION', (row) => row.action],
   ['RULE', (row) => row.rule],
   ['NODES', (row) => row.nodes.join(' → ')],

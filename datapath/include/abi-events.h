@@ -16,6 +16,7 @@ enum event_type {
 	EVENT_FRAGMENT_FIRST = 8, /* the first fragment of a datagram of which others wait */
 	EVENT_DECIDED = 10,	/* a flow that was decided here has more than its opening packet: Redis is to know of it */
 	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
+	EVENT_PUNT_SNAT = 11,	/* it leaves by a port with SNAT, and its flow has no binding there; the packet follows */
 };
 
 /* EVENT_PUNT_MISS: what the packet is to its flow. */
@@ -39,7 +40,8 @@ struct event {
 	__u16 node;		/* INJECT_RETURN: the node that it came back from; EVENT_HOP_NEIGH: the node it was meant for */
 	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
 				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
-				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification */
+				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification;
+				 * EVENT_PUNT_SNAT: number of the port by which it leaves */
 	__u32 new_path;		/* EVENT_REPIN; EVENT_DECIDED: its path, and old_path is its slot */
 	__u16 chain;
 	__u16 pin_gen;

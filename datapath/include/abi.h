@@ -109,7 +109,8 @@ enum port_flag { PORT_CLASSIFY = 1,
 		 PORT_TAGS = 2,		/* rows of VLANs are on this device; kind PORT_NONE where it has no use untagged */
 		 PORT_ARM_A = 4,	/* PORT_SERVICE: the arm that faces the uplink; of a node with one arm neither */
 		 PORT_ARM_B = 8,
-		 PORT_INSIDE = 16 };	/* what enters here comes from the inside: WORD_FLAG_INSIDE of flows that begin here */
+		 PORT_INSIDE = 16,	/* what enters here comes from the inside: WORD_FLAG_INSIDE of flows that begin here */
+		 PORT_SNAT = 32 };	/* what leaves here gets another source: what comes may be for one */
 enum tunnel_proto { TUNNEL_NONE = 0, TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2, TUNNEL_GRE = 3 /* with a key */, TUNNEL_GRE_PLAIN = 4 };
 /* Of struct tunnel; the first is PORT_CLASSIFY. */
 enum tunnel_flag { TUNNEL_CHECKSUM = 2,	/* GRE without a checksum is none of this tunnel's */
@@ -128,7 +129,7 @@ enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
 enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3,
 		HOP_VLAN = 4 };	/* out of a VLAN port: the MACs are the route's */
 enum source_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3,
-		      SOURCE_BEGINS = 4 /* new flows that the datapath decides */ };
+		      SOURCE_BEGINS = 4 /* new flows that the datapath decides */, PUNT_SNAT = 5 };
 /* Which flows of a chain the datapath decides, where rules let it. */
 enum chain_decides { DECIDES_NONE = 0,	  /* tunnel-gw is asked: the choice needs what only user space knows */
 		     DECIDES_OPENING = 1, /* those that begin with a TCP SYN */
@@ -248,7 +249,7 @@ struct nexthop {
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u16 mtu;
-	__u16 hop;	/* not 0: the way out is a VTI; this hop row's header goes in front */
+	__u16 hop;	/* not 0: the way out is a VTI; this hop row's header goes in front; or enum egress_flag */
 };
 
 /* The decision word: path_id 23 bits, fwd_b 1, action 4, flags 4, chain generation 16, flow-programming generation 16. */
@@ -317,77 +318,6 @@ struct way {
 	__u32 pad;
 };
 
-/* ---- counters (per CPU, those of flows apart) ----------------------------------------------------------------------------------------- */
-
-enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
-struct flow_counters {
-	__u64 packets[2];	/* [0] forward, [1] reverse; counted when the packet enters by a classifying port */
-	__u64 bytes[2];		/* L3 bytes */
-	__u64 last_ns;
-	__u32 seen;		/* enum flow_seen */
-	__u32 pad[5];		/* to a cache line */
-};
-struct node_counters { __u64 to_packets, to_bytes, from_packets, from_bytes; };
-struct pair_counters { __u64 packets, bytes; };
-struct port_counters { __u64 rx_packets, rx_bytes, forwarded, passed, punted, dropped, rule_lookups, pad; };
-
-/* Why a packet was dropped; names are what `detour get drops` prints, in lower case without the prefix. */
-enum drop_reason {
-	DROP_NONE = 0,
-	DROP_MALFORMED = 1,	/* truncated, wrong length, wrong version, wrong header checksum */
-	DROP_NOT_LIVE = 2,	/* no revision is live yet */
-	DROP_NO_TABLE = 3,	/* a live table lacks a row that another row names */
-	DROP_RULE = 4,		/* a rule says drop */
-	DROP_UNRESOLVED = 5,	/* unresolvedPolicy: the rule's chain does not exist */
-	DROP_NODE_DOWN = 6,	/* no healthy path and onFailure drop, or onNodeDown keep */
-	DROP_NO_ROUTE = 7,
-	DROP_ARP_FAIL = 8,	/* the next hop's MAC could not be resolved */
-	DROP_TTL = 9,
-	DROP_TOO_BIG = 10,
-	DROP_FRAGMENT = 11,
-	DROP_TUNNEL_UNKNOWN = 12, /* tunnel packet for us from an unknown end point or with an unknown VNI */
-	DROP_TUNNEL_HEADER = 13, /* tunnel header with bits that we must not accept */
-	DROP_STRICT_RETURN = 14, /* a node returned a packet whose flow was never sent to it */
-	DROP_SERVICE_LOOP = 15,
-	DROP_PUNT_FULL = 16,
-	DROP_CONN_FULL = 17,
-	DROP_HOP_NOT_READY = 18, /* the way to the node is not resolved */
-	DROP_UNSUPPORTED = 19,	/* EtherType or extension header that may not pass a classifying port */
-	DROP_INJECT = 20,	/* a frame at the inject port without a valid header */
-	DROP_DECISION_TIMEOUT = 21, /* no decision could be made for a held packet */
-	DROP_ADJUST = 22,	/* the kernel refused head-room for the outer header */
-	DROP_SPOOF = 23,	/* source address is one of our own */
-	DROP_TUNNEL_OPTION = 24, /* a critical Geneve option that is not known, or not on this tunnel */
-	DROP_TUNNEL_CHECKSUM = 25, /* the checksum of an outer UDP or GRE header is wrong */
-	DROP_COOKIE = 26,	/* a node returned a packet without its flow's cookie, or with another flow's */
-	DROP_FP_DROP = 27,	/* flow programming: a node of its path wants none of its packets any more */
-	DROP_SOURCE_LIMIT = 28,	/* more new flows a second than one source address may begin */
-	DROP_REASONS = 29,
-};
-
-/* What else is counted, beside drops. */
-enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, STAT_BYPASSED = 4, STAT_REPINNED = 5, STAT_REVALIDATED = 6,
-	    STAT_PROMOTED = 7, STAT_PROMOTE_FULL = 8, STAT_FIB_LOOKUP = 9, STAT_EVENT_LOST = 10, STAT_DROPPED = 11,
-	    STAT_TTL_EXPIRED = 12, /* of the passed ones: so that the kernel answers with time exceeded */
-	    STAT_FP_SKIPPED = 13, /* of the forwarded ones: without the service of their chain, because a node of it said so */
-	    STAT_FRAGMENT_FOLLOWED = 14, /* later fragments that took the way of their first */
-	    STAT_FRAGMENT_HELD = 15, /* of the punted ones: fragments that came before their first */
-	    STAT_MSS_CLAMPED = 16,
-	    STAT_DECIDED = 17, /* flows that were decided here, with nobody asked */
-	    STAT_UNCOUNTED = 18, /* packets of a flow that found no counter row free */
-	    STAT_RULES_ASKED = 19, /* look-ups in the rule table that only user space can answer */
-	    STATS = 20 };
-
-struct drop_example {
-	struct flow_key key;
-	__u64 at_ns;
-	__u16 port;
-	__u16 len;
-	__u32 ifindex;
-};
-
-struct punt_bucket { __u64 at_ns; __u64 tokens; /* in thousandths of a packet */ };
-
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct port_key) == 12, "port_key");
 _Static_assert(sizeof(struct tunnel_key) == 40, "tunnel_key");
@@ -408,13 +338,12 @@ _Static_assert(sizeof(struct flow) == 88, "flow");
 _Static_assert(sizeof(struct free_slots) == 128 + 4 * DT_FREE_SLOTS, "free_slots");
 _Static_assert(sizeof(struct flow_front) == 64, "flow_front");
 _Static_assert(sizeof(struct way) == 32, "way");
-_Static_assert(sizeof(struct flow_counters) == 64, "flow_counters");
-_Static_assert(sizeof(struct port_counters) == 64, "port_counters");
-_Static_assert(sizeof(struct drop_example) == 56, "drop_example");
 
+#include "abi-counters.h"
 #include "abi-geneve.h"
 #include "abi-events.h"
 #include "abi-node.h"
 #include "abi-rules.h"
+#include "abi-snat.h"
 
 #endif

@@ -19,6 +19,7 @@ enum map_size {
 	PORT_KEYS = 16384,	  /* ports, and for each pair of each VRF two members and our sides of their veth pairs */
 	OWN_KEYS = 16384,
 	EGRESS_KEYS = 8192,
+	SNAT_DEFAULT = 262144,	  /* bindings; the loader may set another size */
 	EVENT_BYTES = 8 << 20,
 	RULES_LINES_DEFAULT = 1 << 20, /* both halves */
 };
@@ -112,6 +113,23 @@ MAP_BEGIN
 	__type(key, __u32);
 	__type(value, struct rules_line);
 MAP_END(rules);
+
+/* Not preallocated: memory for as many bindings as there are. */
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SNAT_DEFAULT);
+	__type(key, struct flow_key);
+	__type(value, struct snat_binding);
+MAP_END(snat_bindings);
+
+MAP_BEGIN
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SNAT_DEFAULT);
+	__type(key, struct snat_key);
+	__type(value, struct snat_inner);
+MAP_END(snat_inners);
 
 /* ---- written by both: the gateway records decisions; here words are swapped, next hops cached, embryos made and promoted -- */
 

@@ -76,6 +76,7 @@ struct packet {
 	__u8 serviced;	/* it came through a node's tunnel or arm */
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
 	__u8 sampled;	/* its flow could be decided here, and is asked about for the sake of a trace */
+	__u8 snat;	/* it entered by a port with SNAT */
 	__u16 chain;
 	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
 };

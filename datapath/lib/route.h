@@ -16,6 +16,7 @@
 #include "encap.h"
 #include "front.h"
 #include "vlan.h"
+#include "snat.h"
 
 /*
  * Set before loading. 1: the kernel reads a table by its id, whatever the rules say (6.6, and 6.1 in Debian's newer builds). 0: it goes by
@@ -183,6 +184,8 @@ static __always_inline int leave(struct xdp_md *ctx, struct packet *p, const str
 		p->fits = to.mtu;
 		return DROP_TOO_BIG;
 	}
+	if (to.hop & EGRESS_SNAT && (why = snat_out(ctx, p, c, &to)))
+		return ttl_ended(p, why);
 	if (to.hop)
 		return vti_leave(ctx, p, &to, p->entropy ? p->entropy : ENTROPY_BASE);
 	if ((why = ttl_decrement(ctx, p)))

@@ -18,12 +18,20 @@ struct outer {
 	__u8 ip6;
 };
 
-static __always_inline int own_has(const struct packet *p, const __u8 *addr, __u16 vrf)
+/* What an address is to this gateway: enum own_flag. */
+static __always_inline __u32 own_as(const struct packet *p, const __u8 *addr, __u16 vrf)
 {
 	struct own_key key = { .vrf = vrf, .bank = p->bank };
+	__u32 *as;
 
 	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
-	return bpf_map_lookup_elem(&own, &key) != NULL;
+	as = bpf_map_lookup_elem(&own, &key);
+	return as ? *as : 0;
+}
+
+static __always_inline int own_has(const struct packet *p, const __u8 *addr, __u16 vrf)
+{
+	return own_as(p, addr, vrf) & OWN_LOCAL;
 }
 
 /* The row of an outer header's key. Not inlined: kernels before 6.2 take a key from the stack only, and its 40 bytes are better not on the caller's. */

@@ -35,7 +35,7 @@ describe('drop reasons', () => {
     const told = [...text.matchAll(/(?:dropped, |as |: |· )`([a-z_]+)`/g)].map(([, reason]) => reason ?? '');
     const verdicts = ['bypassed', 'bypass', 'backup'];
     expect(told.filter((reason) => !reasons.includes(reason) && !verdicts.includes(reason))).toEqual([]);
-    const inside = ['no_table', 'ttl', 'inject', 'adjust']; // of the program itself, not of a kind of packet
+    const inside = ['no_table', 'inject', 'adjust']; // of the program itself, not of a kind of packet
     expect(reasons.filter((reason) => !told.includes(reason))).toEqual(inside);
   });
 });

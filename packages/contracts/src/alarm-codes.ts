@@ -19,6 +19,7 @@ export const ALARM_CODES = [
   'revision_refused', // tunnel-gw: this gateway cannot carry a revision out
   'rule_unresolved', // classifier: a rule names a chain that does not exist
   'score_invalid', // stats-collector: the formula has no result
+  'snat_full', // tunnel-gw: no port of a SNAT address is free towards a remote end
   'tables_kept', // tunnel-gw: no controller has answered since its start
   'table_refused', // classifier, path-selector: a gateway said NACK
 ] as const;

@@ -34,3 +34,4 @@ export {
   hashKeyToBigInt,
   selectionHash,
 } from './selection-hash.js';
+export { SNAT_LEAST_PORT, SnatPorts, type SnatPortsOptions, type SnatUse } from './snat-ports.js';

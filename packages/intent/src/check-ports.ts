@@ -104,6 +104,12 @@ function checkPort(draft: Draft, placed: Placed<Gateway>, index: number, report:
     checkVti(placed, index, port, report, uses);
     return;
   }
+  if (port.kind === 'uplink' && port.snat !== undefined && parseAddress(port.snat)?.family !== 4)
+    report.row('gateways', placed, [...at, 'snat'], {
+      code: 'family_mismatch',
+      message: 'is no IPv4 address, and IPv6 is not translated',
+      remedy: 'give an IPv4 address, or remove snat',
+    });
   const lone = loneOuterVlan(port);
   if (lone !== undefined) report.row('gateways', placed, [...at, 'outerVlan'], lone);
   const key = deviceKey(port.device, port);

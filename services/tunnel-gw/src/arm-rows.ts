@@ -27,7 +27,11 @@ export function vlanPortRows(inputs: RowInputs, port: PortModel, vlan: VlanPort,
       table: tableOf(inputs, port.table),
       hop,
     }),
-    egressRow(linkOf(inputs, port.device, what).ifindex, hop),
+    egressRow(
+      linkOf(inputs, port.device, what).ifindex,
+      hop,
+      port.snat === undefined ? undefined : port.number,
+    ),
     directHopRow(hop, {
       ifindex: lower.ifindex,
       node: 0,

@@ -96,6 +96,8 @@ export class Datapath implements BankStore, Disposable {
         flow_counters: options.maxFlows + options.maxEmbryos + 1,
         flow_front: frontRows(options.maxFlows),
         rules: abi.DetourLimit.DT_BANKS * options.ruleLines,
+        snat_bindings: options.maxFlows,
+        snat_inners: options.maxFlows,
       },
       rodata: { fib_by_table: options.lookupByRules ? 0 : 1, mark_returned: options.unmarked ? 0 : 1 },
     });

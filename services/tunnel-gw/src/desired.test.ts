@@ -103,11 +103,6 @@ describe('gatewayModel', () => {
 
   const INSIDE = '{ name: inside, kind: internal, device: eth1, vrf: red, classify: true';
   it.each([
-    [
-      'snat',
-      { ports: ['{ name: out, kind: uplink, device: eth2, vrf: red, classify: true, snat: 198.51.100.1 }'] },
-      /port edge1\/out: snat is not supported/,
-    ],
     ['tc', { ports: [`${INSIDE}, attachMode: tc }`] }, /port edge1\/inside: attachMode tc is for hosts/],
     ...(['vxlan', 'geneve'] as const).map(
       (protocol) =>
@@ -128,8 +123,16 @@ describe('gatewayModel', () => {
     expect(refusal(exampleText({ ...change, rules: [] }))).toMatch(/^refused: /);
   });
 
+  it('a port with SNAT has its address; a stored one of IPv6 is refused', () => {
+    const ports = ['{ name: out, kind: uplink, device: eth2, vrf: red, classify: true, snat: 198.51.100.1 }'];
+    const revision = revisionOf(exampleText({ ports, rules: [] }));
+    expect(gatewayModel(revision, 'edge1').ports).toMatchObject([{ name: 'out', snat: '198.51.100.1' }]);
+    const six = JSON.parse(JSON.stringify(revision).replace('198.51.100.1', '2001:db8::1'));
+    expect(() => gatewayModel(six, 'edge1')).toThrow(/port edge1\/out: snat 2001:db8::1 is no IPv4 address/);
+  });
+
   it('refuses the sample of everything at the gateway that would have to do it, and not at another', () => {
-    expect(refusal(full, 'edge1')).toMatch(/^refused: port edge1\/outside: snat is not supported/);
+    expect(refusal(full, 'edge1')).toMatch(/^refused: node ids3: attach kind plane is not supported/);
     // edge2 has plain ports; nodes at edge1's devices are not its matter, those that any gateway may reach are.
     expect(refusal(full, 'edge2')).toMatch(/^refused: node ids3: attach kind plane is not supported/);
   });

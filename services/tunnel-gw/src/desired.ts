@@ -126,8 +126,12 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
   const what = `port ${gateway.name}/${port.name}`;
   if (port.kind === 'underlay') return [];
   if (port.kind === 'service') return []; // says which VRF the device is in; the node behind it brings the device itself
-  if ('snat' in port && port.snat !== undefined)
-    throw new Fault('refused', `${what}: snat is not supported by this release's datapath`);
+  const snat = 'snat' in port ? port.snat : undefined;
+  if (snat?.includes(':') === true)
+    throw new Fault(
+      'refused',
+      `${what}: snat ${snat} is no IPv4 address, and IPv6 is not translated: give one, or none`,
+    );
   const number = numberOf(numbers.ports, `${gateway.name}/${port.name}`, 'port');
   const vrf = vrfOf(port.vrf, what);
   const base = { name: port.name, number, vrf: vrf.number, table: vrf.table, classify: port.classify };
@@ -141,6 +145,7 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
         attachMode: attachModeOf(port, gateway.name),
         tunnel: null,
         vlan: vlan?.port ?? null,
+        ...(snat !== undefined && { snat }),
       },
     ];
   }

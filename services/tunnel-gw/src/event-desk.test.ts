@@ -25,6 +25,10 @@ function handled(change: Partial<abi.Event>, packet = new Uint8Array(0), questio
       settle: (id: string) => seen.push({ settled: id }),
     },
     tooBig: { take: (held: HeldPacket, fits: number) => seen.push({ held, fits }) },
+    snat: {
+      take: (key: abi.FlowKey, innerIsB: boolean, port: number, held: HeldPacket) =>
+        seen.push({ key, innerIsB, port, held }),
+    },
     outerErrors: { take: (frame: Uint8Array) => seen.push({ outer: frame }) },
     deviceName: (ifindex: number) => (ifindex === 3 ? 'eth1' : undefined),
     armOf: (hop: number) => (hop === 4_097 ? { device: 'arm-svm-b', nextHop: '20.20.20.2' } : undefined),
@@ -70,6 +74,22 @@ describe('handleEvent', () => {
       held: { frame: Buffer.of(1, 2, 3), op: abi.InjectOp.INJECT_PORT, port: 1, node: 0 },
       first: true,
     });
+  });
+
+  it('a packet without its binding: the flow, which end is inside, the port by which it leaves', () => {
+    const question = flowQuestion();
+    for (const norm of [0, 1]) {
+      const change = {
+        type: EventType.EVENT_PUNT_SNAT,
+        oldPath: 2,
+        node: 5,
+        op: abi.InjectOp.INJECT_RETURN,
+        norm,
+      };
+      expect(handled(change, Uint8Array.of(4), question)).toMatchObject([
+        { key: question.key, innerIsB: norm === 1, port: 2, held: { frame: Buffer.of(4), node: 5 } },
+      ]);
+    }
   });
 
   it('only a SYN without ACK begins a connection', () => {

@@ -7,6 +7,7 @@ import type { FragmentDesk } from './fragment-desk.js';
 import type { NeighbourDesk } from './neighbour-desk.js';
 import type { OuterErrorDesk } from './outer-error-desk.js';
 import type { HeldPacket, PuntDesk } from './punt-desk.js';
+import type { SnatDesk } from './snat-desk.js';
 import type { TooBigDesk } from './too-big-desk.js';
 
 export interface Repin {
@@ -33,6 +34,7 @@ export interface EventDeskOptions {
   readonly fragments: FragmentDesk;
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
+  readonly snat: Pick<SnatDesk, 'take'>;
   readonly deviceName: (ifindex: number) => string | undefined;
   /** The arm that a hop row stands for. */
   readonly armOf: (hop: number) => { readonly device: string; readonly nextHop: string } | undefined;
@@ -99,6 +101,9 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
       return;
     case abi.EventType.EVENT_OUTER_ERROR:
       options.outerErrors.take(heldPacket(record, event).frame);
+      return;
+    case abi.EventType.EVENT_PUNT_SNAT:
+      options.snat.take(event.key, event.norm === 1, event.oldPath, heldPacket(record, event));
       return;
     default:
       return;

@@ -8,6 +8,7 @@ import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowCounts, type FlowMaps, type FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import { type ChainModel, type GatewayModel, nodeLabel } from './model.js';
+import { bindingText, type SnatTable } from './snat-table.js';
 
 export interface FlowRowSources {
   readonly maps: FlowMaps;
@@ -15,6 +16,7 @@ export interface FlowRowSources {
   readonly slots: FlowSlots;
   readonly model: GatewayModel;
   readonly chains: ReadonlyMap<number, ChainModel>;
+  readonly snat: SnatTable;
 }
 
 const ACTION_NAME: Readonly<Record<number, string>> = {
@@ -71,6 +73,8 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
   const pending = word.action === abi.FlowAction.FLOW_PENDING;
   const counters = flow.slot === 0 ? openingCounts(flow) : sources.table.counters(pending ? 0 : flow.slot);
   const nodes = chains.get(flow.chain)?.paths.find((path) => path.number === word.path)?.nodes ?? [];
+  const translates = model.ports.some(({ snat }) => snat !== undefined);
+  const binding = translates ? sources.snat.read(key) : null;
   const since = (ns: bigint) => (ns === 0n ? 0n : agoMs(ns));
   return {
     tuple: {
@@ -96,5 +100,6 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
     established,
     decidedBy: pending ? '' : flow.slot === 0 ? 'kernel' : slots.deciderOf(flow.slot),
     pinGen: flow.pinGen,
+    snat: binding === null ? '' : bindingText(binding),
   };
 }

@@ -199,6 +199,9 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const desks = packetDesks({
     ...{ core, flows, injector, pathMtus },
     hops: map('hops'),
+    snatMaps: { bindings: map('snat_bindings'), inners: map('snat_inners') },
+    onSnatFull: (text) => options.onTrouble('snat_full', text),
+    onError: (text) => log.error({}, text),
     readBank: () => datapath.readBank(),
     monoMs: () => clock.monoMs(),
     onPathMtu: (remote, mtu, router) => {

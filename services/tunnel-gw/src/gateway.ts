@@ -245,6 +245,7 @@ export class Gateway implements AsyncDisposable {
         slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
     this.slots.adopt(slots, this.options.clock.monoMs(), this.lent.unused());
+    await this.desks.snat.adopt();
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }
 
@@ -279,6 +280,7 @@ export class Gateway implements AsyncDisposable {
           },
           signal,
         );
+        await this.desks.snat.sweep(signal);
       } catch (error) {
         if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
       }

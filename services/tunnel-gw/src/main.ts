@@ -261,6 +261,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
             slots: gateway.slots,
             model: set.model,
             chains: gateway.core.liveTables?.chains ?? new Map(),
+            snat: gateway.desks.snatTable,
           }),
           traceView: (set) => traceView(gateway, set),
           status: () => board.status(),

@@ -17,6 +17,8 @@ export interface PortModel {
   readonly attachMode: AttachMode;
   readonly tunnel: BranchTunnel | null;
   readonly vlan: VlanPort | null;
+  /** IPv4 address that flows have for a source behind it. */
+  readonly snat?: string;
 }
 
 /** What enters there comes from the inside: such flows enter a pair by its member b. */

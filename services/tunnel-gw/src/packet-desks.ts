@@ -11,14 +11,18 @@ import type { GatewayCore } from './gateway-core.js';
 import type { Injector } from './injector.js';
 import { OuterErrorDesk, type TunnelHop } from './outer-error-desk.js';
 import type { PathMtus } from './path-mtus.js';
-import { u32Key } from './row-bytes.js';
+import { addressBytes, u32Key } from './row-bytes.js';
 import { BRANCH_HOPS } from './rows.js';
+import { SnatDesk } from './snat-desk.js';
+import { SnatTable } from './snat-table.js';
 import { TooBigDesk } from './too-big-desk.js';
 
 export interface PacketDesks {
   readonly fragments: FragmentDesk;
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
+  readonly snat: SnatDesk;
+  readonly snatTable: SnatTable;
 }
 
 export interface PacketDesksOptions {
@@ -26,6 +30,9 @@ export interface PacketDesksOptions {
   readonly flows: FlowTable;
   readonly injector: Injector;
   readonly hops: BpfMap;
+  readonly snatMaps: { readonly bindings: BpfMap; readonly inners: BpfMap };
+  readonly onSnatFull: (text: string | null) => void;
+  readonly onError: (text: string) => void;
   readonly readBank: () => number;
   readonly pathMtus: PathMtus;
   readonly monoMs: () => number;
@@ -50,8 +57,11 @@ export function packetDesks(options: PacketDesksOptions): PacketDesks {
     putBack: (packets) => injector.putBack(packets),
     dropHeld: (packets) => injector.drop(packets, abi.DropReason.DROP_TOO_BIG),
   });
+  const snatTable = new SnatTable(options.snatMaps);
   return {
     tooBig,
+    snatTable,
+    snat: snatDesk(options, snatTable),
     fragments: new FragmentDesk({
       holdMs: HOLD_FRAGMENT_MS,
       maxPacketsPerDatagram: MAX_FRAGMENTS,
@@ -69,6 +79,28 @@ export function packetDesks(options: PacketDesksOptions): PacketDesks {
       tell: (packet, news) => tooBig.tell(packet, news),
     }),
   };
+}
+
+function snatDesk(options: PacketDesksOptions, table: SnatTable): SnatDesk {
+  const { core, flows, injector, monoMs } = options;
+  const { DROP_SNAT_FULL, DROP_DECISION_TIMEOUT } = abi.DropReason;
+  const reasons = { snat_full: DROP_SNAT_FULL, decision_timeout: DROP_DECISION_TIMEOUT };
+  return new SnatDesk({
+    table,
+    addressOf: (port) => {
+      const model = core.running?.model;
+      const snat = model?.ports.find(({ number }) => number === port)?.snat;
+      return snat === undefined ? model && null : addressBytes(snat);
+    },
+    hasRecord: (key) => flows.read(key) !== null,
+    monoMs,
+    nowNs: () => process.hrtime.bigint(),
+    random: Math.random,
+    putBack: (packets) => injector.putBack(packets),
+    dropHeld: (packets, why) => injector.drop(packets, reasons[why]),
+    onFull: options.onSnatFull,
+    onError: options.onError,
+  });
 }
 
 /** Every tunnel of the live revision with its hop row as packets use it now. */

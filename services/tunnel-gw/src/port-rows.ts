@@ -24,6 +24,8 @@ export interface PortFields {
   readonly arm?: 'a' | 'b' | null;
   /** Rows of VLANs are on this device. */
   readonly tags?: boolean;
+  /** What leaves here gets another source. */
+  readonly snat?: boolean;
 }
 
 const ARM_FLAG = { a: abi.PortFlag.PORT_ARM_A, b: abi.PortFlag.PORT_ARM_B } as const;
@@ -38,6 +40,7 @@ export function portValue(fields: PortFields): Uint8Array {
     flags:
       (fields.classify === true ? abi.PortFlag.PORT_CLASSIFY : 0) |
       (fields.inside === true ? abi.PortFlag.PORT_INSIDE : 0) |
+      (fields.snat === true ? abi.PortFlag.PORT_SNAT : 0) |
       (fields.tags === true ? abi.PortFlag.PORT_TAGS : 0) |
       (fields.arm == null ? 0 : ARM_FLAG[fields.arm]),
     hop: fields.hop ?? 0,
@@ -68,12 +71,13 @@ export function numberRow(number: number, value: Uint8Array): Row {
   };
 }
 
-export function egressRow(ifindex: number, hop: number): Row {
+/** With `snat`: the port with SNAT by which it leaves; `hop` is then its VLAN's, or 0. */
+export function egressRow(ifindex: number, hop: number, snat?: number): Row {
   return {
     table: 'egress',
     id: ifindex,
     key: (bank) => abi.egressKey.encode({ ifindex, bank }),
-    value: u32Key(hop),
+    value: u32Key(snat === undefined ? hop : abi.EgressFlag.EGRESS_SNAT | hop | snat),
   };
 }
 

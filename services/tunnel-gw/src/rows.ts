@@ -58,7 +58,7 @@ export function baseRows(inputs: RowInputs, onMissing?: (missing: Fault) => void
   });
   const taken = rows.filter((row) => row.table === 'ports' && typeof row.id === 'number');
   rows.push(...trunkRows(inputs, trunks, new Set(taken.map((row) => Number(row.id)))));
-  for (const [vrf, address] of ownAddresses(inputs)) rows.push(ownRow(vrf, address));
+  rows.push(...ownRows(inputs));
   return rows;
 }
 
@@ -87,12 +87,17 @@ function portRows(inputs: RowInputs, port: PortModel, trunks: ReadonlySet<string
     classify: port.classify,
     inside: isInside(port),
     kind: PORT_KIND[port.kind],
+    snat: port.snat !== undefined,
   };
   if (port.tunnel === null) {
     if (port.vlan !== null) return vlanPortRows(inputs, port, port.vlan, common);
     const { ifindex, mac } = linkOf(inputs, port.device, `port ${port.name}`);
     const tags = trunks.has(port.device);
-    return [portRow(ifindex, { ...common, mac, tags }), numberRow(port.number, portValue(common))];
+    return [
+      portRow(ifindex, { ...common, mac, tags }),
+      numberRow(port.number, portValue(common)),
+      ...(port.snat === undefined ? [] : [egressRow(ifindex, 0, port.number)]),
+    ];
   }
   const { tunnel } = port;
   const hop = BRANCH_HOPS + port.number;
@@ -181,30 +186,31 @@ function tunnelRow(
   };
 }
 
-/** Addresses of this machine by VRF number; 0 is the underlay. */
-function ownAddresses(inputs: RowInputs): [number, string][] {
-  const { model, links } = inputs;
-  const out = new Map<string, [number, string]>();
-  const take = (vrf: number, device: string) => {
-    for (const cidr of links.get(device)?.addresses ?? []) {
-      const address = cidr.slice(0, cidr.indexOf('/'));
-      out.set(`${vrf}/${address}`, [vrf, address]);
-    }
+/** Addresses of this machine by VRF number, 0 being the underlay, and those that flows have outside. */
+function ownRows({ model, links }: RowInputs): Row[] {
+  const { OWN_LOCAL, OWN_SNAT } = abi.OwnFlag;
+  const own = new Map<string, { vrf: number; addr: Uint8Array; as: number }>();
+  const take = (vrf: number, address: string, as: number) => {
+    const addr = addressBytes(address);
+    const id = `${vrf}/${formatAddress(addr)}`;
+    own.set(id, { vrf, addr, as: as | (own.get(id)?.as ?? 0) });
   };
-  take(0, model.underlay.device);
-  out.set(`0/${model.underlay.address}`, [0, model.underlay.address]);
-  for (const port of model.ports) take(port.vrf, port.device);
-  for (const node of model.nodes) take(node.vrf, node.device);
-  for (const { vrf, arms } of model.armed) for (const arm of arms) take(vrf, arm.device);
-  return [...out.values()];
-}
-
-function ownRow(vrf: number, address: string): Row {
-  const addr = addressBytes(address);
-  return {
+  const takeDevice = (vrf: number, device: string) => {
+    for (const cidr of links.get(device)?.addresses ?? [])
+      take(vrf, cidr.slice(0, cidr.indexOf('/')), OWN_LOCAL);
+  };
+  takeDevice(0, model.underlay.device);
+  take(0, model.underlay.address, OWN_LOCAL);
+  for (const { vrf, device, snat } of model.ports) {
+    takeDevice(vrf, device);
+    if (snat !== undefined) take(vrf, snat, OWN_SNAT);
+  }
+  for (const node of model.nodes) takeDevice(node.vrf, node.device);
+  for (const { vrf, arms } of model.armed) for (const arm of arms) takeDevice(vrf, arm.device);
+  return [...own].map(([id, { vrf, addr, as }]) => ({
     table: 'own',
-    id: `${vrf}/${formatAddress(addr)}`,
+    id,
     key: (bank) => abi.ownKey.encode({ addr, vrf, bank }),
-    value: u32Key(1),
-  };
+    value: u32Key(as),
+  }));
 }

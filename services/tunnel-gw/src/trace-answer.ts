@@ -4,6 +4,7 @@ import type { abi } from '@detour/contracts';
 import type { FlowKey, Tuple } from '@detour/core';
 import type { LiveTables } from './decision.js';
 import type { AnyNode, GatewayModel } from './model.js';
+import type { SnatTable } from './snat-table.js';
 
 export interface TracePacket {
   readonly port: string; // a port's name, or a node's for a packet that it returns
@@ -34,6 +35,8 @@ export interface RouteAnswer {
   readonly text: string;
 }
 
+export type SnatView = Pick<SnatTable, 'read' | 'innerOf'>;
+
 /** What the trace reads; all of it live. */
 export interface TraceView {
   readonly model: GatewayModel;
@@ -46,6 +49,7 @@ export interface TraceView {
   /** The way out by a VRF's Linux routing table; null: no route. */
   readonly route: (table: number, dst: Uint8Array) => Promise<RouteAnswer | null>;
   readonly neighbour: (device: string, address: string) => string | null;
+  readonly snat: SnatView;
   readonly hop: (node: AnyNode) => { ready: boolean; why: string; mtu: number };
 }
 

@@ -35,6 +35,7 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     },
     route: (table, dst) => lookUpRoute(table, dst, mtuOf),
     neighbour: (device, address) => gateway.neighbours.macOf(device, address),
+    snat: gateway.desks.snatTable,
     hop: (node) => {
       const why = gateway.ways.explain(node);
       return { ready: why === '', why, mtu: gateway.core.view.hopMtu(node) };

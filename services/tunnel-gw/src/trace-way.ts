@@ -4,6 +4,7 @@ import { formatAddress, type Tuple } from '@detour/core';
 import { choosePathLocally } from './decision.js';
 import { type AnyNode, type ChainModel, everyNode, isArmed, nodeLabel, type PathModel } from './model.js';
 import { type Add, drop, type End, pass, punt, type TracePacket, type TraceView } from './trace-answer.js';
+import { leavingSnat } from './trace-snat.js';
 import { describeTunnel } from './tunnel-kind.js';
 
 export interface OnPath {
@@ -25,7 +26,7 @@ export async function toPath(view: TraceView, packet: TracePacket, on: OnPath, a
   const number = on.path === 0 ? backupPath(view, on, add) : on.path;
   if (number === 0) {
     add('path', 'none is up', `onFailure ${on.chain.onFailure}`);
-    return on.chain.onFailure === 'bypass' ? leave(view, packet, on.table, on.tuple, add) : drop('node_down');
+    return on.chain.onFailure === 'bypass' ? leave(view, packet, on, on.tuple, add) : drop('node_down');
   }
   const path = pathOf(view, number);
   if (path === undefined) return drop('no_table');
@@ -102,7 +103,7 @@ function hopWay(
 export async function leave(
   view: TraceView,
   packet: TracePacket,
-  table: number,
+  { table, direction }: Pick<OnPath, 'table' | 'direction'>,
   tuple: Tuple,
   add: Add,
 ): Promise<End> {
@@ -124,6 +125,7 @@ export async function leave(
     add('ttl', `${packet.ttl}`, 'it ends here; the kernel answers with time exceeded');
     return pass;
   }
+  leavingSnat(view, { device: route.device, tuple, direction }, add);
   const tunnels = [
     ...view.model.nodes,
     ...view.model.ports.flatMap(({ device, tunnel }) => (tunnel === null ? [] : [{ device, ...tunnel }])),

@@ -8,6 +8,7 @@ import type { FlowQuestion } from './decision.js';
 import { packFlowWord } from './flow-word.js';
 import type { GatewayModel, NodeModel, PortModel } from './model.js';
 import { addressBytes } from './row-bytes.js';
+import { ipv4Number } from './snat-table.js';
 import { chainRow, flowQuestion, pathRow, ruleRow } from './testdata.js';
 import { tracePacket } from './trace.js';
 import type { RouteAnswer, TraceAnswer, TracePacket, TraceView } from './trace-answer.js';
@@ -72,6 +73,8 @@ interface World {
   readonly mac?: string | null;
   readonly notReady?: string;
   readonly live?: boolean;
+  /** SNAT address of port `outside`, and the port of it that the example flow has there. */
+  readonly snat?: { readonly address: string; readonly port?: number };
 }
 
 function view(world: World = {}): TraceView {
@@ -80,8 +83,25 @@ function view(world: World = {}): TraceView {
   models.commit(models.draft(chains, (number) => (world.down?.includes(number) ? 'down' : 'up')));
   const records = new Map((world.records ?? []).map(([key, flow]) => [flowKeyText(key), flow]));
   const own = (world.own ?? []).map((text) => addressBytes(text).join());
+  const address = (text: string) => ipv4Number(addressBytes(text));
+  const { snat } = world;
+  const ports = model.ports.map((one) =>
+    one.name === 'outside' && snat !== undefined ? { ...one, snat: snat.address } : one,
+  );
+  const bound = snat?.port === undefined ? null : { port: snat.port, address: address(snat.address) };
+  const { key: exampleKey, norm } = flowQuestion();
   return {
-    model,
+    model: { ...model, ports },
+    snat: {
+      read: (key) =>
+        bound === null || flowKeyText(key) !== flowKeyText(exampleKey)
+          ? null
+          : { ...bound, outPort: 2, innerIsB: norm === 1, scope: 0, lastNs: 0n },
+      innerOf: (use, outer) =>
+        bound?.port === outer && use.address === bound.address && use.remotePort === 80
+          ? { address: address('10.1.0.10'), port: 40_000 }
+          : null,
+    },
     tables: {
       rules: new ReferenceRules(world.rules ?? [ruleRow()]),
       chains: models.all(),
@@ -323,5 +343,36 @@ describe('tracePacket', () => {
     });
     expect(await trace({}, { port: 'lax' }, question)).toMatchObject({ verdict: 'forward', egress: 'eth2' });
     expect(await trace({ own: ['10.1.0.10'] }, { port: 'lax' }, question)).toMatchObject({ reason: 'spoof' });
+  });
+
+  it('says what leaves with which source, and to whom comes back what is for a SNAT address', async () => {
+    const question = flowQuestion();
+    const allowed = [record(question, { action: abi.FlowAction.FLOW_ALLOW })];
+    const snat = { address: '198.51.100.1', port: 50_001 };
+    const found = ({ steps }: TraceAnswer) => steps.find(({ step }) => step === 'snat')?.found;
+    const out = await trace({ records: allowed, snat }, {}, question);
+    expect([out.verdict, found(out)]).toEqual(['forward', 'from 198.51.100.1:50001']);
+    const first = await trace({ records: allowed, snat: { address: snat.address } }, {}, question);
+    expect([first.verdict, found(first)]).toEqual(['forward', 'from 198.51.100.1']);
+    const answer = flowQuestion({
+      src: '203.0.113.9',
+      dst: '198.51.100.1',
+      sport: 80,
+      dport: 50_001,
+      syn: false,
+    });
+    const back = await trace({ records: [record(question)], snat }, { port: 'outside' }, answer);
+    expect([found(back), back.node]).toEqual(['to 10.1.0.10:40000', 'fw1']);
+    const stray = flowQuestion({ src: '203.0.113.9', dst: '198.51.100.1', sport: 80, dport: 50_002 });
+    expect(await trace({ snat }, { port: 'outside' }, stray)).toMatchObject({
+      verdict: 'drop',
+      reason: 'snat_unknown',
+    });
+    const local = { snat, own: ['198.51.100.1'] };
+    expect(await trace(local, { port: 'outside' }, stray)).toMatchObject({ verdict: 'pass' });
+    const inbound = flowQuestion({ src: '203.0.113.9', dst: '10.1.0.10', sport: 80, dport: 40_000 });
+    const began = [record(inbound, { action: abi.FlowAction.FLOW_ALLOW, fwdPort: 2 })];
+    const reply = await trace({ records: began, snat: { address: snat.address } }, {}, question);
+    expect([reply.verdict, found(reply)]).toEqual(['forward', 'none']);
   });
 });

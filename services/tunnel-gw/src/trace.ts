@@ -17,6 +17,7 @@ import {
   type TraceStep,
   type TraceView,
 } from './trace-answer.js';
+import { enteredSnat } from './trace-snat.js';
 import { leave, pathOf, toNode, toPath } from './trace-way.js';
 
 /** Never throws for a packet; an unknown port or node is an answer too. */
@@ -56,6 +57,18 @@ async function walk(view: TraceView, packet: TracePacket, add: Add): Promise<End
     add('ttl', `${packet.ttl}`, 'it ends here; the kernel answers with time exceeded');
     return pass;
   }
+  const back = enteredSnat(view, port, tuple, add);
+  if ('verdict' in back) return back;
+  return decided(view, packet, port, back, add);
+}
+
+async function decided(
+  view: TraceView,
+  packet: TracePacket,
+  port: PortModel,
+  tuple: Tuple,
+  add: Add,
+): Promise<End> {
   const asked = normaliseTuple(tuple);
   let key = asked.key;
   let record = view.record(key);
@@ -112,7 +125,7 @@ async function unknown(
   }
   if (!port.classify) {
     add('rule', 'not looked up', `port ${port.name} does not classify`);
-    return leave(view, packet, port.table, tuple, add);
+    return leave(view, packet, { table: port.table, direction: 0 }, tuple, add);
   }
   if (!view.live) {
     add('tables', 'no revision is live yet');
@@ -123,7 +136,7 @@ async function unknown(
   const decision = decideLocally(view.tables, question, found);
   switch (decision.action) {
     case 'allow':
-      return leave(view, packet, port.table, tuple, add);
+      return leave(view, packet, { table: port.table, direction: found.reversed ? 1 : 0 }, tuple, add);
     case 'drop':
       return drop('rule');
     case 'unresolved-drop':
@@ -177,7 +190,7 @@ async function known(
     case abi.FlowAction.FLOW_PENDING:
       return punt('pending');
     case abi.FlowAction.FLOW_ALLOW:
-      return leave(view, packet, port.table, question.tuple, add);
+      return leave(view, packet, { table: port.table, direction }, question.tuple, add);
     case abi.FlowAction.FLOW_DROP:
       return drop((word.flags & abi.FlowWordFlag.WORD_FLAG_UNRESOLVED) !== 0 ? 'unresolved' : 'rule');
     default:
@@ -260,7 +273,9 @@ async function returned(view: TraceView, packet: TracePacket, node: AnyNode, add
   const position = path?.nodes.indexOf(node.number) ?? -1;
   if (word === null || path === undefined || position < 0) {
     add('flow', record === null ? 'no record' : 'not sent to this node', strictReturn ? 'strictReturn' : '');
-    return strictReturn ? drop('strict_return') : leave(view, packet, node.table, tuple, add);
+    return strictReturn
+      ? drop('strict_return')
+      : leave(view, packet, { table: node.table, direction: 0 }, tuple, add);
   }
   const direction = (norm === 1) === word.initiatorIsB ? 0 : 1;
   add(
@@ -272,5 +287,5 @@ async function returned(view: TraceView, packet: TracePacket, node: AnyNode, add
   const inside = ((word.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== (direction === 1);
   if (next !== undefined) return toNode(view, packet, { number: next, inside }, add);
   add('path', 'done', 'all nodes of the path have seen it');
-  return leave(view, packet, node.table, tuple, add);
+  return leave(view, packet, { table: node.table, direction }, tuple, add);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tables of the tests: one VRF, its ports, three nodes behind VXLAN, a branch VTI, chains with their paths; in either bank.
 import { abi } from '@detour/contracts';
-import { ipToKeyBytes, macToBytes } from '@detour/wire';
+import { concatBytes, ipToKeyBytes, macToBytes } from '@detour/wire';
 import {
   BRANCH_END,
   BRANCH_HOP,
@@ -150,6 +150,15 @@ export function tunnelValue(rig: Rig, fields: Partial<abi.Tunnel>): Uint8Array {
 
 export function ownKey(address: string, vrf: number, bank: 0 | 1): Uint8Array {
   return abi.ownKey.encode({ addr: ipToKeyBytes(address), vrf, bank });
+}
+
+/** A frame as tunnel-gw puts it back. */
+export function injected(op: number, at: { port?: number; node?: number }, frame: Uint8Array): Uint8Array {
+  const header = abi.injectHdr.encode({
+    ...{ dst: new Uint8Array(6), src: new Uint8Array(6), ethertype: abi.InjectEthertype.INJECT_ETHERTYPE },
+    ...{ op, reason: 0, port: at.port ?? 0, node: at.node ?? 0 },
+  });
+  return concatBytes(header, frame);
 }
 
 /** Hop rows have their node's number; the reverse direction visits the nodes in reverse order. */

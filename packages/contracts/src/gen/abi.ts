@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '8d17340820b2f671';
+export const ABI_HASH = '260891ba77270940';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -135,6 +135,7 @@ export const PortFlag = {
   PORT_ARM_A: 4,
   PORT_ARM_B: 8,
   PORT_INSIDE: 16,
+  PORT_SNAT: 32,
 } as const;
 export type PortFlag = (typeof PortFlag)[keyof typeof PortFlag];
 const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
@@ -143,6 +144,7 @@ const portFlagNames: Readonly<Record<number, keyof typeof PortFlag>> = {
   4: 'PORT_ARM_A',
   8: 'PORT_ARM_B',
   16: 'PORT_INSIDE',
+  32: 'PORT_SNAT',
 };
 /** The C name of a value of enum port_flag; the first of several; undefined for a value that has none. */
 export function portFlagName(value: number): keyof typeof PortFlag | undefined {
@@ -413,6 +415,7 @@ export const SourcePurpose = {
   PUNT_FRAGMENT: 2,
   PUNT_OUTER_ERROR: 3,
   SOURCE_BEGINS: 4,
+  PUNT_SNAT: 5,
 } as const;
 export type SourcePurpose = (typeof SourcePurpose)[keyof typeof SourcePurpose];
 const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> = {
@@ -421,6 +424,7 @@ const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> =
   2: 'PUNT_FRAGMENT',
   3: 'PUNT_OUTER_ERROR',
   4: 'SOURCE_BEGINS',
+  5: 'PUNT_SNAT',
 };
 /** The C name of a value of enum source_purpose; the first of several; undefined for a value that has none. */
 export function sourcePurposeName(value: number): keyof typeof SourcePurpose | undefined {
@@ -536,7 +540,9 @@ export const DropReason = {
   DROP_COOKIE: 26,
   DROP_FP_DROP: 27,
   DROP_SOURCE_LIMIT: 28,
-  DROP_REASONS: 29,
+  DROP_SNAT_UNKNOWN: 29,
+  DROP_SNAT_FULL: 30,
+  DROP_REASONS: 31,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
@@ -569,7 +575,9 @@ const dropReasonNames: Readonly<Record<number, keyof typeof DropReason>> = {
   26: 'DROP_COOKIE',
   27: 'DROP_FP_DROP',
   28: 'DROP_SOURCE_LIMIT',
-  29: 'DROP_REASONS',
+  29: 'DROP_SNAT_UNKNOWN',
+  30: 'DROP_SNAT_FULL',
+  31: 'DROP_REASONS',
 };
 /** The C name of a value of enum drop_reason; the first of several; undefined for a value that has none. */
 export function dropReasonName(value: number): keyof typeof DropReason | undefined {
@@ -641,6 +649,7 @@ export const EventType = {
   EVENT_FRAGMENT_FIRST: 8,
   EVENT_DECIDED: 10,
   EVENT_OUTER_ERROR: 9,
+  EVENT_PUNT_SNAT: 11,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
 const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
@@ -654,6 +663,7 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   8: 'EVENT_FRAGMENT_FIRST',
   9: 'EVENT_OUTER_ERROR',
   10: 'EVENT_DECIDED',
+  11: 'EVENT_PUNT_SNAT',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
@@ -979,6 +989,38 @@ const nodeScopeNames: Readonly<Record<number, keyof typeof NodeScope>> = {
 /** The C name of a value of enum node_scope; the first of several; undefined for a value that has none. */
 export function nodeScopeName(value: number): keyof typeof NodeScope | undefined {
   return nodeScopeNames[value];
+}
+
+/** enum own_flag */
+export const OwnFlag = {
+  OWN_LOCAL: 1,
+  OWN_SNAT: 2,
+} as const;
+export type OwnFlag = (typeof OwnFlag)[keyof typeof OwnFlag];
+const ownFlagNames: Readonly<Record<number, keyof typeof OwnFlag>> = {
+  1: 'OWN_LOCAL',
+  2: 'OWN_SNAT',
+};
+/** The C name of a value of enum own_flag; the first of several; undefined for a value that has none. */
+export function ownFlagName(value: number): keyof typeof OwnFlag | undefined {
+  return ownFlagNames[value];
+}
+
+/** enum egress_flag */
+export const EgressFlag = {
+  EGRESS_SNAT: 32768,
+  EGRESS_PORT: 255,
+  EGRESS_HOP: 32512,
+} as const;
+export type EgressFlag = (typeof EgressFlag)[keyof typeof EgressFlag];
+const egressFlagNames: Readonly<Record<number, keyof typeof EgressFlag>> = {
+  255: 'EGRESS_PORT',
+  32512: 'EGRESS_HOP',
+  32768: 'EGRESS_SNAT',
+};
+/** The C name of a value of enum egress_flag; the first of several; undefined for a value that has none. */
+export function egressFlagName(value: number): keyof typeof EgressFlag | undefined {
+  return egressFlagNames[value];
 }
 
 /** struct flow_key, 40 bytes */
@@ -2556,3 +2598,111 @@ export const nodeStranger = {
     };
   },
 } as const satisfies Codec<NodeStranger> & { readonly offsets: Readonly<Record<keyof NodeStranger, number>> };
+
+/** struct snat_binding, 24 bytes */
+export interface SnatBinding {
+  readonly addr: number;
+  readonly port: number;
+  readonly outPort: number;
+  readonly innerIsB: number;
+  readonly scope: number;
+  readonly lastNs: bigint;
+}
+export const snatBinding = {
+  size: 24,
+  offsets: { addr: 0, port: 4, outPort: 6, innerIsB: 8, scope: 9, lastNs: 16 },
+  encode(value: SnatBinding): Uint8Array {
+    const bytes = new Uint8Array(24);
+    snatBinding.write(value, bytes);
+    return bytes;
+  },
+  write(value: SnatBinding, into: Uint8Array, at = 0): void {
+    const view = viewOf('snat_binding', 24, into, at);
+    into.fill(0, at, at + 24);
+    view.setUint32(0, checkInt('snat_binding.addr_be', value.addr, 0, 4294967295), false);
+    view.setUint16(4, checkInt('snat_binding.port_be', value.port, 0, 65535), false);
+    view.setUint16(6, checkInt('snat_binding.out_port', value.outPort, 0, 65535), LITTLE);
+    view.setUint8(8, checkInt('snat_binding.inner_is_b', value.innerIsB, 0, 255));
+    view.setUint8(9, checkInt('snat_binding.scope', value.scope, 0, 255));
+    view.setBigUint64(16, checkU64('snat_binding.last_ns', value.lastNs), LITTLE);
+  },
+  decode(bytes: Uint8Array, at = 0): SnatBinding {
+    const view = viewOf('snat_binding', 24, bytes, at);
+    return {
+      addr: view.getUint32(0, false),
+      port: view.getUint16(4, false),
+      outPort: view.getUint16(6, LITTLE),
+      innerIsB: view.getUint8(8),
+      scope: view.getUint8(9),
+      lastNs: view.getBigUint64(16, LITTLE),
+    };
+  },
+} as const satisfies Codec<SnatBinding> & { readonly offsets: Readonly<Record<keyof SnatBinding, number>> };
+
+/** struct snat_key, 16 bytes */
+export interface SnatKey {
+  readonly addr: number;
+  readonly remote: number;
+  readonly port: number;
+  readonly remotePort: number;
+  readonly vrf: number;
+  readonly proto: number;
+}
+export const snatKey = {
+  size: 16,
+  offsets: { addr: 0, remote: 4, port: 8, remotePort: 10, vrf: 12, proto: 14 },
+  encode(value: SnatKey): Uint8Array {
+    const bytes = new Uint8Array(16);
+    snatKey.write(value, bytes);
+    return bytes;
+  },
+  write(value: SnatKey, into: Uint8Array, at = 0): void {
+    const view = viewOf('snat_key', 16, into, at);
+    into.fill(0, at, at + 16);
+    view.setUint32(0, checkInt('snat_key.addr_be', value.addr, 0, 4294967295), false);
+    view.setUint32(4, checkInt('snat_key.remote_be', value.remote, 0, 4294967295), false);
+    view.setUint16(8, checkInt('snat_key.port_be', value.port, 0, 65535), false);
+    view.setUint16(10, checkInt('snat_key.remote_port_be', value.remotePort, 0, 65535), false);
+    view.setUint16(12, checkInt('snat_key.vrf', value.vrf, 0, 65535), LITTLE);
+    view.setUint8(14, checkInt('snat_key.proto', value.proto, 0, 255));
+  },
+  decode(bytes: Uint8Array, at = 0): SnatKey {
+    const view = viewOf('snat_key', 16, bytes, at);
+    return {
+      addr: view.getUint32(0, false),
+      remote: view.getUint32(4, false),
+      port: view.getUint16(8, false),
+      remotePort: view.getUint16(10, false),
+      vrf: view.getUint16(12, LITTLE),
+      proto: view.getUint8(14),
+    };
+  },
+} as const satisfies Codec<SnatKey> & { readonly offsets: Readonly<Record<keyof SnatKey, number>> };
+
+/** struct snat_inner, 8 bytes */
+export interface SnatInner {
+  readonly addr: number;
+  readonly port: number;
+}
+export const snatInner = {
+  size: 8,
+  offsets: { addr: 0, port: 4 },
+  encode(value: SnatInner): Uint8Array {
+    const bytes = new Uint8Array(8);
+    snatInner.write(value, bytes);
+    return bytes;
+  },
+  write(value: SnatInner, into: Uint8Array, at = 0): void {
+    const view = viewOf('snat_inner', 8, into, at);
+    into.fill(0, at, at + 8);
+    view.setUint32(0, checkInt('snat_inner.addr_be', value.addr, 0, 4294967295), false);
+    view.setUint16(4, checkInt('snat_inner.port_be', value.port, 0, 65535), false);
+  },
+  decode(bytes: Uint8Array, at = 0): SnatInner {
+    const view = viewOf('snat_inner', 8, bytes, at);
+    return {
+      addr: view.getUint32(0, false),
+      port: view.getUint16(4, false),
+    };
+  },
+} as const satisfies Codec<SnatInner> & { readonly offsets: Readonly<Record<keyof SnatInner, number>> };

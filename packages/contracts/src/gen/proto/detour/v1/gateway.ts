@@ -167,6 +167,8 @@ export interface FlowRow {
   /** controller | last-tables | kernel */
   decidedBy: string;
   pinGen: number;
+  /** source outside, `address:port`; empty: as it is */
+  snat: string;
 }
 
 export interface GetStatusRequest {
@@ -1013,6 +1015,7 @@ function createBaseFlowRow(): FlowRow {
     established: false,
     decidedBy: "",
     pinGen: 0,
+    snat: "",
   };
 }
 
@@ -1083,6 +1086,9 @@ export const FlowRow: MessageFns<FlowRow> = {
     }
     if (message.pinGen !== 0) {
       writer.uint32(128).uint32(message.pinGen);
+    }
+    if (message.snat !== "") {
+      writer.uint32(138).string(message.snat);
     }
     return writer;
   },
@@ -1228,6 +1234,14 @@ export const FlowRow: MessageFns<FlowRow> = {
             message.pinGen = reader.uint32();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.snat = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1282,6 +1296,7 @@ export const FlowRow: MessageFns<FlowRow> = {
         : isSet(object.pin_gen)
         ? globalThis.Number(object.pin_gen)
         : 0,
+      snat: isSet(object.snat) ? globalThis.String(object.snat) : "",
     };
   },
 
@@ -1335,6 +1350,9 @@ export const FlowRow: MessageFns<FlowRow> = {
     if (message.pinGen !== 0) {
       obj.pinGen = Math.round(message.pinGen);
     }
+    if (message.snat !== "") {
+      obj.snat = message.snat;
+    }
     return obj;
   },
 
@@ -1367,6 +1385,7 @@ export const FlowRow: MessageFns<FlowRow> = {
     message.established = object.established ?? false;
     message.decidedBy = object.decidedBy ?? "";
     message.pinGen = object.pinGen ?? 0;
+    message.snat = object.snat ?? "";
     return message;
   },
 };
