@@ -55,6 +55,7 @@ export {
   type Vrf,
 } from './schema.js';
 export type { Hop, OnFailure, PortRef, RuleAction } from './schema-chain.js';
+export { hasLevel, levelledName, type SteeredChain, scoringOf, steeredChains } from './steered-chains.js';
 export {
   type ChainPath,
   chainKey,

@@ -9,6 +9,8 @@ export type Evaluation =
   | {
       readonly kind: 'scored';
       readonly score: number;
+      /** For gateways of other zones than the node's; null where the formula names no zoneFactor. */
+      readonly otherZone: number | null;
       readonly fresh: boolean;
       /** What raises an alarm: an input that is too old, or a formula without a result. */
       readonly fault: { readonly code: 'node_stale' | 'score_invalid'; readonly text: string } | null;
@@ -39,7 +41,8 @@ export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
     const dueMs = Math.min(...waiting.map((input) => input.dueMs));
     return { kind: 'pending', why: waiting.map((input) => input.note).join('; '), inputs, dueMs };
   }
-  return scoreOf(formula, { node: from.node.name, found, all, inputs });
+  const { otherZoneFactor } = from;
+  return scoreOf(formula, { node: from.node.name, found, all, inputs, otherZoneFactor });
 }
 
 interface Complete {
@@ -47,9 +50,10 @@ interface Complete {
   readonly found: readonly (readonly [FormulaAttribute, Input])[];
   readonly all: readonly Input[];
   readonly inputs: Inputs;
+  readonly otherZoneFactor: number;
 }
 
-function scoreOf(formula: Formula, { node, found, all, inputs }: Complete): Evaluation {
+function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }: Complete): Evaluation {
   const values = Object.fromEntries(FORMULA_ATTRIBUTES.map((name) => [name, 0])) as Record<
     FormulaAttribute,
     number
@@ -69,14 +73,22 @@ function scoreOf(formula: Formula, { node, found, all, inputs }: Complete): Eval
       dueMs,
     };
   if (raw < 0) notes.push(`the formula gives ${raw}: clamped to 0`);
-  const score = Number(Math.max(0, raw).toPrecision(SCORE_DIGITS));
-  return { kind: 'scored', score, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+  const score = rounded(raw);
+  const far = evaluateFormula(formula, { ...values, zoneFactor: otherZoneFactor });
+  const zoned = found.some(([name]) => name === 'zoneFactor') && Number.isFinite(far);
+  const otherZone = zoned ? rounded(far) : null;
+  return { kind: 'scored', score, otherZone, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+}
+
+export function rounded(value: number): number {
+  return Number(Math.max(0, value).toPrecision(SCORE_DIGITS));
 }
 
 function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {
   return {
     kind: 'scored',
     score: 0,
+    otherZone: null,
     fresh: false,
     fault: { code, text },
     why: text,
