@@ -42,17 +42,20 @@ const MAX_DEPTH = 32;
 const TOKEN = /\s*(?:(\d+(?:\.\d+)?)|([A-Za-z]\w*)|([-+*/(),]))/y;
 
 class FormulaError extends Error {
+  /** `at`: offset of what is wrong. */
   constructor(
     message: string,
     readonly remedy: string,
+    at: number,
   ) {
-    super(message);
+    super(`${message} (character ${at + 1})`);
   }
 }
 
 interface Token {
   readonly text: string;
   readonly kind: 'number' | 'word' | 'sign' | 'end';
+  readonly at: number;
 }
 
 function readTokens(text: string): Token[] {
@@ -60,18 +63,20 @@ function readTokens(text: string): Token[] {
   const end = text.trimEnd().length;
   TOKEN.lastIndex = 0;
   while (TOKEN.lastIndex < end) {
-    const at = TOKEN.lastIndex;
+    const from = TOKEN.lastIndex;
     const match = TOKEN.exec(text);
+    const at = from + (/^\s*/.exec(text.slice(from))?.[0].length ?? 0);
     if (match === null)
       throw new FormulaError(
         `cannot be read at "${text.slice(at, at + 12).trim()}"`,
         'use numbers, attributes, + - * / ( ) min and max',
+        at,
       );
-    if (match[1] !== undefined) tokens.push({ kind: 'number', text: match[1] });
-    else if (match[2] !== undefined) tokens.push({ kind: 'word', text: match[2] });
-    else tokens.push({ kind: 'sign', text: match[3] ?? '' });
+    if (match[1] !== undefined) tokens.push({ kind: 'number', text: match[1], at });
+    else if (match[2] !== undefined) tokens.push({ kind: 'word', text: match[2], at });
+    else tokens.push({ kind: 'sign', text: match[3] ?? '', at });
   }
-  return [...tokens, { kind: 'end', text: 'its end' }];
+  return [...tokens, { kind: 'end', text: 'its end', at: end }];
 }
 
 /** Recursive descent: sum := product ((+|-) product)*, product := factor ((*|/) factor)*. */
@@ -81,7 +86,7 @@ class FormulaParser {
   constructor(private readonly tokens: readonly Token[]) {}
 
   private next(): Token {
-    return this.tokens[this.at] ?? { kind: 'end', text: 'its end' };
+    return this.tokens[this.at] ?? { kind: 'end', text: 'its end', at: 0 };
   }
 
   private take(sign: string): boolean {
@@ -91,15 +96,19 @@ class FormulaParser {
     return true;
   }
 
+  private refuse(message: string, remedy: string): never {
+    throw new FormulaError(message, remedy, this.next().at);
+  }
+
   private expect(sign: string): void {
     if (!this.take(sign))
-      throw new FormulaError(`has "${this.next().text}" where "${sign}" belongs`, `write "${sign}" there`);
+      this.refuse(`has "${this.next().text}" where "${sign}" belongs`, `write "${sign}" there`);
   }
 
   whole(): Formula {
     const formula = this.sum();
     if (this.next().kind !== 'end')
-      throw new FormulaError(
+      this.refuse(
         `has "${this.next().text}" where it should end or go on with an operator`,
         'put + - * or / between values',
       );
@@ -108,7 +117,7 @@ class FormulaParser {
 
   private sum(): Formula {
     if (++this.depth > MAX_DEPTH)
-      throw new FormulaError(`nests deeper than ${MAX_DEPTH} levels`, 'write a simpler formula');
+      this.refuse(`nests deeper than ${MAX_DEPTH} levels`, 'write a simpler formula');
     let left = this.product();
     for (;;) {
       const operator = this.take('+') ? '+' : this.take('-') ? '-' : undefined;
@@ -135,16 +144,16 @@ class FormulaParser {
       return inner;
     }
     const token = this.next();
+    if (token.kind !== 'number' && token.kind !== 'word')
+      this.refuse(
+        `has "${token.text}" where a value belongs`,
+        'write a number, an attribute, min(…), max(…) or (…) there',
+      );
     this.at++;
-    if (token.kind === 'number') return { kind: 'number', value: Number(token.text) };
-    if (token.kind === 'word') return this.word(token.text);
-    throw new FormulaError(
-      `has "${token.text}" where a value belongs`,
-      'write a number, an attribute, min(…), max(…) or (…) there',
-    );
+    return token.kind === 'number' ? { kind: 'number', value: Number(token.text) } : this.word(token);
   }
 
-  private word(text: string): Formula {
+  private word({ text, at }: Token): Formula {
     if (text === 'min' || text === 'max') {
       this.expect('(');
       const args = [this.sum()];
@@ -154,7 +163,11 @@ class FormulaParser {
     }
     const attribute = FORMULA_ATTRIBUTES.find((known) => known === text);
     if (attribute === undefined)
-      throw new FormulaError(`names the unknown attribute "${text}"`, `use ${FORMULA_ATTRIBUTES.join(', ')}`);
+      throw new FormulaError(
+        `names the unknown attribute "${text}"`,
+        `use ${FORMULA_ATTRIBUTES.join(', ')}`,
+        at,
+      );
     return { kind: 'attribute', attribute };
   }
 }

@@ -44,11 +44,15 @@ interface Watched {
   readonly scraper: Scraper | null;
   lastFailure: string | null;
   /** What was refused last, by who said it. */
-  readonly refusals: Map<string, readonly string[]>;
+  readonly refusals: Refusals;
 }
+
+type Refusals = Map<string, { readonly texts: readonly string[]; readonly atMs: number }>;
 
 /** Most reporters of one node whose refusals are held. */
 const MAX_REFUSED = 16;
+/** How long a refusal is held against a reporter that says nothing more. */
+const REFUSAL_MS = 600_000;
 const STALE_CODES = ['node_stale', 'score_invalid'] as const;
 
 export class Collector implements Disposable {
@@ -155,7 +159,7 @@ export class Collector implements Disposable {
             clock,
             onResult: (result) => this.#scraped(node.name, prometheus.url, result),
           });
-    const refusals = before?.refusals ?? new Map<string, readonly string[]>();
+    const refusals: Refusals = before?.refusals ?? new Map();
     this.#watched.set(node.name, { node, scoring, watch, scraper, lastFailure, refusals });
   }
 
@@ -181,18 +185,18 @@ export class Collector implements Disposable {
     this.spec.share(seen);
   }
 
-  /** The alarm stays until each reporter that was refused has said something that was believed whole. */
-  #tellRefused(node: string, reporter: string, refused: readonly string[]): void {
-    const held = this.#watched.get(node);
-    if (held === undefined) return;
-    held.refusals.delete(reporter);
-    if (refused.length > 0) held.refusals.set(reporter, refused);
-    for (const oldest of held.refusals.keys())
-      if (held.refusals.size > MAX_REFUSED) held.refusals.delete(oldest);
-    const texts = [...held.refusals.values()].flat();
-    if (texts.length > 0)
-      this.spec.raise('attribute_refused', node, `${node}: ${texts.join('; ').slice(0, 1_000)}`);
-    else this.spec.clear('attribute_refused', node);
+  /** The alarm stays until each reporter that was refused has said something that was believed whole, or has long said nothing. */
+  #tellRefused(node: string, reporter: string, texts: readonly string[]): void {
+    const refusals = this.#watched.get(node)?.refusals;
+    if (refusals === undefined) return;
+    const nowMs = this.spec.clock.monoMs();
+    refusals.delete(reporter);
+    if (texts.length > 0) refusals.set(reporter, { texts, atMs: nowMs });
+    for (const [oldest, { atMs }] of refusals)
+      if (refusals.size > MAX_REFUSED || nowMs - atMs > REFUSAL_MS) refusals.delete(oldest);
+    const all = [...refusals.values()].flatMap((refusal) => refusal.texts).join('; ');
+    if (all === '') this.spec.clear('attribute_refused', node);
+    else this.spec.raise('attribute_refused', node, `${node}: ${all.slice(0, 1_000)}`);
   }
 
   #evaluated(node: string, scoring: Scoring, evaluation: Evaluation): void {
