@@ -2,8 +2,16 @@
 /** All nodes of the revision in force: scrapes them, takes reports, and says what each is worth. */
 import type { AlarmCode } from '@detour/contracts';
 import { type Clock, Fault, type Log } from '@detour/core';
-import { type Intent, parseFormula, type Scoring, type ServiceNode, scoringOf } from '@detour/intent';
-import { type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import {
+  type Intent,
+  parseFormula,
+  parseMetricExpression,
+  type Scoring,
+  type ServiceNode,
+  scoringOf,
+} from '@detour/intent';
+import { isMeasured, type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import type { MetricExpressions } from './metric-values.js';
 import { NodeWatch } from './node-watch.js';
 import type { Evaluation } from './score.js';
 import type { WantedScore } from './score-publisher.js';
@@ -156,6 +164,7 @@ export class Collector implements Disposable {
         : new Scraper({
             url: prometheus.url,
             everyMs: prometheus.every,
+            metrics: expressionsOf(prometheus.metrics),
             clock,
             onResult: (result) => this.#scraped(node.name, prometheus.url, result),
           });
@@ -223,6 +232,19 @@ export class Collector implements Disposable {
     const names = [...this.#watched.keys()].sort();
     return names.length > 10 ? `${names.slice(0, 10).join(', ')} …` : names.join(', ');
   }
+}
+
+/** Of a document that was checked; null where it names none. */
+function expressionsOf(
+  metrics: Readonly<Partial<Record<Measured, string>>> | undefined,
+): MetricExpressions | null {
+  if (metrics === undefined) return null;
+  return new Map(
+    Object.entries(metrics).flatMap(([name, text]) => {
+      const parsed = parseMetricExpression(text);
+      return isMeasured(name) && parsed.ok ? [[name, parsed.expression] as const] : [];
+    }),
+  );
 }
 
 function same(x: unknown, y: unknown): boolean {

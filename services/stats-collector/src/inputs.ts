@@ -92,12 +92,19 @@ function findMeasured(attribute: Measured, from: NodeReadings): Input {
   };
 }
 
+function isExported(
+  attribute: Measured,
+  { metrics }: NonNullable<ServiceNode['attributes']['prometheus']>,
+): boolean {
+  return metrics === undefined ? EXPORTED.includes(attribute) : Object.hasOwn(metrics, attribute);
+}
+
 /** The source that the document names for an attribute; null when it names none. */
 function sourceOf(attribute: Measured, node: ServiceNode, reading: Reading | undefined): Source | null {
   const { prometheus, report } = node.attributes;
   if (report !== undefined && reading?.source === 'report')
     return { name: 'reports', staleAfterMs: report.staleAfter };
-  if (prometheus !== undefined && reading?.source !== 'report' && EXPORTED.includes(attribute))
+  if (prometheus !== undefined && reading?.source !== 'report' && isExported(attribute, prometheus))
     return { name: prometheus.url, staleAfterMs: prometheus.staleAfter };
   return null;
 }

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a node is worth now: its scoring formula over its inputs, or why it is worth nothing. Pure. */
-import { evaluateFormula, FORMULA_ATTRIBUTES, type Formula, type FormulaAttribute } from '@detour/intent';
+import {
+  evaluateFormula,
+  FORMULA_ATTRIBUTES,
+  type Formula,
+  type FormulaAttribute,
+  namesIn,
+} from '@detour/intent';
 import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
 
 /** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
@@ -27,7 +33,7 @@ export type Inputs = Readonly<Record<string, number>>;
 const SCORE_DIGITS = 6;
 
 export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
-  const named = attributesOf(formula);
+  const named = new Set(namesIn(formula));
   const found = FORMULA_ATTRIBUTES.filter((name) => named.has(name)).map(
     (name) => [name, findInput(name, from)] as const,
   );
@@ -95,20 +101,6 @@ function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs
     inputs,
     dueMs: null,
   } as const;
-}
-
-/** Names that a formula mentions. */
-export function attributesOf(formula: Formula): Set<FormulaAttribute> {
-  switch (formula.kind) {
-    case 'number':
-      return new Set();
-    case 'attribute':
-      return new Set([formula.attribute]);
-    case 'operation':
-      return new Set([...attributesOf(formula.left), ...attributesOf(formula.right)]);
-    case 'call':
-      return new Set(formula.args.flatMap((arg) => [...attributesOf(arg)]));
-  }
 }
 
 /** What the formula was given, and every other reading, for people. */
