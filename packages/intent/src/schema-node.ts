@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The shape of what packets are steered through: health profiles, services, and nodes with their ways of attachment. */
 import { z } from 'zod';
-
 import { MEASURED_ATTRIBUTES } from './formula.js';
 import { parseMetricExpression } from './metric-expression.js';
-
 import {
   address,
   device,
@@ -17,7 +15,6 @@ import {
   refusal,
   says,
 } from './scalar.js';
-
 import { outerVlan, tunnelIdentity, vlan } from './schema-gateway.js';
 
 const DAY_MS = 86_400_000;
