@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AffinityKind, OnFailure, OnNodeDown, SelectPolicy } from '@detour/contracts';
+import { hasLevel } from '@detour/intent';
 import { digestChains } from '@detour/tables';
 import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
@@ -126,8 +127,9 @@ describe('buildPathTable', () => {
       expect(below(goldRow(['maxShare: 1%', '', ''], facts({ fw1: 90, fw2: 90, fw3: 1 })).row)).toEqual([
         0, 0, 1,
       ]);
-      const other = 'scoring: { default: { levels: { silver: 1 } }, spare: { levels: { gold: 60 } } }';
-      expect(below(goldRow(THREE, facts({ fw1: 1 }), other).row)).toEqual([0, 0, 0]);
+      const { scoring } = revisionOf(exampleText({ firewalls: THREE, more: GOLD })).intent;
+      expect(hasLevel(scoring.default, 'gold', 59)).toBe(false);
+      expect(hasLevel(scoring.default, 'silver', 0)).toBe(true);
     });
 
     it('nodes with the level are held to their caps among themselves', () => {

@@ -166,10 +166,16 @@ describe('levels, wobbling scores and garbage', () => {
     const scores = new Set<number>();
     const startMs = performance.now();
     for (let turn = 0; performance.now() - startMs < 60_000; turn++) {
-      await reports.set('fw1', { cpu: turn % 2 === 0 ? 0.475 : 0.525 });
-      const { inputs, score } = (await reports.scores()).get('fw1') ?? {};
-      expect(inputs?.cpu).toBe(turn % 2 === 0 ? 0.475 : 0.525); // it is heard
-      scores.add(score ?? Number.NaN);
+      const cpu = turn % 2 === 0 ? 0.475 : 0.525;
+      await reports.set('fw1', { cpu });
+      const heard = await waitFor(
+        async () => {
+          const score = (await reports.scores()).get('fw1');
+          return score?.inputs.cpu === cpu && score;
+        },
+        { what: `cpu ${cpu} to be heard`, timeoutMs: 10_000, everyMs: 50 },
+      );
+      scores.add(heard.score);
       const { paths } = await bench.status();
       versions.add(`${paths?.epoch}/${paths?.sequence}`);
       expect(await bench.crowd.client.ask(flows)).toMatchObject({ answered: 1_000 });
