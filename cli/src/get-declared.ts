@@ -5,11 +5,11 @@ import {
   type Chain,
   chainKey,
   type Intent,
+  levelledName,
   pathKey,
-  pathsOfChain,
   protocolName,
   type Rule,
-  vrfsOfChain,
+  steeredChains,
   vrfsOfNode,
 } from '@detour/intent';
 import { type Answers, askAll, askOnce, instancesAt } from './ask.js';
@@ -92,12 +92,11 @@ export const chainsResource: Resource = {
   summary: 'chains: their services in order, and what happens on failure',
   filters: [],
   load: async ({ current }) => {
-    const chains = (current?.intent.chains ?? []).flatMap((chain) => {
-      const vrfs = current === null ? [] : vrfsOfChain(current.intent, chain);
-      return vrfs.map((vrf) => ({ chain, vrf }));
-    });
+    const chains = (current === null ? [] : steeredChains(current.intent)).flatMap(({ chain, vrfs, paths }) =>
+      vrfs.map((vrf) => ({ chain, vrf, paths })),
+    );
     const rows = chains.map(
-      ({ chain, vrf }): ChainRow => ({
+      ({ chain, vrf, paths }): ChainRow => ({
         name: chain.name,
         vrf,
         number: current?.numbers.chains[chainKey(chain.name, vrf)] ?? null,
@@ -106,7 +105,7 @@ export const chainsResource: Resource = {
         affinity: chain.affinity,
         onFailure: onFailureText(chain),
         onNodeDown: chain.onNodeDown,
-        paths: pathsOfChain(current?.intent.nodes ?? [], chain).filter((path) => path.vrf === vrf).length,
+        paths: paths.filter((path) => path.vrf === vrf).length,
       }),
     );
     return { view: viewRows(rows, CHAIN_COLUMNS), missing: [] };
@@ -174,10 +173,10 @@ export const pathsResource: Resource = {
   load: async (query) => {
     const { current, filters } = query;
     const tables = await askTables(query);
-    const rows = (current?.intent.chains ?? [])
-      .filter((chain) => filters.chain === undefined || chain.name === filters.chain)
-      .flatMap((chain) =>
-        pathsOfChain(current?.intent.nodes ?? [], chain).map((path): PathRow => {
+    const rows = (current === null ? [] : steeredChains(current.intent))
+      .filter(({ chain }) => filters.chain === undefined || chain.name === filters.chain)
+      .flatMap(({ chain, paths }) =>
+        paths.map((path): PathRow => {
           const number = current?.numbers.paths[pathKey(chain.name, path)];
           const gateways = sharesOf(tables, chain.name, number);
           return { number: number ?? null, chain: chain.name, nodes: path.nodes, vrf: path.vrf, gateways };
@@ -256,7 +255,8 @@ export const rulesResource: Resource = {
           level: rule.level ?? null,
           redirectionId:
             action.kind === 'chain'
-              ? (current?.numbers.chains[chainKey(action.chain, rule.match.vrf)] ?? null)
+              ? (current?.numbers.chains[chainKey(levelledName(action.chain, rule.level), rule.match.vrf)] ??
+                null)
               : null,
           unresolved: action.kind === 'chain' && !chains.has(action.chain),
           packets: sum(rule.name, 'packets'),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** `get nodes|scores|alarms|gateways`: what the state bucket says, with what running gateways add. */
+/** `get nodes|alarms|gateways`: what the state bucket says, with what running gateways add. */
 import { GatewayClient, type NodeStatus, parseStateKey, stateKey } from '@detour/contracts';
 import { nodeKey, type ServiceNode, vrfsOfNode } from '@detour/intent';
 import { askAll, askOnce, instancesAt } from './ask.js';
@@ -10,14 +10,14 @@ import type { Query, Resource } from './resource.js';
 import { gatewaysOf, readGatewayValue } from './wait.js';
 
 /** A member of a value of the bucket, if the value has it with that type. */
-function member<T>(value: unknown, key: string, is: (inner: unknown) => inner is T): T | null {
+export function member<T>(value: unknown, key: string, is: (inner: unknown) => inner is T): T | null {
   if (typeof value !== 'object' || value === null) return null;
   const inner: unknown = Reflect.get(value, key);
   return is(inner) ? inner : null;
 }
-const isText = (value: unknown): value is string => typeof value === 'string';
-const isNumber = (value: unknown): value is number => typeof value === 'number';
-const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
+export const isText = (value: unknown): value is string => typeof value === 'string';
+export const isNumber = (value: unknown): value is number => typeof value === 'number';
+export const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
 
 /** True when a node is drained: it gets no new flows. */
 export function isDrained(cluster: Cluster, node: string): boolean {
@@ -146,42 +146,6 @@ export const nodesResource: Resource = {
   load: async (query) => {
     const { rows, missing } = await loadNodes(query);
     return { view: viewRows(rows, NODE_COLUMNS), missing };
-  },
-};
-
-interface ScoreRow {
-  readonly node: string;
-  readonly score: number | null;
-  readonly fresh: boolean | null;
-  readonly why: string;
-  readonly atMs: number | null;
-}
-
-const SCORE_COLUMNS: readonly Column<ScoreRow>[] = [
-  ['NODE', (row) => row.node],
-  ['SCORE', (row) => (row.score === null ? null : Number(row.score.toFixed(3)))],
-  ['FRESH', (row) => row.fresh],
-  ['WHY', (row) => row.why],
-  ['PUBLISHED', (row) => (row.atMs === null ? null : `${formatAge(Date.now() - row.atMs)} ago`)],
-];
-
-export const scoresResource: Resource = {
-  summary: 'scores of nodes, as published',
-  filters: ['node'],
-  load: async ({ cluster, filters, current }) => {
-    const rows = (current?.intent.nodes ?? [])
-      .filter((node) => filters.node === undefined || node.name === filters.node)
-      .map(({ name }): ScoreRow => {
-        const value = cluster.mirror.get(stateKey.score(name))?.value;
-        return {
-          node: name,
-          score: member(value, 'score', isNumber),
-          fresh: member(value, 'fresh', isBoolean),
-          why: member(value, 'why', isText) ?? (value === undefined ? 'no score is published yet' : ''),
-          atMs: member(value, 'atMs', isNumber),
-        };
-      });
-    return { view: viewRows(rows, SCORE_COLUMNS), missing: [] };
   },
 };
 

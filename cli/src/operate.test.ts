@@ -151,6 +151,16 @@ describe('what the bucket says', () => {
     });
   });
 
+  it('explaining a score needs a declared node and a stats-collector, and says which is missing', async () => {
+    expect(await run(['get', 'scores', '--explain', 'fw9'])).toMatchObject({
+      code: EXIT.notFound,
+      err: expect.stringContaining('no node "fw9" is declared'),
+    });
+    const { err, data } = await runJson(['get', 'scores', '--explain', 'fw1']);
+    expect(data).toEqual([]);
+    expect(err).toContain('no stats-collector is registered');
+  });
+
   it('every resource gives a list, or the document, in every format', async () => {
     for (const name of [
       'vrfs',

@@ -108,6 +108,7 @@ function addGetCommand(program: Command, console: Console, done: (code: number) 
     .option('--path <number>', 'only flows of this path')
     .option('--address <address>', 'only flows with this end')
     .option('--limit <count>', 'at most so many', readInteger(1, 1_000_000))
+    .option('--explain <node>', 'how the score of this node comes about')
     .option('--revision <number>', 'the intent of this revision', readInteger(1, 2 ** 31 - 1))
     .addHelpText('after', `\nResources:\n${listed.join('\n')}`)
     .action(async (resource: string, flags: Filters & { output: Format }) => {

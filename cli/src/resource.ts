@@ -13,6 +13,8 @@ export interface Filters {
   readonly address?: string;
   readonly limit?: number;
   readonly revision?: number;
+  /** The node whose score is to be explained. */
+  readonly explain?: string;
 }
 
 /** What a resource needs to answer. */

@@ -3,7 +3,8 @@
 import { chainsResource, pathsResource, rulesResource, vrfsResource } from './get-declared.js';
 import { intentResource, revisionsResource } from './get-intent.js';
 import { dropsResource, flowsResource, portsResource, sessionsResource } from './get-live.js';
-import { alarmsResource, gatewaysResource, nodesResource, scoresResource } from './get-state.js';
+import { scoresResource } from './get-scores.js';
+import { alarmsResource, gatewaysResource, nodesResource } from './get-state.js';
 import { policiesResource, ruleTableResource } from './get-tables.js';
 import type { Resource } from './resource.js';
 

@@ -11,6 +11,7 @@ export const ALARM_CODES = [
   'device_missing', // tunnel-gw: a device that the revision names is not there
   'hop_skipped', // tunnel-gw: new flows of a chain pass it without an optional hop
   'intent_refused', // controllers: a revision that cannot be used
+  'level_unmet', // tunnel-gw: flows of a QoS level go to nodes without it
   'node_down', // bfd
   'node_stale', // stats-collector: a source of attributes is silent
   'port_silent', // tunnel-gw: frames are handed to a port's device, which does not send them

@@ -81,6 +81,12 @@ export interface ScoreValue {
   readonly fresh: boolean;
   readonly why: string;
   readonly atMs: number;
+  /** The score for gateways of other zones than the node's; absent where the formula names no zoneFactor. */
+  readonly otherZone?: number;
+  /** Wall clock: since when the node takes new flows without a break; absent while it takes none. */
+  readonly sinceMs?: number;
+  /** Share of what it is worth that it is given while it starts slowly; absent: all of it. */
+  readonly ramp?: number;
 }
 
 /** drain.<node>: undrain writes false, so that its sequence is seen by everyone. */

@@ -143,13 +143,28 @@ function checkAction(draft: Draft, placed: Placed<Rule>, report: Report): void {
   }
 }
 
+/** A level must be one of a service that the flows pass: any other would ask nothing of any node. */
 function checkLevel(draft: Draft, placed: Placed<Rule>, report: Report): void {
-  const { level } = placed.row;
-  const levels = [...draft.scoring.values()].flatMap((policy) => Object.keys(policy.levels));
-  if (level === undefined || levels.includes(level)) return;
-  report.row('rules', placed, ['level'], {
+  const { level, action } = placed.row;
+  if (level === undefined) return;
+  const path = ['level'];
+  if (action.kind !== 'chain') {
+    report.row('rules', placed, path, {
+      code: 'level_without_chain',
+      message: `has no meaning with action: ${action.kind}`,
+      remedy: 'remove it, or write action: { chain: NAME }',
+    });
+    return;
+  }
+  const chain = draft.rows.chains.find(({ row }) => row.name === action.chain)?.row;
+  const services = chain?.hops.map(({ service }) => service) ?? [];
+  const levels = draft.rows.services
+    .filter(({ row }) => services.includes(row.name))
+    .flatMap(({ row }) => Object.keys(draft.scoring.get(row.scoring)?.levels ?? {}));
+  if (chain === undefined || levels.includes(level)) return;
+  report.row('rules', placed, path, {
     code: 'unknown_reference',
-    message: `names the level "${level}", which no scoring policy has`,
+    message: `names the level "${level}", which no service of chain "${action.chain}" is scored by`,
     remedy: remedyFor('level (scoring: levels:)', level, levels),
   });
 }

@@ -33,6 +33,21 @@ describe('scoring formulas', () => {
   });
 
   it.each([
+    ['capacity * cpuu', 12],
+    ['  1 + ', 6],
+    ['1 2', 3],
+    ['min(1; 2)', 6],
+    ['(1 + 2', 7],
+    ['cpu +\n  mem', 9],
+  ])('names the character where %j goes wrong, and the names that there are', (text, character) => {
+    const parsed = parseFormula(text);
+    if (parsed.ok) throw new Error('it is accepted');
+    expect(parsed.message).toContain(`(character ${character})`);
+    if (parsed.message.includes('attribute'))
+      expect(parsed.remedy).toContain('capacity, maxConnections, connections, cpu');
+  });
+
+  it.each([
     ['', 'its end'],
     ['1 +', 'its end'],
     ['1 2', '"2"'],

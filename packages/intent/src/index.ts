@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The intent document: schema, defaults, errors with positions, canonical form, diff, numbers and stored revisions. */
+
 export { canonicalJson, canonicalText, fromDocument, sha256Hex, toDocument } from './canonical.js';
 export { diffIntent, type RowChange } from './diff.js';
+export { evaluateExpression, namesIn } from './expression.js';
 export {
   DEFAULT_FORMULA,
   evaluateFormula,
@@ -9,11 +11,13 @@ export {
   type Formula,
   type FormulaAttribute,
   type FormulaResult,
+  MEASURED_ATTRIBUTES,
   parseFormula,
 } from './formula.js';
 export { jsonSchemaText } from './json-schema.js';
 export { MAX_CHAIN_HOPS, MAX_CHAIN_PATHS, NUMBER_LIMITS } from './limits.js';
 export { type PortRange, PROTOCOL_NUMBERS, protocolName } from './match-scalar.js';
+export { type MetricExpression, type MetricSum, parseMetricExpression } from './metric-expression.js';
 export { nearestWord } from './nearest.js';
 export {
   type NumberKind,
@@ -55,6 +59,7 @@ export {
   type Vrf,
 } from './schema.js';
 export type { Hop, OnFailure, PortRef, RuleAction } from './schema-chain.js';
+export { hasLevel, levelledName, type SteeredChain, scoringOf, steeredChains } from './steered-chains.js';
 export {
   type ChainPath,
   chainKey,

@@ -9,7 +9,8 @@
 import { z } from 'zod';
 import { NUMBER_LIMITS } from './limits.js';
 import type { Intent } from './schema.js';
-import { chainKey, nodeKey, pathKey, pathsOfChain, policyKey, vrfsOfChain, vrfsOfNode } from './topology.js';
+import { steeredChains } from './steered-chains.js';
+import { chainKey, nodeKey, pathKey, policyKey, vrfsOfNode } from './topology.js';
 
 const kinds = ['vrfs', 'services', 'nodes', 'chains', 'paths', 'rules', 'policies', 'ports'] as const;
 /** What is numbered. */
@@ -22,7 +23,7 @@ export const numbersSchema = z.strictObject({
   services: byKey,
   /** Key: `nodeKey(node, vrf)`. */
   nodes: byKey,
-  /** Key: `chainKey(chain, vrf)`. */
+  /** Key: `chainKey(chain, vrf)`; of a chain with a level, `chainKey(levelledName(chain, level), vrf)`. */
   chains: byKey,
   /** Key: `pathKey(chain, path)`. */
   paths: byKey,
@@ -73,6 +74,7 @@ function longestIdle(intent: Intent): number {
 /** Keys of each kind, in the order in which new ones are numbered. */
 function keysOf(intent: Intent): Record<NumberKind, string[]> {
   const names = (rows: readonly { readonly name: string }[]): string[] => rows.map(({ name }) => name);
+  const steered = steeredChains(intent);
   return {
     vrfs: names(intent.vrfs),
     services: names(intent.services),
@@ -83,12 +85,8 @@ function keysOf(intent: Intent): Record<NumberKind, string[]> {
         ),
       ),
     ],
-    chains: intent.chains.flatMap((chain) =>
-      vrfsOfChain(intent, chain).map((vrf) => chainKey(chain.name, vrf)),
-    ),
-    paths: intent.chains.flatMap((chain) =>
-      pathsOfChain(intent.nodes, chain).map((path) => pathKey(chain.name, path)),
-    ),
+    chains: steered.flatMap(({ chain, vrfs }) => vrfs.map((vrf) => chainKey(chain.name, vrf))),
+    paths: steered.flatMap(({ chain, paths }) => paths.map((path) => pathKey(chain.name, path))),
     rules: names(intent.rules),
     policies: [...new Set(intent.rules.flatMap((rule) => policyKey(rule) ?? []))].sort(),
     ports: [

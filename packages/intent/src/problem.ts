@@ -25,6 +25,7 @@ export const PROBLEM_CODES = [
   'no_liveness', // a health profile with nothing that this attach can be asked
   'timing', // intervals that contradict each other
   'preempt_without_priority',
+  'level_without_chain',
   'service_without_nodes',
   'too_many_paths',
   'backup_cycle',

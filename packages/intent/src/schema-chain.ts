@@ -97,18 +97,18 @@ export const scoringSchema = z
         if (!parsed.ok) context.issues.push(refusal(context.value, parsed));
       })
       .meta({ description: "A node's score from its attributes." }),
-    otherZoneFactor: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(0.5)
-      .meta({ description: 'zoneFactor for nodes of another zone.' }),
+    otherZoneFactor: z.number().min(0).max(1).default(0.5).meta({
+      description: 'zoneFactor for gateways of another zone than the node; 1 where either has none.',
+    }),
     hysteresis: percent.default(0.1),
-    slowStart: duration({ minMs: 0, maxMs: 3_600_000 }).default(30_000),
+    slowStart: duration({ minMs: 0, maxMs: 3_600_000 }).default(30_000).meta({
+      description:
+        'How long a node that is new, or takes new flows again, needs to come to its whole score, beside one that has taken them as long.',
+    }),
     levels: z
       .record(name, z.number().min(0))
       .default({})
-      .meta({ description: 'QoS levels: the score from which a node counts as of the level.' }),
+      .meta({ description: 'QoS levels: the score from which a node is of the level.' }),
   })
   .meta({ description: 'How attributes become a score.' });
 
@@ -172,7 +172,10 @@ export const ruleSchema = z
       .array(portRef)
       .default([])
       .meta({ description: 'Ports; every classifying port of the VRF where empty.' }),
-    level: name.optional().meta({ description: 'A QoS level of scoring:.' }),
+    level: name.optional().meta({
+      description:
+        'A QoS level of scoring: the flows go to nodes that have it while one of their service is up.',
+    }),
     action: actionSchema,
   })
   .meta({ description: 'Which packets go through which chain, pass, or are dropped.' });

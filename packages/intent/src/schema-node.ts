@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The shape of what packets are steered through: health profiles, services, and nodes with their ways of attachment. */
 import { z } from 'zod';
+import { MEASURED_ATTRIBUTES } from './formula.js';
+import { parseMetricExpression } from './metric-expression.js';
 import {
   address,
   device,
@@ -10,6 +12,7 @@ import {
   name,
   percent,
   prefix,
+  refusal,
   says,
 } from './scalar.js';
 import { outerVlan, tunnelIdentity, vlan } from './schema-gateway.js';
@@ -161,12 +164,30 @@ const attachSchema = z.discriminatedUnion('kind', [
 
 const interval = duration({ minMs: 100, maxMs: DAY_MS });
 
+const metricExpression = z
+  .string()
+  .check((context) => {
+    const parsed = parseMetricExpression(context.value);
+    if (!parsed.ok) context.issues.push(refusal(context.value, parsed));
+  })
+  .meta({
+    description: 'Arithmetic over metrics: sums NAME{label="value"}, rate(NAME), + - * / ( ) min and max.',
+  });
+
 const attributesSchema = z.strictObject({
   prometheus: z
     .strictObject({
       url: z.url({ protocol: /^https?$/, error: () => 'must be an http:// or https:// URL' }),
       every: interval.default(5000),
       staleAfter: interval.default(15_000),
+      metrics: z
+        .partialRecord(z.enum(MEASURED_ATTRIBUTES), metricExpression)
+        .refine((metrics) => Object.keys(metrics).length > 0, says('must name at least one attribute'))
+        .optional()
+        .meta({
+          description:
+            'How attributes come from the metrics of any exporter; those of prometheus-node-exporter where absent.',
+        }),
     })
     .optional()
     .meta({ description: 'Attributes read from a Prometheus exporter.' }),

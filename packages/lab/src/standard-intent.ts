@@ -50,7 +50,8 @@ export function standardIntent(options: StandardIntentOptions = {}): IntentDocum
     ],
     services: [{ name: 'firewall' }],
     // Not the default formula: all exporters of a lab see the same machine's CPU and memory, and a busy one would take every node's score.
-    scoring: { default: { formula: 'capacity * (1 - connections / maxConnections)' } },
+    // Shares are measured as soon as a node is there, so none starts slowly.
+    scoring: { default: { formula: 'capacity * (1 - connections / maxConnections)', slowStart: '0s' } },
     nodes: Array.from({ length: options.firewalls ?? 2 }, (_, i) => {
       const at = firewallAddresses(i + 1);
       return {

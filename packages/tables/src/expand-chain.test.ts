@@ -79,7 +79,17 @@ describe('expandChain', () => {
 
   it('a path is as well as its worst node', () => {
     const row = chain([10], {
-      paths: [{ number: 101, nodes: [1, 2], weight: 10, fallbackWeight: 10, drained: false, skipped: 0 }],
+      paths: [
+        {
+          number: 101,
+          nodes: [1, 2],
+          weight: 10,
+          fallbackWeight: 10,
+          drained: false,
+          skipped: 0,
+          belowLevel: 0,
+        },
+      ],
     });
     expect(expandChain(row, states({ 1: 'unknown', 2: 'down' })).paths[0]?.state).toBe('down');
     expect(expandChain(row, states({ 1: 'unknown' })).paths[0]?.state).toBe('unknown');
@@ -178,6 +188,7 @@ describe('optional hops', () => {
       paths: [[1, 3], [2, 3], [1], [2]].map((nodes, i) => ({
         ...{ number: i + 1, nodes, weight: 100 * (i + 1), fallbackWeight: 500, drained: false },
         skipped: nodes.length === 1 ? 1 : 0,
+        belowLevel: 0,
         ...(nodes.length === 2 && worth),
       })),
     });
@@ -210,6 +221,34 @@ describe('optional hops', () => {
   });
 });
 
+describe('levels', () => {
+  /** Firewalls 1 and 2, of which 1 has the level; IDS 11 and 12, of which 12 has it. The last path leaves out the IDS. */
+  const levelled = chain([], {
+    paths: [
+      [[1, 11], 1],
+      [[1, 12], 0],
+      [[2, 11], 2],
+      [[2, 12], 1],
+      [[1], 0],
+    ].map(([nodes, belowLevel], i) => ({
+      ...{ number: i + 1, nodes: nodes as number[], weight: 100, fallbackWeight: 100, drained: false },
+      ...{ skipped: i === 4 ? 1 : 0, belowLevel: belowLevel as number },
+    })),
+  });
+
+  it('a node without the level takes flows only while no node of its service that has it is up', () => {
+    expect(weightsOf(levelled)).toEqual([0, 100, 0, 0, 0]);
+    expect(weightsOf(levelled, { 1: 'down' })).toEqual([0, 0, 0, 100, 0]);
+    expect(weightsOf(levelled, { 12: 'down' })).toEqual([100, 0, 0, 0, 0]);
+    expect(weightsOf(levelled, { 1: 'down', 12: 'down' })).toEqual([0, 0, 100, 0, 0]);
+  });
+
+  it('is no reason to leave out a hop', () => {
+    expect(weightsOf(levelled, { 12: 'unknown' })).toEqual([100, 0, 0, 0, 0]);
+    expect(weightsOf(levelled, { 11: 'down', 12: 'down' })).toEqual([0, 0, 0, 0, 100]);
+  });
+});
+
 describe('heirsOf', () => {
   it('keeps as many nodes as it can, and spreads by weight what one node leaves', () => {
     // Firewalls 1..100, each with one of three IDS, of weights 100, 100 and 200.
@@ -221,6 +260,7 @@ describe('heirsOf', () => {
         fallbackWeight: 1,
         drained: false,
         skipped: 0,
+        belowLevel: 0,
       })),
     );
     const { paths: expanded } = expandChain(chain([], { paths }), states({ 201: 'down' }));

@@ -17,6 +17,8 @@ export interface PathState {
   readonly weight: number;
   /** Optional hops that it leaves out. */
   readonly skipped: number;
+  /** Nodes of it that have not the level of the chain's flows. */
+  readonly belowLevel: number;
 }
 
 /** What a chain looks like in the datapath; a pure function of row and node states, with no generation in it. */
@@ -40,13 +42,15 @@ export interface WeighedChain {
   readonly allStale: boolean;
 }
 
+const TIERS_OF_LEVEL = 256;
+
 /** Weighs a row that validateChains has accepted. */
 export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState): WeighedChain {
   const sorted = [...row.paths].sort((x, y) => x.number - y.number);
   const states = sorted.map((path) => pathState(path, stateOf));
-  const tier = leastSkipped(sorted.filter((_, i) => states[i] === 'up'));
+  const tier = firstTier(sorted.filter((_, i) => states[i] === 'up'));
   const up = (weightOf: (path: PathRow) => number) =>
-    sorted.map((path, i) => (states[i] === 'up' && path.skipped === tier ? weightOf(path) : 0));
+    sorted.map((path, i) => (states[i] === 'up' && tierOf(path) === tier ? weightOf(path) : 0));
   const fresh = up((path) => path.weight);
   const fallback = up((path) => path.fallbackWeight);
   const allStale = !fresh.some((weight) => weight > 0) && fallback.some((weight) => weight > 0);
@@ -58,6 +62,7 @@ export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState):
     state: states[i] ?? 'unknown',
     weight: weights[i] ?? 0,
     skipped: path.skipped,
+    belowLevel: path.belowLevel,
   }));
   return { members, paths, allStale };
 }
@@ -90,11 +95,17 @@ export function choosePath(
 
 /**
  * Optional hops are left out only where nothing else is left: the least that a path that takes new flows leaves out. A score that is
- * stale, or 0, is no reason to leave one out: declared capacity counts first.
+ * stale, or 0, is no reason to leave one out: declared capacity counts first. Among those, the paths whose nodes have the level of the
+ * chain's flows come first: a node without it takes them only while no node of its service that has it is up.
  */
-function leastSkipped(up: readonly PathRow[]): number {
+function firstTier(up: readonly PathRow[]): number {
   const usable = up.filter((path) => path.weight > 0 || path.fallbackWeight > 0);
-  return Math.min(...usable.map((path) => path.skipped));
+  return Math.min(...usable.map(tierOf));
+}
+
+/** Optional hops left out weigh more than all the nodes of a path together. */
+function tierOf({ skipped, belowLevel }: PathRow): number {
+  return skipped * TIERS_OF_LEVEL + belowLevel;
 }
 
 function pathState(path: PathRow, stateOf: (node: number) => NodeState): NodeState {

@@ -8,7 +8,7 @@ import { type NodeWorth, weighPaths } from './path-weights.js';
 /** Node n's worth from a list; paths 1, 2 … through the given nodes. */
 function weigh(nodes: Partial<NodeWorth>[], paths: number[][], select: 'weighted' | 'priority' = 'weighted') {
   return weighPaths(
-    paths.map((list, i) => ({ number: i + 1, nodes: list, skipped: 0 })),
+    paths.map((list, i) => ({ number: i + 1, nodes: list, skipped: 0, belowLevel: 0 })),
     { select, worthOf: (node) => ({ score: 0, capacity: 100, drained: false, ...nodes[node - 1] }) },
   ).map(({ weight, fallbackWeight }) => [weight, fallbackWeight]);
 }

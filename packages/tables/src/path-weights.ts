@@ -21,6 +21,8 @@ export interface PathNodes {
   readonly nodes: readonly number[];
   /** Optional hops that it leaves out. */
   readonly skipped: number;
+  /** Nodes of it that have not the level of the chain's flows. */
+  readonly belowLevel: number;
 }
 
 /**
@@ -40,7 +42,7 @@ export function weighPaths(
     worthOf,
   }: { readonly select: 'weighted' | 'priority'; readonly worthOf: (node: number) => NodeWorth },
 ): PathRow[] {
-  const values = paths.map(({ number, nodes, skipped }) => {
+  const values = paths.map(({ number, nodes, skipped, belowLevel }) => {
     const worths = nodes.map(worthOf);
     const scores = worths.map((worth) => bounded(worth.score));
     const capacities = worths.map((worth) => bounded(worth.capacity));
@@ -52,6 +54,7 @@ export function weighPaths(
       number,
       nodes: [...nodes],
       skipped,
+      belowLevel,
       value: stale ? 0 : least(select === 'weighted' ? scores : capacities),
       fallback: least(fallback),
       drained: worths.some((worth) => worth.drained),
@@ -59,10 +62,11 @@ export function weighPaths(
   });
   const bestValue = Math.max(0, ...values.map(({ value }) => value));
   const bestFallback = Math.max(0, ...values.map(({ fallback }) => fallback));
-  return values.map(({ number, nodes, skipped, value, fallback, drained }) => ({
+  return values.map(({ number, nodes, skipped, belowLevel, value, fallback, drained }) => ({
     number,
     nodes,
     skipped,
+    belowLevel,
     weight: drained ? 0 : scaled(value, bestValue),
     fallbackWeight: drained ? 0 : scaled(fallback, bestFallback),
     drained,

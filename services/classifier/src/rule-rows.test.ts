@@ -29,7 +29,7 @@ describe('buildRuleRows', () => {
       ],
       appliedTo: [revision.numbers.ports['edge1/inside']],
       action: RuleAction.CHAIN,
-      chain: revision.numbers.chains['inspect@red'],
+      chain: revision.numbers.chains['inspect/gold@red'],
       level: 'gold',
     });
     expect(web?.sources.map(formatPrefix)).toEqual(['10.1.0.0/16', '2001:db8:1::/48']);

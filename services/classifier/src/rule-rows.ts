@@ -5,6 +5,7 @@ import { type Prefix, parseAddress, parsePrefix } from '@detour/core';
 import {
   chainKey,
   type Intent,
+  levelledName,
   type ResolvedSide,
   type Revision,
   type Rule,
@@ -62,7 +63,7 @@ function actionOf(rule: Rule, { numbers }: Revision, chains: ReadonlySet<string>
       return { action: RuleAction.DROP, chain: 0 };
     case 'chain': {
       const chain = chains.has(rule.action.chain)
-        ? numbers.chains[chainKey(rule.action.chain, rule.match.vrf)]
+        ? numbers.chains[chainKey(levelledName(rule.action.chain, rule.level), rule.match.vrf)]
         : undefined;
       return chain === undefined
         ? { action: RuleAction.UNRESOLVED, chain: 0 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AffinityKind, OnFailure, OnNodeDown, SelectPolicy } from '@detour/contracts';
+import { hasLevel } from '@detour/intent';
 import { digestChains } from '@detour/tables';
 import { revisionOf } from '@detour/testkit';
 import { describe, expect, it } from 'vitest';
-import { buildPathTable, type NodeFacts } from './chain-rows.js';
+import { buildPathTable } from './chain-rows.js';
+import type { NodeFacts } from './node-worths.js';
 import { exampleText } from './testdata.js';
 
 const facts = (scores: Record<string, number>, drained: readonly string[] = []): NodeFacts => ({
   scoreOf: (node) => scores[node] ?? null,
+  otherZoneScoreOf: () => null,
   drained: (node) => drained.includes(node),
 });
 const THREE = ['', '', ''];
@@ -96,6 +99,57 @@ describe('buildPathTable', () => {
     const text = exampleText({ firewalls: ['maxShare: 40%', ''] });
     expect(weightsOf(text, facts({ fw1: 1e6, fw2: 100 }))).toEqual([667, 1000]);
     expect(weightsOf(text, facts({ fw1: 10, fw2: 100 }))).toEqual([100, 1000]);
+  });
+
+  describe('levels', () => {
+    const GOLD = 'scoring: { default: { levels: { gold: 60 } } }';
+    const goldRow = (firewalls: readonly string[], given: NodeFacts, more = GOLD) => {
+      const revision = revisionOf(exampleText({ firewalls, level: 'gold', more }));
+      const { rows } = buildPathTable(revision, given);
+      const row = rows.find(({ name }) => name === 'inspect/gold');
+      expect(row?.number).toBe(revision.numbers.chains['inspect/gold@red']);
+      return { rows, row };
+    };
+    const below = (row: { paths: { belowLevel: number }[] } | undefined) =>
+      row?.paths.map(({ belowLevel }) => belowLevel);
+
+    it('a chain has a row of its own for flows of a level; nodes whose score reaches it come first', () => {
+      const { rows, row } = goldRow(THREE, facts({ fw1: 60, fw2: 59.9, fw3: 80 }));
+      expect(rows.map(({ name }) => name)).toEqual(['inspect', 'inspect/gold']);
+      expect(below(rows[0])).toEqual([0, 0, 0]);
+      expect(below(row)).toEqual([0, 1, 0]);
+      const numbers = rows.flatMap(({ paths }) => paths.map(({ number }) => number));
+      expect(new Set(numbers).size).toBe(6);
+    });
+
+    it('a stale node has no level, a cap takes none away, and a policy without the level asks nothing', () => {
+      expect(below(goldRow(THREE, facts({ fw1: 0, fw2: 90, fw3: 90 })).row)).toEqual([1, 0, 0]);
+      expect(below(goldRow(['maxShare: 1%', '', ''], facts({ fw1: 90, fw2: 90, fw3: 1 })).row)).toEqual([
+        0, 0, 1,
+      ]);
+      const { scoring } = revisionOf(exampleText({ firewalls: THREE, more: GOLD })).intent;
+      expect(hasLevel(scoring.default, 'gold', 59)).toBe(false);
+      expect(hasLevel(scoring.default, 'silver', 0)).toBe(true);
+    });
+
+    it('nodes with the level are held to their caps among themselves', () => {
+      const { row } = goldRow(['maxShare: 40%', '', ''], facts({ fw1: 900, fw2: 100, fw3: 1 }));
+      expect(row?.paths.slice(0, 2).map(({ weight }) => weight)).toEqual([667, 1000]);
+    });
+  });
+
+  it('weighs nodes of other zones by the score that is published for those, to gateways that have a zone', () => {
+    const revision = revisionOf(exampleText({ firewalls: ['zone: a', 'zone: b', ''] }));
+    const given = { ...facts({ fw1: 100, fw2: 100, fw3: 100 }), otherZoneScoreOf: () => 25 };
+    const weights = (zone: string | null) =>
+      buildPathTable(revision, given, zone).rows[0]?.paths.map(({ weight }) => weight);
+    expect(weights(null)).toEqual([1000, 1000, 1000]);
+    expect(weights('a')).toEqual([1000, 250, 1000]);
+    expect(weights('b')).toEqual([250, 1000, 1000]);
+    const same = { ...given, otherZoneScoreOf: () => null };
+    expect(buildPathTable(revision, same, 'a').rows[0]?.paths.map(({ weight }) => weight)).toEqual([
+      1000, 1000, 1000,
+    ]);
   });
 
   it('is byte-identical for equal inputs', () => {

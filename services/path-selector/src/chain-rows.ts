@@ -4,23 +4,15 @@ import { AffinityKind, ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPoli
 import {
   type Chain,
   chainKey,
-  type Intent,
+  levelledName,
   nodeKey,
   pathKey,
-  pathsOfChain,
   type Revision,
-  type ServiceNode,
-  vrfsOfChain,
+  type SteeredChain,
+  steeredChains,
 } from '@detour/intent';
 import { type NodeWorth, type PathNodes, weighPaths } from '@detour/tables';
-import { capShares } from './cap-shares.js';
-
-/** What the state bucket says about nodes. */
-export interface NodeFacts {
-  /** The published score; null where none is: then the declared capacity counts. */
-  readonly scoreOf: (node: string) => number | null;
-  readonly drained: (node: string) => boolean;
-}
+import { type NodeFacts, type Worth, worthsOf } from './node-worths.js';
 
 /** The table, and what of the intent it could not do as told, one sentence each by chain. */
 export interface PathTable {
@@ -28,16 +20,24 @@ export interface PathTable {
   readonly shortfalls: ReadonlyMap<string, string>;
 }
 
-/** The whole table; rows in the order of the intent, byte-identical for equal inputs. */
-export function buildPathTable(revision: Revision, facts: NodeFacts): PathTable {
+/** The whole table for the gateways of a zone (null: of none); rows in the order of the intent, byte-identical for equal inputs. */
+export function buildPathTable(revision: Revision, facts: NodeFacts, zone: string | null = null): PathTable {
   const { intent } = revision;
-  const worths = worthsOf(intent, facts);
+  const held = new Map<string | null, ReadonlyMap<string, Worth>>();
+  const worthsFor = (level: string | null) => {
+    const worths = held.get(level) ?? worthsOf(intent, facts, { zone, level });
+    held.set(level, worths);
+    return worths;
+  };
   const shortfalls = new Map<string, string>();
   const rows: ChainRow[] = [];
-  for (const chain of intent.chains) {
-    const built = vrfsOfChain(intent, chain).map((vrf) => buildRow(chain, vrf, { revision, worths }));
+  for (const steered of steeredChains(intent)) {
+    const { chain, level, vrfs } = steered;
+    const worths = worthsFor(level);
+    const built = vrfs.map((vrf) => buildRow(steered, vrf, { revision, worths }));
     const served = built.filter((row) => row.paths.length > 0);
     rows.push(...served);
+    if (level !== null) continue;
     if (served.length === 0)
       shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
     if (chain.select !== 'weighted' && chain.select !== 'priority')
@@ -49,47 +49,18 @@ export function buildPathTable(revision: Revision, facts: NodeFacts): PathTable 
   return { rows, shortfalls };
 }
 
-/** A node's worth, with its priority for chains that select by it. */
-interface Worth extends NodeWorth {
-  readonly priority: number;
-}
-
-function worthsOf(intent: Intent, facts: NodeFacts): ReadonlyMap<string, Worth> {
-  const worths = new Map<string, Worth>();
-  for (const service of intent.services) {
-    const nodes = intent.nodes.filter((node) => node.service === service.name);
-    const capped = (worthOf: (node: ServiceNode) => number) =>
-      capShares(
-        nodes.map((node) => ({
-          name: node.name,
-          worth: facts.drained(node.name) ? 0 : worthOf(node),
-          maxShare: node.maxShare ?? 1,
-        })),
-      );
-    const scores = capped((node) => facts.scoreOf(node.name) ?? node.capacity);
-    const capacities = capped((node) => node.capacity);
-    for (const { name, priority } of nodes)
-      worths.set(name, {
-        score: scores.get(name) ?? 0,
-        capacity: capacities.get(name) ?? 0,
-        drained: facts.drained(name),
-        priority,
-      });
-  }
-  return worths;
-}
-
 interface Surroundings {
   readonly revision: Revision;
   readonly worths: ReadonlyMap<string, Worth>;
 }
 
 /** The chain in one VRF. */
-function buildRow(chain: Chain, vrf: string, { revision, worths }: Surroundings): ChainRow {
+function buildRow(steered: SteeredChain, vrf: string, { revision, worths }: Surroundings): ChainRow {
+  const { chain, level } = steered;
   const { intent, numbers } = revision;
   const nodeNamed = new Map(intent.nodes.map((node) => [node.name, node]));
   const byNumber = new Map<number, Worth>();
-  const paths: PathNodes[] = pathsOfChain(intent.nodes, chain).flatMap((path) => {
+  const paths: PathNodes[] = steered.paths.flatMap((path) => {
     const number = numbers.paths[pathKey(chain.name, path)];
     if (path.vrf !== vrf || number === undefined) return [];
     const members = path.nodes.map((name) => {
@@ -99,7 +70,8 @@ function buildRow(chain: Chain, vrf: string, { revision, worths }: Surroundings)
       if (worth !== undefined) byNumber.set(node, worth);
       return node;
     });
-    return [{ number, nodes: members, skipped: path.skipped }];
+    const belowLevel = path.nodes.filter((name) => worths.get(name)?.levelled === false).length;
+    return [{ number, nodes: members, skipped: path.skipped, belowLevel }];
   });
   const select = chain.select === 'priority' ? 'priority' : 'weighted';
   const rankOf = ranksOf([...byNumber.values()].map(({ priority }) => priority));
@@ -115,7 +87,7 @@ function buildRow(chain: Chain, vrf: string, { revision, worths }: Surroundings)
   return ChainRow.fromPartial({
     number: numbers.chains[chainKey(chain.name, vrf)] ?? 0,
     name: chain.name,
-    ...onFailureOf(chain, vrf, numbers.chains),
+    ...onFailureOf(chain, (backup) => numbers.chains[chainKey(levelledName(backup, level), vrf)] ?? 0),
     onNodeDown: chain.onNodeDown === 'keep' ? OnNodeDown.KEEP : OnNodeDown.REBALANCE,
     onRuleChange: chain.onRuleChange === 'keep' ? OnRuleChange.KEEP : OnRuleChange.REVALIDATE,
     affinity: AFFINITY[chain.affinity],
@@ -142,13 +114,13 @@ const AFFINITY: Readonly<Record<Chain['affinity'], AffinityKind>> = {
   source: AffinityKind.SOURCE,
 };
 
-function onFailureOf(chain: Chain, vrf: string, chains: Readonly<Record<string, number>>) {
-  switch (chain.onFailure.kind) {
+function onFailureOf({ onFailure }: Chain, numberOf: (backup: string) => number) {
+  switch (onFailure.kind) {
     case 'drop':
       return { onFailure: OnFailure.DROP, backup: 0 };
     case 'bypass':
       return { onFailure: OnFailure.BYPASS, backup: 0 };
     case 'backup':
-      return { onFailure: OnFailure.BACKUP, backup: chains[chainKey(chain.onFailure.chain, vrf)] ?? 0 };
+      return { onFailure: OnFailure.BACKUP, backup: numberOf(onFailure.chain) };
   }
 }

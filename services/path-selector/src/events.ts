@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What comes in by NATS: the revision in force, scores, drains → the path table, once for a burst; health → what questions are answered by. */
 import { type AlarmBook, followIntent, type IntentStore, type StateMirror } from '@detour/bus';
-import { type AlarmCode, type ChainRow, stateKey, type TableVersion } from '@detour/contracts';
+import {
+  type AlarmCode,
+  type ChainRow,
+  type ScoreValue,
+  stateKey,
+  type TableVersion,
+} from '@detour/contracts';
 import type { Clock, Log } from '@detour/core';
 import { decodeRevision, type Revision } from '@detour/intent';
 import type { TablePublisher } from '@detour/rpc';
-import type { NodeFacts } from './chain-rows.js';
 import type { GatewayHealth } from './gateway-health.js';
 import type { LivePaths } from './live-paths.js';
+import type { NodeFacts } from './node-worths.js';
 
 export interface EventsSpec {
   readonly mirror: StateMirror;
@@ -64,7 +70,7 @@ export function followState(spec: EventsSpec): Events {
     if (why !== null) return refuse(revision.revision, why);
     alarms.clear('intent_refused', '');
     tellShortfalls(alarms, paths);
-    publisher.publish(version, () => paths.rows);
+    publisher.publish(version, (gateway) => paths.rowsOf(gateway));
     spec.onTable('live', clock.monoMs() - startMs);
     settle();
   };
@@ -116,13 +122,8 @@ export function followState(spec: EventsSpec): Events {
 /** Scores and drains as the mirror holds them now; what is malformed counts as not there. */
 function factsOf(mirror: StateMirror): NodeFacts {
   return {
-    scoreOf: (node) => {
-      const value = mirror.get(stateKey.score(node))?.value;
-      if (typeof value !== 'object' || value === null) return null;
-      const { score, fresh } = value as Record<string, unknown>;
-      if (typeof score !== 'number' || !Number.isFinite(score) || score < 0) return null;
-      return fresh === false ? 0 : score;
-    },
+    scoreOf: (node) => scoreAt(mirror, node, 'score'),
+    otherZoneScoreOf: (node) => scoreAt(mirror, node, 'otherZone'),
     drained: (node) => {
       const value = mirror.get(stateKey.drain(node))?.value;
       return (
@@ -130,6 +131,14 @@ function factsOf(mirror: StateMirror): NodeFacts {
       );
     },
   };
+}
+
+function scoreAt(mirror: StateMirror, node: string, member: keyof ScoreValue): number | null {
+  const value = mirror.get(stateKey.score(node))?.value;
+  if (typeof value !== 'object' || value === null) return null;
+  const { [member]: score, fresh } = value as Record<string, unknown>;
+  if (typeof score !== 'number' || !Number.isFinite(score) || score < 0) return null;
+  return fresh === false ? 0 : score;
 }
 
 /** Alarms for what the table could not do as told, and for chains that no fresh score is left for. */

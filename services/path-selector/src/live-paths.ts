@@ -4,7 +4,8 @@ import { type ChainRow, OnNodeDown, type TableVersion } from '@detour/contracts'
 import { type HashKey, hashKeyFromHex } from '@detour/core';
 import type { Revision } from '@detour/intent';
 import { type ExpandedChain, expandChain, heirsOf, type NodeState, validateChains } from '@detour/tables';
-import { buildPathTable, type NodeFacts } from './chain-rows.js';
+import { buildPathTable } from './chain-rows.js';
+import type { NodeFacts } from './node-worths.js';
 
 /** A chain as one gateway sees it now. */
 export interface LiveChain {
@@ -25,10 +26,17 @@ export interface LiveChain {
   readonly notUp: (path: number) => string;
 }
 
-interface Live {
-  readonly version: TableVersion;
+/** The table of one zone's gateways. */
+interface ZoneTable {
   readonly rows: readonly ChainRow[];
   readonly byNumber: ReadonlyMap<number, ChainRow>;
+}
+
+interface Live {
+  readonly version: TableVersion;
+  readonly zoneOf: ReadonlyMap<string, string | null>;
+  /** By zone; that of gateways without one is always there. */
+  readonly tables: ReadonlyMap<string | null, ZoneTable>;
   readonly nodeNames: ReadonlyMap<number, string>;
   readonly secret: HashKey;
   readonly shortfalls: ReadonlyMap<string, string>;
@@ -48,8 +56,14 @@ export class LivePaths {
     return this.#live?.version ?? null;
   }
 
+  /** As gateways without a zone have them: no node is far. */
   get rows(): readonly ChainRow[] {
-    return this.#live?.rows ?? [];
+    return this.#live?.tables.get(null)?.rows ?? [];
+  }
+
+  /** As a gateway has them: those of its zone. */
+  rowsOf(gateway: string): readonly ChainRow[] {
+    return this.#tableOf(gateway)?.rows ?? [];
   }
 
   /** What of the intent the table could not do as told, by chain. */
@@ -59,13 +73,21 @@ export class LivePaths {
 
   /** Makes and checks the table of one version. A sentence if it may not be published: then the old one stays. */
   apply(revision: Revision, facts: NodeFacts, version: TableVersion): string | null {
-    const { rows, shortfalls } = buildPathTable(revision, facts);
-    const valid = validateChains(rows);
-    if (!valid.ok) return `${valid.row}: ${valid.why}`;
+    const zoneOf = new Map(revision.intent.gateways.map(({ name, zone }) => [name, zone ?? null]));
+    const tables = new Map<string | null, ZoneTable>();
+    let shortfalls: ReadonlyMap<string, string> = new Map();
+    for (const zone of new Set([null, ...zoneOf.values()])) {
+      const table = buildPathTable(revision, facts, zone);
+      const valid = validateChains(table.rows);
+      if (!valid.ok) return `${valid.row}: ${valid.why}`;
+      const byNumber = new Map(table.rows.map((row) => [row.number, row]));
+      tables.set(zone, { rows: table.rows, byNumber });
+      shortfalls = table.shortfalls; // the same in every zone
+    }
     this.#live = {
       version,
-      rows,
-      byNumber: new Map(rows.map((row) => [row.number, row])),
+      zoneOf,
+      tables,
       nodeNames: new Map(Object.entries(revision.numbers.nodes).map(([name, number]) => [number, name])),
       secret: hashKeyFromHex(revision.selectionKey),
       shortfalls,
@@ -85,13 +107,17 @@ export class LivePaths {
     if (held !== undefined) return held;
     const live = this.#live;
     if (live === null) return 'the path-selector has no revision of the intent yet';
-    const row = live.byNumber.get(chain);
+    const row = this.#tableOf(gateway)?.byNumber.get(chain);
     if (row === undefined) return `chain ${chain} is not in revision ${live.version.revision}`;
     const made = this.#expand(gateway, row, live);
     const chains = this.#expanded.get(gateway) ?? new Map<number, LiveChain>();
     chains.set(chain, made);
     if (this.#expanded.size < MAX_GATEWAYS) this.#expanded.set(gateway, chains);
     return made;
+  }
+
+  #tableOf(gateway: string): ZoneTable | undefined {
+    return this.#live?.tables.get(this.#live.zoneOf.get(gateway) ?? null);
   }
 
   #expand(gateway: string, row: ChainRow, { nodeNames, version, secret }: Live): LiveChain {

@@ -28,7 +28,7 @@ it('a sampled question is a span under its traceparent, with a child for Redis; 
   const affinity = resources.use(openAffinity({ url: redis.url, log: silentLog, budgetMs: 1_000 }));
   await until(() => affinity.connected);
   const paths = new LivePaths(() => 'up');
-  const facts = { scoreOf: () => null, drained: () => false };
+  const facts = { scoreOf: () => null, otherZoneScoreOf: () => null, drained: () => false };
   const version = TableVersion.fromPartial({ epoch: 'e', sequence: 1n, revision: 1 });
   expect(paths.apply(revisionOf(exampleText({ firewalls: ['', ''] })), facts, version)).toBeNull();
   const observed = observeSelector(metrics.getMeter('test'), paths, affinity);

@@ -2,8 +2,16 @@
 /** All nodes of the revision in force: scrapes them, takes reports, and says what each is worth. */
 import type { AlarmCode } from '@detour/contracts';
 import { type Clock, Fault, type Log } from '@detour/core';
-import { type Intent, parseFormula, type Scoring, type ServiceNode } from '@detour/intent';
-import { type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import {
+  type Intent,
+  parseFormula,
+  parseMetricExpression,
+  type Scoring,
+  type ServiceNode,
+  scoringOf,
+} from '@detour/intent';
+import { isMeasured, type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import type { MetricExpressions } from './metric-values.js';
 import { NodeWatch } from './node-watch.js';
 import type { Evaluation } from './score.js';
 import type { WantedScore } from './score-publisher.js';
@@ -43,8 +51,16 @@ interface Watched {
   readonly watch: NodeWatch;
   readonly scraper: Scraper | null;
   lastFailure: string | null;
+  /** What was refused last, by who said it. */
+  readonly refusals: Refusals;
 }
 
+type Refusals = Map<string, { readonly texts: readonly string[]; readonly atMs: number }>;
+
+/** Most reporters of one node whose refusals are held. */
+const MAX_REFUSED = 16;
+/** How long a refusal is held against a reporter that says nothing more. */
+const REFUSAL_MS = 600_000;
 const STALE_CODES = ['node_stale', 'score_invalid'] as const;
 
 export class Collector implements Disposable {
@@ -63,6 +79,8 @@ export class Collector implements Disposable {
     }
     for (const node of intent.nodes) {
       const scoring = scoringOf(intent, node);
+      if (scoring === undefined)
+        throw new Fault('internal', `the intent has no scoring policy for ${node.name}`);
       const held = this.#watched.get(node.name);
       if (held !== undefined && same(held.node, node) && same(held.scoring, scoring)) continue;
       this.#watch(node, scoring, held);
@@ -87,7 +105,7 @@ export class Collector implements Disposable {
     const late = report.atMs === 0 ? null : refuseTimestamp(report.atMs, nowMs);
     const { values, refused } =
       late === null ? siftAttributes(report.attributes) : { values: new Map(), refused: [late] };
-    this.#tellRefused(node, refused);
+    this.#tellRefused(node, reporter.slice(0, 64), refused);
     if (values.size === 0) return [...refused];
     const ageMs = report.atMs === 0 ? 0 : Math.max(0, nowMs - report.atMs);
     const seen: Observation = { node, source: 'report', reporter: reporter.slice(0, 64), ageMs, values };
@@ -132,6 +150,7 @@ export class Collector implements Disposable {
       {
         node,
         formula: parsed.formula,
+        otherZoneFactor: scoring.otherZoneFactor,
         clock,
         onEvaluation: (evaluation) => this.#evaluated(node.name, scoring, evaluation),
       },
@@ -145,10 +164,12 @@ export class Collector implements Disposable {
         : new Scraper({
             url: prometheus.url,
             everyMs: prometheus.every,
+            metrics: expressionsOf(prometheus.metrics),
             clock,
             onResult: (result) => this.#scraped(node.name, prometheus.url, result),
           });
-    this.#watched.set(node.name, { node, scoring, watch, scraper, lastFailure });
+    const refusals: Refusals = before?.refusals ?? new Map();
+    this.#watched.set(node.name, { node, scoring, watch, scraper, lastFailure, refusals });
   }
 
   #drop(held: Watched, { keepScraper = false } = {}): void {
@@ -166,26 +187,45 @@ export class Collector implements Disposable {
     if (failure === null && held.lastFailure !== null) this.spec.log.info({ node }, `${url} answers again`);
     held.lastFailure = failure;
     if (failure !== null) return;
-    this.#tellRefused(node, result.refused);
+    this.#tellRefused(node, url, result.refused);
     if (result.values.size === 0) return;
     const seen: Observation = { node, source: 'prometheus', reporter: url, ageMs: 0, values: result.values };
     this.take(seen);
     this.spec.share(seen);
   }
 
-  #tellRefused(node: string, refused: readonly string[]): void {
-    if (refused.length > 0) this.spec.raise('attribute_refused', node, `${node}: ${refused.join('; ')}`);
-    else this.spec.clear('attribute_refused', node);
+  /** The alarm stays until each reporter that was refused has said something that was believed whole, or has long said nothing. */
+  #tellRefused(node: string, reporter: string, texts: readonly string[]): void {
+    const refusals = this.#watched.get(node)?.refusals;
+    if (refusals === undefined) return;
+    const nowMs = this.spec.clock.monoMs();
+    refusals.delete(reporter);
+    if (texts.length > 0) refusals.set(reporter, { texts, atMs: nowMs });
+    for (const [oldest, { atMs }] of refusals)
+      if (refusals.size > MAX_REFUSED || nowMs - atMs > REFUSAL_MS) refusals.delete(oldest);
+    const all = [...refusals.values()].flatMap((refusal) => refusal.texts).join('; ');
+    if (all === '') this.spec.clear('attribute_refused', node);
+    else this.spec.raise('attribute_refused', node, `${node}: ${all.slice(0, 1_000)}`);
   }
 
   #evaluated(node: string, scoring: Scoring, evaluation: Evaluation): void {
     if (evaluation.kind === 'pending') return;
-    const { score, fresh, fault, why } = evaluation;
+    const { score, otherZone, fresh, fault, why } = evaluation;
     for (const code of STALE_CODES) if (fault?.code !== code) this.spec.clear(code, node);
     const failure = this.#watched.get(node)?.lastFailure ?? null;
     const text = failure === null ? (fault?.text ?? '') : `${fault?.text ?? ''}; the last scrape: ${failure}`;
     if (fault !== null) this.spec.raise(fault.code, node, `${node} gets no new flows: ${text}`);
-    this.spec.publish(node, { score, fresh, why, hysteresis: scoring.hysteresis });
+    const { hysteresis, slowStart: slowStartMs } = scoring;
+    const wanted = { score, otherZone, fresh, why, hysteresis, slowStartMs };
+    this.spec.publish(node, { ...wanted, peers: this.#peersOf(node) });
+  }
+
+  /** The other nodes of its service. */
+  #peersOf(node: string): string[] {
+    const service = this.#watched.get(node)?.node.service;
+    return [...this.#watched.values()].flatMap(({ node: { name, service: of } }) =>
+      of === service && name !== node ? [name] : [],
+    );
   }
 
   #names(): string {
@@ -194,12 +234,17 @@ export class Collector implements Disposable {
   }
 }
 
-/** The policy by which a node's service is scored; an intent always has a `default`. */
-function scoringOf(intent: Intent, node: ServiceNode): Scoring {
-  const name = intent.services.find((service) => service.name === node.service)?.scoring ?? 'default';
-  const scoring = intent.scoring[name] ?? intent.scoring.default;
-  if (scoring === undefined) throw new Fault('internal', `the intent has no scoring policy "${name}"`);
-  return scoring;
+/** Of a document that was checked; null where it names none. */
+function expressionsOf(
+  metrics: Readonly<Partial<Record<Measured, string>>> | undefined,
+): MetricExpressions | null {
+  if (metrics === undefined) return null;
+  return new Map(
+    Object.entries(metrics).flatMap(([name, text]) => {
+      const parsed = parseMetricExpression(text);
+      return isMeasured(name) && parsed.ok ? [[name, parsed.expression] as const] : [];
+    }),
+  );
 }
 
 function same(x: unknown, y: unknown): boolean {

@@ -2,7 +2,8 @@
 /**
  * Where each input of a scoring formula comes from, and whether it may still be believed. Pure.
  *
- * Declared ones (capacity, maxConnections) are in the intent. `zoneFactor` is 1 here, because a published score holds for all gateways.
+ * Declared ones (capacity, maxConnections) are in the intent. `zoneFactor` is 1: the
+ * score is that for the node's own zone, and the one for gateways of other zones is published beside it.
  * A measured one that is missing counts as 0 only when the operator's document names no source of it, and the note says so.
  */
 import type { FormulaAttribute, ServiceNode } from '@detour/intent';
@@ -15,6 +16,8 @@ export interface NodeReadings {
   /** Monotonic ms: now, and since when this collector has looked after the node. */
   readonly nowMs: number;
   readonly watchedSinceMs: number;
+  /** zoneFactor for gateways of other zones than the node's. */
+  readonly otherZoneFactor: number;
 }
 
 /** `waiting`: a source that the document names has not spoken yet and may still do so. `dueMs`: monotonic, when that changes. */
@@ -89,12 +92,19 @@ function findMeasured(attribute: Measured, from: NodeReadings): Input {
   };
 }
 
+function isExported(
+  attribute: Measured,
+  { metrics }: NonNullable<ServiceNode['attributes']['prometheus']>,
+): boolean {
+  return metrics === undefined ? EXPORTED.includes(attribute) : Object.hasOwn(metrics, attribute);
+}
+
 /** The source that the document names for an attribute; null when it names none. */
 function sourceOf(attribute: Measured, node: ServiceNode, reading: Reading | undefined): Source | null {
   const { prometheus, report } = node.attributes;
   if (report !== undefined && reading?.source === 'report')
     return { name: 'reports', staleAfterMs: report.staleAfter };
-  if (prometheus !== undefined && reading?.source !== 'report' && EXPORTED.includes(attribute))
+  if (prometheus !== undefined && reading?.source !== 'report' && isExported(attribute, prometheus))
     return { name: prometheus.url, staleAfterMs: prometheus.staleAfter };
   return null;
 }

@@ -8,6 +8,7 @@ import { type Evaluation, evaluateNode } from './score.js';
 export interface NodeWatchSpec {
   readonly node: ServiceNode;
   readonly formula: Formula;
+  readonly otherZoneFactor: number;
   readonly clock: Clock;
   readonly onEvaluation: (evaluation: Evaluation) => void;
 }
@@ -48,7 +49,7 @@ export class NodeWatch implements Disposable {
 
   /** Evaluates now, and again when the next input becomes too old. */
   evaluate(): Evaluation {
-    const { node, formula, clock, onEvaluation } = this.spec;
+    const { node, formula, otherZoneFactor, clock, onEvaluation } = this.spec;
     this.#cancel();
     const nowMs = clock.monoMs();
     this.#evaluation = evaluateNode(formula, {
@@ -56,6 +57,7 @@ export class NodeWatch implements Disposable {
       readings: this.#readings,
       nowMs,
       watchedSinceMs: this.#watchedSinceMs,
+      otherZoneFactor,
     });
     const { dueMs } = this.#evaluation;
     if (dueMs !== null) this.#cancel = clock.after(Math.max(0, dueMs - nowMs) + 1, () => this.evaluate());

@@ -7,12 +7,19 @@ import type { State, StateEntry, StateMirror } from '@detour/bus';
 import { type ScoreValue, stateKey } from '@detour/contracts';
 import { type Clock, describeError, Fault, type Log } from '@detour/core';
 import { reasonToPublish } from './hysteresis.js';
+import { isEstablished, startSlowly } from './slow-start.js';
 
 /** What one node's score should be, as evaluated here. */
 export interface WantedScore {
   readonly score: number;
+  /** For gateways of other zones; null: no different. */
+  readonly otherZone: number | null;
   readonly fresh: boolean;
   readonly why: string;
+  /** Over how long a node that is new, or takes new flows again, comes to its whole share. */
+  readonly slowStartMs: number;
+  /** The other nodes of its service. */
+  readonly peers: readonly string[];
   /** Share of the published score by which a new one must differ. */
   readonly hysteresis: number;
 }
@@ -31,10 +38,19 @@ const PREFIX = stateKey.score('');
 /** null when the value is no ScoreValue. */
 export function readScore(value: unknown): ScoreValue | null {
   if (typeof value !== 'object' || value === null) return null;
-  const { score, fresh, why, atMs } = value as Record<string, unknown>;
+  const { score, fresh, why, atMs, otherZone, sinceMs, ramp } = value as Record<string, unknown>;
   if (typeof score !== 'number' || !Number.isFinite(score) || score < 0) return null;
   if (typeof fresh !== 'boolean' || typeof why !== 'string' || typeof atMs !== 'number') return null;
-  return { score, fresh, why, atMs };
+  return {
+    ...{ score, fresh, why, atMs },
+    ...(isAmount(otherZone) && { otherZone }),
+    ...(isAmount(sinceMs) && { sinceMs }),
+    ...(isAmount(ramp) && ramp < 1 && { ramp }),
+  };
+}
+
+function isAmount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
 }
 
 export class ScorePublisher implements AsyncDisposable {
@@ -89,13 +105,19 @@ export class ScorePublisher implements AsyncDisposable {
     this.#retries.delete(node);
     const run = this.#run(node).then((again) => {
       this.#busy.delete(node);
-      if (again && !this.#ended)
-        this.#retries.set(
-          node,
-          this.spec.clock.after(RETRY_MS, () => this.#kick(node)),
-        );
+      if (again) this.#again(node, RETRY_MS);
     });
     this.#busy.set(node, run);
+  }
+
+  #again(node: string, inMs: number): void {
+    this.#retries.get(node)?.();
+    this.#retries.delete(node);
+    if (this.#ended) return;
+    this.#retries.set(
+      node,
+      this.spec.clock.after(inMs, () => this.#kick(node)),
+    );
   }
 
   /** Writes until what is published is near enough to what is wanted; true when it could not and is to be tried again. */
@@ -108,12 +130,19 @@ export class ScorePublisher implements AsyncDisposable {
       for (;;) {
         const wanted = this.#wanted.get(node);
         if (wanted === undefined || this.#ended) return false;
-        const { score, fresh, why, hysteresis } = wanted;
         const published = readScore(entry?.value);
-        const reason = reasonToPublish(published, wanted, hysteresis);
+        const nowMs = clock.nowMs();
+        const { slowStartMs } = wanted;
+        const established = wanted.peers.some((peer) =>
+          isEstablished(this.published(peer), { slowStartMs, nowMs }),
+        );
+        const { value: next, stepInMs } = startSlowly(wanted, published, { slowStartMs, nowMs, established });
+        if (stepInMs !== null) this.#again(node, stepInMs);
+        const reason = reasonToPublish(published, next, wanted.hysteresis);
         if (reason === null) return false;
+        const { score, fresh } = next;
         try {
-          const value: ScoreValue = { score, fresh, why, atMs: clock.nowMs() };
+          const value: ScoreValue = { ...next, atMs: nowMs };
           const revision = await state.cas(key, value, entry?.revision ?? 0n);
           entry = { key, value, revision };
           onWrite('published');

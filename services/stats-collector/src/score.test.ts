@@ -40,6 +40,7 @@ function evaluate({ lines, formula, readings = {}, nowMs = 0 }: Given) {
     readings: new Map(Object.entries(readings) as [Measured, Reading][]),
     nowMs,
     watchedSinceMs: 0,
+    otherZoneFactor: 0.5,
   });
 }
 
@@ -101,6 +102,13 @@ describe('evaluateNode', () => {
       score: 10,
       fresh: true,
     });
+  });
+
+  it('tells gateways of other zones what the formula gives with otherZoneFactor, where it names zoneFactor', () => {
+    expect(evaluate({ lines: 'capacity: 40' })).toMatchObject({ score: 40, otherZone: 20 });
+    const added = evaluate({ lines: 'capacity: 40', formula: 'capacity + zoneFactor' });
+    expect(added).toMatchObject({ score: 41, otherZone: 40.5 });
+    expect(evaluate({ lines: 'capacity: 40', formula: 'capacity' })).toMatchObject({ otherZone: null });
   });
 
   it("evaluates the operator's own formula; without a result the node is worth nothing, with an alarm", () => {

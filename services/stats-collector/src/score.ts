@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a node is worth now: its scoring formula over its inputs, or why it is worth nothing. Pure. */
-import { evaluateFormula, FORMULA_ATTRIBUTES, type Formula, type FormulaAttribute } from '@detour/intent';
+import {
+  evaluateFormula,
+  FORMULA_ATTRIBUTES,
+  type Formula,
+  type FormulaAttribute,
+  namesIn,
+} from '@detour/intent';
 import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
 
 /** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
@@ -9,6 +15,8 @@ export type Evaluation =
   | {
       readonly kind: 'scored';
       readonly score: number;
+      /** For gateways of other zones than the node's; null where the formula names no zoneFactor. */
+      readonly otherZone: number | null;
       readonly fresh: boolean;
       /** What raises an alarm: an input that is too old, or a formula without a result. */
       readonly fault: { readonly code: 'node_stale' | 'score_invalid'; readonly text: string } | null;
@@ -25,7 +33,7 @@ export type Inputs = Readonly<Record<string, number>>;
 const SCORE_DIGITS = 6;
 
 export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
-  const named = attributesOf(formula);
+  const named = new Set(namesIn(formula));
   const found = FORMULA_ATTRIBUTES.filter((name) => named.has(name)).map(
     (name) => [name, findInput(name, from)] as const,
   );
@@ -39,7 +47,8 @@ export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
     const dueMs = Math.min(...waiting.map((input) => input.dueMs));
     return { kind: 'pending', why: waiting.map((input) => input.note).join('; '), inputs, dueMs };
   }
-  return scoreOf(formula, { node: from.node.name, found, all, inputs });
+  const { otherZoneFactor } = from;
+  return scoreOf(formula, { node: from.node.name, found, all, inputs, otherZoneFactor });
 }
 
 interface Complete {
@@ -47,9 +56,10 @@ interface Complete {
   readonly found: readonly (readonly [FormulaAttribute, Input])[];
   readonly all: readonly Input[];
   readonly inputs: Inputs;
+  readonly otherZoneFactor: number;
 }
 
-function scoreOf(formula: Formula, { node, found, all, inputs }: Complete): Evaluation {
+function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }: Complete): Evaluation {
   const values = Object.fromEntries(FORMULA_ATTRIBUTES.map((name) => [name, 0])) as Record<
     FormulaAttribute,
     number
@@ -69,34 +79,28 @@ function scoreOf(formula: Formula, { node, found, all, inputs }: Complete): Eval
       dueMs,
     };
   if (raw < 0) notes.push(`the formula gives ${raw}: clamped to 0`);
-  const score = Number(Math.max(0, raw).toPrecision(SCORE_DIGITS));
-  return { kind: 'scored', score, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+  const score = rounded(raw);
+  const far = evaluateFormula(formula, { ...values, zoneFactor: otherZoneFactor });
+  const zoned = found.some(([name]) => name === 'zoneFactor') && Number.isFinite(far);
+  const otherZone = zoned ? rounded(far) : null;
+  return { kind: 'scored', score, otherZone, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+}
+
+export function rounded(value: number): number {
+  return Number(Math.max(0, value).toPrecision(SCORE_DIGITS));
 }
 
 function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {
   return {
     kind: 'scored',
     score: 0,
+    otherZone: null,
     fresh: false,
     fault: { code, text },
     why: text,
     inputs,
     dueMs: null,
   } as const;
-}
-
-/** Names that a formula mentions. */
-export function attributesOf(formula: Formula): Set<FormulaAttribute> {
-  switch (formula.kind) {
-    case 'number':
-      return new Set();
-    case 'attribute':
-      return new Set([formula.attribute]);
-    case 'operation':
-      return new Set([...attributesOf(formula.left), ...attributesOf(formula.right)]);
-    case 'call':
-      return new Set(formula.args.flatMap((arg) => [...attributesOf(arg)]));
-  }
 }
 
 /** What the formula was given, and every other reading, for people. */

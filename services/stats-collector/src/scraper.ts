@@ -2,6 +2,7 @@
 /** Scrapes one node's exporter at its interval, beginning at once, and hands on what it says about the node. */
 import { type Clock, describeError, Fault } from '@detour/core';
 import type { Measured } from './attributes.js';
+import { type MetricExpressions, metricsOf, readMetrics, type Sums } from './metric-values.js';
 import { type CpuCounters, readAttributes, WANTED_METRICS } from './node-exporter.js';
 import { parsePrometheusText } from './prometheus-text.js';
 import { scrapeText } from './scrape.js';
@@ -17,17 +18,20 @@ export interface ScrapeResult {
 export interface ScraperSpec {
   readonly url: string;
   readonly everyMs: number;
+  /** null: the exporter is prometheus-node-exporter. */
+  readonly metrics: MetricExpressions | null;
   readonly clock: Clock;
   readonly onResult: (result: ScrapeResult) => void;
 }
 
-/** The second scrape comes early, because a processor's load needs two. */
+/** The second scrape comes early, because a processor's load and other rates need two. */
 const SECOND_SCRAPE_MS = 500;
 const MAX_DEADLINE_MS = 10_000;
 
 /** Scrapes until it is disposed of; two scrapes of one node never overlap. */
 export class Scraper implements Disposable {
   #cpu: CpuCounters | null = null;
+  #sums: Sums | null = null;
   #cancel: () => void = () => {};
   readonly #life = new AbortController();
 
@@ -43,16 +47,17 @@ export class Scraper implements Disposable {
   async #run(): Promise<void> {
     const { clock, everyMs } = this.spec;
     const startMs = clock.monoMs();
-    const first = this.#cpu === null;
+    const needsTwo = () => (this.#cpu ?? this.#sums) !== null;
+    const first = !needsTwo();
     const result = await this.#scrape();
     if (this.#life.signal.aborted) return;
     this.spec.onResult(result);
-    const waitMs = first && this.#cpu !== null ? Math.min(everyMs, SECOND_SCRAPE_MS) : everyMs;
+    const waitMs = first && needsTwo() ? Math.min(everyMs, SECOND_SCRAPE_MS) : everyMs;
     this.#cancel = clock.after(Math.max(0, startMs + waitMs - clock.monoMs()), () => void this.#run());
   }
 
   async #scrape(): Promise<ScrapeResult> {
-    const { url, everyMs, clock } = this.spec;
+    const { url, everyMs, metrics, clock } = this.spec;
     const startMs = clock.monoMs();
     const result = (part: Partial<ScrapeResult>): ScrapeResult => ({
       values: new Map(),
@@ -67,7 +72,7 @@ export class Scraper implements Disposable {
         deadlineMs: Math.min(everyMs, MAX_DEADLINE_MS),
         signal: this.#life.signal,
       });
-      const parsed = parsePrometheusText(text, WANTED_METRICS);
+      const parsed = parsePrometheusText(text, metrics === null ? WANTED_METRICS : metricsOf(metrics));
       if (!parsed.ok)
         return result({
           failure: new Fault(
@@ -75,6 +80,12 @@ export class Scraper implements Disposable {
             `${url} gives no Prometheus text: ${parsed.why}, got ${JSON.stringify(parsed.got)}`,
           ),
         });
+      if (metrics !== null) {
+        const at = { before: this.#sums, nowMs: clock.nowMs(), monoMs: clock.monoMs() };
+        const { values, refused, sums } = readMetrics(parsed.samples, metrics, at);
+        this.#sums = sums;
+        return result({ values, refused });
+      }
       const { values, refused, cpu } = readAttributes(parsed.samples, this.#cpu, clock.nowMs());
       this.#cpu = cpu;
       return result({ values, refused });

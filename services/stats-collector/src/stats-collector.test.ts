@@ -157,6 +157,21 @@ describe('stats-collector', () => {
     expect(score?.why).toContain('rttMs is not measured and no source is declared: counts as 0');
   });
 
+  it('takes attributes from any exporter, by the expressions that the document gives', async () => {
+    await using exporter = await new Exporter().listen();
+    await using _one = await startCollector('s10');
+    exporter.body = 'sessions{proto="tcp"} 100\nsessions{proto="udp"} 150\nload1 0.5\n';
+    const metrics = `metrics: { connections: sessions, memory: 'load1 / 2', loss: 'sessions{proto="tcp"} / 200' }`;
+    const source = `prometheus: { url: "${exporter.url}", every: 100ms, staleAfter: 2s, ${metrics} }`;
+    await apply(`capacity: 100, maxConnections: 1000, attributes: { ${source} }`);
+    await scored('fw1', 37.5); // 100 × (1 - max(0, 0.25, 250 / 1000)) × (1 - 0.5)
+    exporter.body = 'sessions{proto="tcp"} 0\nsessions{proto="udp"} 900\nload1 0.5\n';
+    await scored('fw1', 10);
+    exporter.body = 'sessions 0\n'; // load1 is gone
+    await scored('fw1', 0, false);
+    expect(published('fw1')?.why).toContain('no memory came any more from');
+  });
+
   it('a silent node gets score 0 from two replicas, with an alarm each, until it speaks again', async () => {
     await using exporter = await new Exporter().listen();
     await using _one = await startCollector('s2');

@@ -143,12 +143,13 @@ function modelOf(
     onRuleChange: row.onRuleChange === OnRuleChange.KEEP ? 'keep' : 'revalidate',
     affinity: affinityOf(row),
     mss: row.mss,
-    paths: paths.map(({ path, nodes, state, weight, skipped }) => ({
+    paths: paths.map(({ path, nodes, state, weight, skipped, belowLevel }) => ({
       number: path,
       nodes,
       up: state !== 'down',
       weight,
       skipped,
+      belowLevel,
       heir: heirs.get(path) ?? 0,
     })),
     idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },

@@ -17,9 +17,9 @@ import {
   nodeKey,
   type Port,
   pathKey,
-  pathsOfChain,
   type Revision,
   type ServiceNode,
+  steeredChains,
 } from '@detour/intent';
 import { armedNodeModels, servicePorts, vlanPort } from './desired-arms.js';
 import type { AttachMode, GatewayModel, NodeModel, PortModel, TunnelModel, VrfModel } from './model.js';
@@ -95,8 +95,8 @@ function namesByNumber(
 
 function pathNodes({ intent, numbers }: Revision): Map<number, readonly number[]> {
   const nodesOf = new Map<number, readonly number[]>();
-  for (const chain of intent.chains) {
-    for (const path of pathsOfChain(intent.nodes, chain)) {
+  for (const { chain, paths } of steeredChains(intent)) {
+    for (const path of paths) {
       const number = numbers.paths[pathKey(chain.name, path)];
       if (number === undefined) continue;
       const nodes = intent.nodes.filter(({ name }) => path.nodes.includes(name));

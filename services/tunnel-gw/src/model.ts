@@ -177,5 +177,6 @@ export interface PathModel {
   readonly up: boolean; // not down: its pinned flows stay
   readonly weight: number; // 0: it gets no new flows
   readonly skipped: number; // optional hops that it leaves out
+  readonly belowLevel: number; // nodes of it without the level of the chain's flows
   readonly heir: number; // path by which its flows go on while it is down; 0: the hash chooses
 }

@@ -118,6 +118,11 @@ export class StatusBoard implements Disposable {
       const skipped = `no node of an optional hop of chain ${name} is up: new flows pass the chain without it`;
       const isSkipped = chains.some(({ paths }) => paths.some((path) => path.weight > 0 && path.skipped > 0));
       tell('hop_skipped', name, isSkipped ? skipped : null);
+      const unmet = `no node with the level of chain ${name} takes new flows: nodes without it take them`;
+      const isUnmet = chains.some(({ paths }) =>
+        paths.some((path) => path.weight > 0 && path.belowLevel > 0),
+      );
+      tell('level_unmet', name, isUnmet ? unmet : null);
     }
   }
 

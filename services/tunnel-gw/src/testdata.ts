@@ -69,7 +69,7 @@ ${rules.map((rule) => `  - ${rule}`).join('\n')}
 }
 
 export function pathRow(number: number, nodes: number[], weight = 100): PathRow {
-  return { number, nodes, weight, fallbackWeight: 100, drained: false, skipped: 0 };
+  return { number, nodes, weight, fallbackWeight: 100, drained: false, skipped: 0, belowLevel: 0 };
 }
 
 export function chainRow(change: Partial<ChainRow> = {}): ChainRow {

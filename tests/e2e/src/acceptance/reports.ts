@@ -15,6 +15,12 @@ export interface Reports extends AsyncDisposable {
   set(node: string, attributes: Readonly<Record<string, number>>): Promise<void>;
   /** The node falls silent. @returns when its last report was taken, `performance.now()`. */
   silence(node: string): Promise<number>;
+  /** One report of another reporter, by a clock that may be ahead; answers what was refused of it. */
+  say(
+    node: string,
+    attributes: Readonly<Record<string, number>>,
+    clock?: { readonly aheadMs: number },
+  ): Promise<readonly string[]>;
   scores(): Promise<Map<string, NodeScore>>;
 }
 
@@ -26,14 +32,22 @@ export async function startReports(bench: AcceptanceLab): Promise<Reports> {
   const { client } = connectClient(StatsCollectorClient, `127.0.0.1:${port}`);
   const told = new Map<string, Readonly<Record<string, number>>>();
   const takenMs = new Map<string, number>();
-  const report = async (node: string, attributes: Readonly<Record<string, number>>): Promise<void> => {
+  const tell = async (
+    node: string,
+    attributes: Readonly<Record<string, number>>,
+    { reporter, aheadMs = 0 }: { readonly reporter: string; readonly aheadMs?: number },
+  ): Promise<readonly string[]> => {
     const request = ReportAttributesRequest.fromPartial({
       node,
-      reporter: node,
-      atMs: BigInt(Date.now()),
+      reporter,
+      atMs: BigInt(Date.now() + aheadMs),
       attributes: { ...attributes },
     });
     const { refused } = await callUnary(client.reportAttributes.bind(client), request, CALL);
+    return refused;
+  };
+  const report = async (node: string, attributes: Readonly<Record<string, number>>): Promise<void> => {
+    const refused = await tell(node, attributes, { reporter: node });
     if (refused.length > 0) throw new Error(`report of ${node}: ${refused.join('; ')}`);
     takenMs.set(node, performance.now());
   };
@@ -45,6 +59,7 @@ export async function startReports(bench: AcceptanceLab): Promise<Reports> {
     });
   }, EVERY_MS);
   return {
+    say: (node, attributes, clock) => tell(node, attributes, { reporter: `${node}-other`, ...clock }),
     async set(node, attributes) {
       told.set(node, attributes);
       await report(node, attributes);

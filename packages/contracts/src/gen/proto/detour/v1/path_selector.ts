@@ -348,6 +348,8 @@ export interface PathRow {
   drained: boolean;
   /** optional hops that it leaves out: it takes new flows only while no path that is up leaves out fewer */
   skipped: number;
+  /** nodes of it without the level of the chain's flows: it takes new ones only while no path that is up has fewer */
+  belowLevel: number;
 }
 
 export interface ChainRow {
@@ -865,7 +867,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
 };
 
 function createBasePathRow(): PathRow {
-  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false, skipped: 0 };
+  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false, skipped: 0, belowLevel: 0 };
 }
 
 export const PathRow: MessageFns<PathRow> = {
@@ -891,6 +893,9 @@ export const PathRow: MessageFns<PathRow> = {
     }
     if (message.skipped !== 0) {
       writer.uint32(48).uint32(message.skipped);
+    }
+    if (message.belowLevel !== 0) {
+      writer.uint32(56).uint32(message.belowLevel);
     }
     return writer;
   },
@@ -966,6 +971,14 @@ export const PathRow: MessageFns<PathRow> = {
             message.skipped = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.belowLevel = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -990,6 +1003,11 @@ export const PathRow: MessageFns<PathRow> = {
         : 0,
       drained: isSet(object.drained) ? globalThis.Boolean(object.drained) : false,
       skipped: isSet(object.skipped) ? globalThis.Number(object.skipped) : 0,
+      belowLevel: isSet(object.belowLevel)
+        ? globalThis.Number(object.belowLevel)
+        : isSet(object.below_level)
+        ? globalThis.Number(object.below_level)
+        : 0,
     };
   },
 
@@ -1013,6 +1031,9 @@ export const PathRow: MessageFns<PathRow> = {
     if (message.skipped !== 0) {
       obj.skipped = Math.round(message.skipped);
     }
+    if (message.belowLevel !== 0) {
+      obj.belowLevel = Math.round(message.belowLevel);
+    }
     return obj;
   },
 
@@ -1027,6 +1048,7 @@ export const PathRow: MessageFns<PathRow> = {
     message.fallbackWeight = object.fallbackWeight ?? 0;
     message.drained = object.drained ?? false;
     message.skipped = object.skipped ?? 0;
+    message.belowLevel = object.belowLevel ?? 0;
     return message;
   },
 };
