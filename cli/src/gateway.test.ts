@@ -212,7 +212,7 @@ describe('get', () => {
     ]);
     expect((await run(['get', 'flows', '--node', 'fw2'])).out).toBe('none\n');
     expect((await run(['get', 'flows'])).out).toContain(
-      '10.0.0.1:1234  10.0.9.9:80  steer   web   fw1    3/2      1m 1s  5ms',
+      '10.0.0.1:1234  10.0.9.9:80  -     steer   web   fw1    3/2      1m 1s  5ms',
     );
   });
 
