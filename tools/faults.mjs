@@ -491,6 +491,15 @@ export const FAULTS = [
     pattern: 'PSEL-1',
   },
   {
+    name: 'shared-node-counted-twice',
+    what: 'a path through a node that carries what it is worth already grows on',
+    file: 'packages/tables/src/fill-paths.ts',
+    find: 'pace > 0 && !nodes.some(isFull) ?',
+    put: 'pace > 0 && !nodes.every(isFull) ?',
+    test: 'packages/tables/src/path-weights.test.ts',
+    pattern: 'PSEL-10',
+  },
+  {
     name: 'health-ignored',
     what: 'a node that is down keeps its slots',
     file: 'packages/tables/src/expand-chain.ts',
