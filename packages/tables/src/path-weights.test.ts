@@ -9,7 +9,7 @@ import { type NodeWorth, weighPaths } from './path-weights.js';
 /** Node n's worth from a list; paths 1, 2 … through the given nodes. */
 function weigh(nodes: Partial<NodeWorth>[], paths: number[][], select: 'weighted' | 'priority' = 'weighted') {
   return weighPaths(
-    paths.map((list, i) => ({ number: i + 1, nodes: list, skipped: 0 })),
+    paths.map((list, i) => ({ number: i + 1, nodes: list, skipped: 0, hosts: list.length })),
     { select, worthOf: (node) => ({ score: 0, capacity: 100, drained: false, ...nodes[node - 1] }) },
   ).map(({ weight, fallbackWeight }) => [weight, fallbackWeight]);
 }
@@ -51,9 +51,9 @@ describe('weighPaths', () => {
   it('paths that leave out more optional hops do not count against those that leave out fewer', () => {
     const rows = weighPaths(
       [
-        { number: 1, nodes: [1, 2], skipped: 0 },
-        { number: 2, nodes: [1, 3], skipped: 0 },
-        { number: 3, nodes: [1], skipped: 1 },
+        { number: 1, nodes: [1, 2], skipped: 0, hosts: 2 },
+        { number: 2, nodes: [1, 3], skipped: 0, hosts: 2 },
+        { number: 3, nodes: [1], skipped: 1, hosts: 1 },
       ],
       { select: 'weighted', worthOf: () => ({ score: 50, capacity: 100, drained: false }) },
     );

@@ -22,6 +22,8 @@ export interface PathNodes {
   readonly nodes: readonly number[];
   /** Optional hops that it leaves out. */
   readonly skipped: number;
+  /** On how many hosts its nodes are. */
+  readonly hosts: number;
 }
 
 /**
@@ -65,6 +67,7 @@ export function weighPaths(
     number: path.number,
     nodes: [...path.nodes],
     skipped: path.skipped,
+    hosts: path.hosts,
     weight: weights[i] ?? 0,
     fallbackWeight: fallbacks[i] ?? 0,
     drained: isDrained(path),

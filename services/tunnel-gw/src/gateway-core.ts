@@ -54,7 +54,9 @@ export class GatewayCore {
   constructor(private readonly options: CoreOptions) {
     this.machine = new Machine(options);
     this.view = new RunningModel(() => this.active?.model ?? null, this.machine, options.ways);
-    this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots);
+    this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots, (chain) =>
+      options.datapath.pathsInUse(chain),
+    );
   }
 
   get running(): TableSet | null {

@@ -69,7 +69,7 @@ ${rules.map((rule) => `  - ${rule}`).join('\n')}
 }
 
 export function pathRow(number: number, nodes: number[], weight = 100): PathRow {
-  return { number, nodes, weight, fallbackWeight: 100, drained: false, skipped: 0 };
+  return { number, nodes, weight, fallbackWeight: 100, drained: false, skipped: 0, hosts: nodes.length };
 }
 
 export function chainRow(change: Partial<ChainRow> = {}): ChainRow {
@@ -88,6 +88,7 @@ export function chainRow(change: Partial<ChainRow> = {}): ChainRow {
     paths: [pathRow(1, [1]), pathRow(2, [2])],
     allStale: false,
     mss: 0,
+    keepsTier: false,
     ...change,
   };
 }
