@@ -89,6 +89,16 @@ describe('ChainModels', () => {
     });
   });
 
+  it('PSEL-5 two gateways with the same table have the same slots, whatever tables one of them had before', () => {
+    const table = chainRow({ paths: [pathRow(1, [1], 500), pathRow(2, [2], 300), pathRow(3, [3], 200)] });
+    const [one, other] = [new ChainModels(new Map()), new ChainModels(new Map([[1, 7]]))];
+    take(other, [chainRow({ paths: [pathRow(1, [1], 100), pathRow(3, [3], 900)] })]);
+    take(other, [table], { 1: 'down' });
+    for (const models of [one, other]) take(models, [table]);
+    expect(new Set(one.get(1)?.slots)).toEqual(new Set([1, 2, 3]));
+    expect(other.get(1)?.slots).toEqual(one.get(1)?.slots);
+  });
+
   it('the datapath asks about every flow of a chain whose history decides', () => {
     const models = new ChainModels(new Map());
     for (const [select, history, decides] of [

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What `select` may say beside weighted, each by the nodes that new flows are seen at. */
+import { rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { IntentDocument } from '@detour/intent';
 import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { type AcceptanceLab, controllersAt, startAcceptanceLab } from './acceptance-lab.js';
 import type { AskFlows } from './crowd-protocol.js';
 import { namesOf } from './crowd-wire.js';
 import { nodeOfEachFlow } from './expectations.js';
@@ -152,6 +153,30 @@ describe('select', () => {
     const once = await sequence();
     expect(new Set(once)).toEqual(new Set(['fw1', 'fw2', 'fw3']));
     expect(await sequence()).toEqual(once);
+  });
+
+  it('PSEL-5 hash mode: with the same table, a gateway that knows nothing of 2,000 flows, and has no pins, chooses the same path for each 5-tuple', {
+    timeout: CROWD_MS,
+  }, async () => {
+    await take(oneHop(standard, ['fw1', 'fw2', 'fw3'], { select: 'weighted' }), 3);
+    const range = flows(2_000);
+    expect(await bench.crowd.client.open(range)).toMatchObject({ answered: 2_000 });
+    const once = await nodeOfEachFlow(bench, namesOf(range));
+    expect(once.size).toBe(2_000);
+
+    const { pinDir } = await bench.status();
+    await bench.stack.kill('tunnel-gw');
+    rmSync(pinDir, { recursive: true }); // its programs, links and maps with every flow record
+    expect((await bench.lab.exec('mgmt', ['redis-cli', '-h', controllersAt, 'flushall'])).stdout).toContain(
+      'OK',
+    );
+    for (const { name } of bench.firewalls) await bench.lab.exec(name, ['conntrack', '-F']);
+    await bench.stack.start('tunnel-gw');
+    await bench.stack.ready(['tunnel-gw']);
+    await waitForPaths((states) => states.length === 3 && states.every((state) => state === 'up'));
+    expect(await bench.flows()).toEqual([]);
+    expect(await bench.crowd.client.open(range)).toMatchObject({ answered: 2_000 });
+    expect(await nodeOfEachFlow(bench, namesOf(range))).toEqual(once);
   });
 
   it('least-flows: new flows go to the path that has fewest', { timeout: CROWD_MS }, async () => {
