@@ -492,10 +492,10 @@ export const FAULTS = [
   },
   {
     name: 'shared-node-counted-twice',
-    what: 'a path through a node that carries what it is worth already grows on',
+    what: 'no path is filled further once the first node is full, so that a node of two paths gets the flows of both',
     file: 'packages/tables/src/fill-paths.ts',
-    find: 'pace > 0 && !nodes.some(isFull) ?',
-    put: 'pace > 0 && !nodes.every(isFull) ?',
+    find: 'if (growing.length === 0) return carried;',
+    put: 'if (growing.length === 0 || carried.some((value) => value > 0)) return carried;',
     test: 'packages/tables/src/path-weights.test.ts',
     pattern: 'PSEL-10',
   },
