@@ -581,7 +581,7 @@ export const FAULTS = [
     name: 'drained-path-by-pin',
     what: 'a new connection follows the pin of an ended one to a drained path',
     file: 'services/path-selector/src/select-path.ts',
-    find: 'if (!midflow) return chain.takesNewFlows(record.path);',
+    find: 'if (!midflow) return chain.mayTake(record.path);',
     put: '',
     test: 'services/path-selector/src/path-selector.test.ts',
     pattern: 'a new connection on the ports',

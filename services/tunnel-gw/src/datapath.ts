@@ -206,29 +206,6 @@ export class Datapath implements BankStore, Disposable {
     }
   }
 
-  /** Generation of every chain in the live bank, so that a successor counts on from there. */
-  chainGenerations(): Map<number, number> {
-    const gens = new Map<number, number>();
-    for (let number = 0; number < abi.DetourLimit.DT_MAX_CHAINS; number++) {
-      const index = Uint32Array.of(this.readBank() * abi.DetourLimit.DT_MAX_CHAINS + number);
-      const row = this.object.map('chains').lookup(new Uint8Array(index.buffer));
-      if (row !== undefined) gens.set(number, abi.chain.decode(row).gen);
-    }
-    return gens;
-  }
-
-  /** Paths that a chain's slots name in the live bank. */
-  pathsInUse(chain: number): ReadonlySet<number> {
-    const key = new Uint8Array(
-      Uint32Array.of(this.readBank() * abi.DetourLimit.DT_MAX_CHAINS + chain).buffer,
-    );
-    const row = this.object.map('chains').lookup(key);
-    const count = row === undefined ? 0 : abi.chain.decode(row).nslots;
-    const slots = count === 0 ? undefined : this.object.map('selections').lookup(key);
-    if (slots === undefined) return new Set();
-    return new Set(new Uint16Array(slots.buffer, slots.byteOffset, count));
-  }
-
   // ---- ports
 
   /** Puts the program on a device, or takes over the link that a predecessor pinned there. */
