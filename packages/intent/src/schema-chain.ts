@@ -75,13 +75,10 @@ export const chainSchema = z
         description:
           'How new flows choose a path. weighted: by the scores of nodes. priority: the best tier that is up. local: the paths over the fewest hosts. random (by weight), round-robin, least-flows: each gateway by its own earlier choices.',
       }),
-    preempt: z
-      .boolean()
-      .optional()
-      .meta({
-        description:
-          'select: priority only: new flows return to a better tier when it is up again; true where absent. With false each gateway stays with the tier that it uses while a path of it is up.',
-      }),
+    preempt: z.boolean().optional().meta({
+      description:
+        'select: priority only: new flows return to a better tier when it is up again; true where absent. With false each gateway stays with the tier that it uses while a path of it is up.',
+    }),
     affinity: z.enum(['5-tuple', '3-tuple', '2-tuple', 'source']).default('5-tuple'),
     onFailure: onFailureSchema.default({ kind: 'drop' }),
     onNodeDown: z.enum(['rebalance', 'keep']).default('rebalance'),
