@@ -26,7 +26,8 @@ export {
 export {
   askIpBatch,
   readIp,
-  runIpBatch, runOnDevices,
+  runIpBatch,
+  runOnDevices,
   runTool,
   SYSCTL_DIR,
   setSysctl,
