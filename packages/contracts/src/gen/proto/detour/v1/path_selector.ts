@@ -946,7 +946,7 @@ export const PathRow: MessageFns<PathRow> = {
       writer.uint32(40).bool(message.drained);
     }
     if (message.hosts !== 0) {
-      writer.uint32(56).uint32(message.hosts);
+      writer.uint32(64).uint32(message.hosts);
     }
     if (message.skipped !== 0) {
       writer.uint32(48).uint32(message.skipped);
@@ -1017,8 +1017,8 @@ export const PathRow: MessageFns<PathRow> = {
             message.drained = reader.bool();
             continue;
           }
-          case 7: {
-            if (tag !== 56) {
+          case 8: {
+            if (tag !== 64) {
               break;
             }
 
