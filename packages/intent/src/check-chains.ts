@@ -4,7 +4,7 @@ import { checkReference } from './check-names.js';
 import type { Draft, Placed, Report } from './draft.js';
 import { MAX_CHAIN_PATHS, NUMBER_LIMITS } from './limits.js';
 import type { Chain } from './schema.js';
-import { isBlind, nodesOfHops } from './topology.js';
+import { isBlind, nodesOfHops, pathsOfChain } from './topology.js';
 
 function checkHops(draft: Draft, placed: Placed<Chain>, report: Report): void {
   const seen = new Set<string>();
@@ -42,6 +42,21 @@ function pathCount(draft: Draft, chain: Chain): number {
   );
 }
 
+/** Every path that the chain names is one that its hops make, in some VRF. */
+function checkPaths(draft: Draft, placed: Placed<Chain>, report: Report): void {
+  const { paths, ...chain } = placed.row;
+  if (paths === undefined || pathCount(draft, chain) > MAX_CHAIN_PATHS) return;
+  const nodes = draft.rows.nodes.map(({ row }) => row);
+  const possible = new Set(pathsOfChain(nodes, chain).map((path) => path.nodes.join()));
+  for (const [index, path] of paths.entries())
+    if (!possible.has(path.join()))
+      report.row('chains', placed, ['paths', index], {
+        code: 'not_a_path',
+        message: `"${path.join(', ')}" is no path: a node of each hop's service is needed, in the order of hops, all in one VRF`,
+        remedy: `name nodes of ${chain.hops.map(({ service }) => service).join(', then ')}`,
+      });
+}
+
 function checkBackup(draft: Draft, placed: Placed<Chain>, report: Report): void {
   const { onFailure, name } = placed.row;
   if (onFailure.kind !== 'backup') return;
@@ -69,6 +84,7 @@ export function checkChains(draft: Draft, report: Report): void {
   let total = 0;
   for (const placed of draft.rows.chains) {
     checkHops(draft, placed, report);
+    checkPaths(draft, placed, report);
     checkBackup(draft, placed, report);
     if (placed.row.preempt !== undefined && placed.row.select !== 'priority')
       report.row('chains', placed, ['preempt'], {

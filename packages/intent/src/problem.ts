@@ -28,6 +28,7 @@ export const PROBLEM_CODES = [
   'level_without_chain',
   'service_without_nodes',
   'too_many_paths',
+  'not_a_path', // a path that a chain names and its hops do not make
   'backup_cycle',
   'chain_not_in_vrf', // no path of the chain is in the rule's VRF
   'port_vrf_mismatch', // a rule applied to a port of another VRF

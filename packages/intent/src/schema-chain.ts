@@ -2,7 +2,7 @@
 /** The shape of what decides about packets: chains, scoring policies and rules. */
 import { z } from 'zod';
 import { DEFAULT_FORMULA, parseFormula } from './formula.js';
-import { MAX_CHAIN_HOPS } from './limits.js';
+import { MAX_CHAIN_HOPS, MAX_CHAIN_PATHS } from './limits.js';
 import { portRange, protocol } from './match-scalar.js';
 import { addressRef, duration, integer, name, percent, refusal, says } from './scalar.js';
 
@@ -59,13 +59,26 @@ export const chainSchema = z
       .min(1, says('must have at least one hop'))
       .max(MAX_CHAIN_HOPS, says(`has more than the ${MAX_CHAIN_HOPS} hops that a path can hold`))
       .meta({ description: 'Services in the order of the forward direction.' }),
+    paths: z
+      .array(z.array(name).min(1).max(MAX_CHAIN_HOPS))
+      .min(1, says('must have at least one path, or be absent'))
+      .max(MAX_CHAIN_PATHS)
+      .optional()
+      .meta({
+        description:
+          'Nodes that belong together: only these paths, each with its nodes in the order of hops. Every combination where absent.',
+      }),
     select: z
       .enum(['weighted', 'priority', 'local', 'random', 'round-robin', 'least-flows'])
-      .default('weighted'),
-    preempt: z
-      .boolean()
-      .optional()
-      .meta({ description: 'select: priority only: new flows return to a better node; true where absent.' }),
+      .default('weighted')
+      .meta({
+        description:
+          'How new flows choose a path. weighted: by the scores of nodes. priority: the best tier that is up. local: the paths over the fewest hosts. random (by weight), round-robin, least-flows: each gateway by its own earlier choices.',
+      }),
+    preempt: z.boolean().optional().meta({
+      description:
+        'select: priority only: new flows return to a better tier when it is up again; true where absent. With false each gateway stays with the tier that it uses while a path of it is up.',
+    }),
     affinity: z.enum(['5-tuple', '3-tuple', '2-tuple', 'source']).default('5-tuple'),
     onFailure: onFailureSchema.default({ kind: 'drop' }),
     onNodeDown: z.enum(['rebalance', 'keep']).default('rebalance'),

@@ -47,12 +47,16 @@ export function nodesOfHops(nodes: readonly ServiceNode[], chain: Chain): Servic
 
 /**
  * Every path of a chain: for each VRF, in the order of its nodes' names, the product of the nodes of its hops that serve the VRF, without
- * those that pass one node twice. An optional hop may be left out: such paths come after those that have it. No path is without nodes.
+ * those that pass one node twice, and only those that the chain names, if it names any. An optional hop may be left out: such paths come
+ * after those that have it. No path is without nodes.
  */
 export function pathsOfChain(nodes: readonly ServiceNode[], chain: Chain): ChainPath[] {
   const hops = nodesOfHops(nodes, chain);
   const vrfs = [...new Set(hops.flat().flatMap(vrfsOfNode))].sort();
-  return vrfs.flatMap((vrf) => pathsInVrf(hops, chain, vrf));
+  const named = chain.paths && new Set(chain.paths.map((path) => path.join()));
+  return vrfs
+    .flatMap((vrf) => pathsInVrf(hops, chain, vrf))
+    .filter((path) => named === undefined || named.has(path.nodes.join()));
 }
 
 function pathsInVrf(hops: readonly ServiceNode[][], chain: Chain, vrf: string): ChainPath[] {

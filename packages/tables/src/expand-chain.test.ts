@@ -87,6 +87,7 @@ describe('expandChain', () => {
           fallbackWeight: 10,
           drained: false,
           skipped: 0,
+          hosts: 2,
           belowLevel: 0,
         },
       ],
@@ -181,12 +182,44 @@ describe('choosePath', () => {
   });
 });
 
+describe('policies', () => {
+  const tiers = (keepsTier: boolean) => chain([1000, 500, 500], { select: SelectPolicy.PRIORITY, keepsTier });
+  const after = (row: ChainRow, inUse: number[], given: Record<number, NodeState> = {}) =>
+    expandChain(row, states(given), { inUse: new Set(inUse) }).paths.map(({ weight }) => weight);
+
+  it('LB-4 priority goes to the best tier that is up; with preempt: false it stays with the one in use while that is up', () => {
+    for (const keepsTier of [true, false]) {
+      expect(after(tiers(keepsTier), [])).toEqual([1, 0, 0]);
+      expect(after(tiers(keepsTier), [101], { 1: 'down' })).toEqual([0, 1, 1]);
+      expect(after(tiers(keepsTier), [102, 103], { 2: 'down', 3: 'down' })).toEqual([1, 0, 0]);
+    }
+    expect(after(tiers(false), [102, 103])).toEqual([1, 0, 0]);
+    expect(after(tiers(true), [102, 103])).toEqual([0, 1, 1]);
+    expect(after(tiers(true), [102], { 2: 'down' })).toEqual([1, 0, 0]);
+  });
+
+  it('PSEL-7 local takes the paths over the fewest hosts that are up, by weight', () => {
+    const row = chain([100, 300, 500], { select: SelectPolicy.LOCAL });
+    const local = { ...row, paths: row.paths.map((path, i) => ({ ...path, hosts: [1, 1, 3][i] ?? 0 })) };
+    expect(weightsOf(local)).toEqual([100, 300, 0]);
+    expect(weightsOf(local, { 1: 'down' })).toEqual([0, 300, 0]);
+    expect(weightsOf(local, { 1: 'down', 2: 'down' })).toEqual([0, 0, 500]);
+    expect(weightsOf(local, { 1: 'down', 2: 'down', 3: 'down' })).toEqual([0, 0, 0]);
+  });
+
+  it('slots of a chain whose history decides are for flows that leave a dead path', () => {
+    for (const select of [SelectPolicy.ROUND_ROBIN, SelectPolicy.LEAST_FLOWS])
+      expect(weightsOf(chain([100, 300, 0], { select }))).toEqual([1, 1, 0]);
+    expect(weightsOf(chain([100, 300, 0], { select: SelectPolicy.RANDOM }))).toEqual([100, 300, 0]);
+  });
+});
+
 describe('optional hops', () => {
   /** Paths 1: {1, 3}, 2: {2, 3}, and without the optional 3, 3: {1}, 4: {2}. */
   const optional = (worth: Partial<ChainRow['paths'][number]> = {}) =>
     chain([], {
       paths: [[1, 3], [2, 3], [1], [2]].map((nodes, i) => ({
-        ...{ number: i + 1, nodes, weight: 100 * (i + 1), fallbackWeight: 500, drained: false },
+        ...{ number: i + 1, nodes, weight: 100 * (i + 1), fallbackWeight: 500, drained: false, hosts: 1 },
         skipped: nodes.length === 1 ? 1 : 0,
         belowLevel: 0,
         ...(nodes.length === 2 && worth),
@@ -231,7 +264,14 @@ describe('levels', () => {
       [[2, 12], 1],
       [[1], 0],
     ].map(([nodes, belowLevel], i) => ({
-      ...{ number: i + 1, nodes: nodes as number[], weight: 100, fallbackWeight: 100, drained: false },
+      ...{
+        number: i + 1,
+        nodes: nodes as number[],
+        weight: 100,
+        fallbackWeight: 100,
+        drained: false,
+        hosts: 1,
+      },
       ...{ skipped: i === 4 ? 1 : 0, belowLevel: belowLevel as number },
     })),
   });
@@ -261,6 +301,7 @@ describe('heirsOf', () => {
         drained: false,
         skipped: 0,
         belowLevel: 0,
+        hosts: 1,
       })),
     );
     const { paths: expanded } = expandChain(chain([], { paths }), states({ 201: 'down' }));

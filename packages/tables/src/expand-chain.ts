@@ -44,8 +44,17 @@ export interface WeighedChain {
 
 const TIERS_OF_LEVEL = 256;
 
+/** Paths that took new flows until now: what a chain with `preempt: false` goes by. */
+export type InUse = ReadonlySet<number>;
+
+const NONE_IN_USE: InUse = new Set();
+
 /** Weighs a row that validateChains has accepted. */
-export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState): WeighedChain {
+export function weighChain(
+  row: ChainRow,
+  stateOf: (node: number) => NodeState,
+  inUse: InUse = NONE_IN_USE,
+): WeighedChain {
   const sorted = [...row.paths].sort((x, y) => x.number - y.number);
   const states = sorted.map((path) => pathState(path, stateOf));
   const tier = firstTier(sorted.filter((_, i) => states[i] === 'up'));
@@ -54,7 +63,7 @@ export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState):
   const fresh = up((path) => path.weight);
   const fallback = up((path) => path.fallbackWeight);
   const allStale = !fresh.some((weight) => weight > 0) && fallback.some((weight) => weight > 0);
-  const weights = byPolicy(row.select, allStale ? fallback : fresh);
+  const weights = byPolicy(row, sorted, { weights: allStale ? fallback : fresh, inUse });
   const members: Member[] = sorted.map((path, i) => ({ path: path.number, weight: weights[i] ?? 0 }));
   const paths = sorted.map((path, i) => ({
     path: path.number,
@@ -67,13 +76,22 @@ export function weighChain(row: ChainRow, stateOf: (node: number) => NodeState):
   return { members, paths, allStale };
 }
 
-/** Expands a row that validateChains has accepted. `slotsOf`: where the slots come from, for who has them made elsewhere. */
+/**
+ * Expands a row that validateChains has accepted. `slotsOf`: where the slots come from, for who has them made elsewhere; `inUse`: as for
+ * weighChain.
+ */
 export function expandChain(
   row: ChainRow,
   stateOf: (node: number) => NodeState,
-  slotsOf: (members: readonly Member[], chain: number) => Uint16Array = buildSelection,
+  {
+    slotsOf = buildSelection,
+    inUse = NONE_IN_USE,
+  }: {
+    readonly slotsOf?: (members: readonly Member[], chain: number) => Uint16Array;
+    readonly inUse?: InUse;
+  } = {},
 ): ExpandedChain {
-  const { members, paths, allStale } = weighChain(row, stateOf);
+  const { members, paths, allStale } = weighChain(row, stateOf, inUse);
   const slots = slotsOf(members, row.number);
   const affinity = affinityOf(row);
   return { chain: row.number, affinity, slots, paths, allStale, fingerprint: fingerprint(slots, paths) };
@@ -114,14 +132,32 @@ function pathState(path: PathRow, stateOf: (node: number) => NodeState): NodeSta
   return states.includes('unknown') ? 'unknown' : 'up';
 }
 
-/** priority: the weight is the tier, and the paths of the best tier share evenly. */
-function byPolicy(select: SelectPolicy, weights: readonly number[]): readonly number[] {
+/**
+ * priority: the weight is the tier, and the paths of the tier in use share evenly: the best one that is up, or with `preempt: false` that
+ * of the paths in use while one of these is up. local: the paths over the fewest hosts, by weight. Where a gateway's history decides, the
+ * slots serve flows that leave a dead path: by weight for random, evenly otherwise.
+ */
+function byPolicy(
+  { select, keepsTier }: ChainRow,
+  paths: readonly PathRow[],
+  { weights, inUse }: { readonly weights: readonly number[]; readonly inUse: InUse },
+): readonly number[] {
   switch (select) {
     case SelectPolicy.WEIGHTED:
+    case SelectPolicy.RANDOM:
       return weights;
+    case SelectPolicy.ROUND_ROBIN:
+    case SelectPolicy.LEAST_FLOWS:
+      return weights.map((weight) => (weight > 0 ? 1 : 0));
     case SelectPolicy.PRIORITY: {
-      const best = Math.max(0, ...weights);
-      return weights.map((weight) => (weight > 0 && weight === best ? 1 : 0));
+      const used = weights.filter((_, i) => inUse.has(paths[i]?.number ?? 0));
+      const kept = keepsTier ? Math.max(0, ...used) : 0;
+      const tier = kept > 0 ? kept : Math.max(0, ...weights);
+      return weights.map((weight) => (weight > 0 && weight === tier ? 1 : 0));
+    }
+    case SelectPolicy.LOCAL: {
+      const fewest = Math.min(...paths.filter((_, i) => (weights[i] ?? 0) > 0).map(({ hosts }) => hosts));
+      return weights.map((weight, i) => (paths[i]?.hosts === fewest ? weight : 0));
     }
     case SelectPolicy.UNSPECIFIED:
       throw new Fault('invalid', 'a chain row without a select policy: validateChains refuses it');

@@ -6,6 +6,7 @@ export {
   choosePath,
   type ExpandedChain,
   expandChain,
+  type InUse,
   type PathState,
   type WeighedChain,
   weighChain,
@@ -14,6 +15,7 @@ export { heirsOf } from './heirs.js';
 export { ImageRules, type ImageSource } from './image-rules.js';
 export { copyLines, LINE_WORDS, type LineChanges } from './line-space.js';
 export { type NodeState, nextNodeState } from './node-state.js';
+export { HISTORY_POLICIES, type HistoryPolicy, historySeed, PathHistory } from './path-history.js';
 export { MAX_PATH_WEIGHT, type NodeWorth, type PathNodes, weighPaths } from './path-weights.js';
 export { ReferenceRules } from './reference-rules.js';
 export {

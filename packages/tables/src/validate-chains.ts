@@ -83,7 +83,7 @@ function toMember(path: PathRow): Member {
 function chainFault(row: ChainRow): string | null {
   if (row.number < 1 || row.number >= LIMIT.DT_MAX_CHAINS)
     return `number ${row.number} is not 1..${LIMIT.DT_MAX_CHAINS - 1}`;
-  if (row.select !== SelectPolicy.WEIGHTED && row.select !== SelectPolicy.PRIORITY)
+  if (row.select < SelectPolicy.WEIGHTED || row.select > SelectPolicy.LEAST_FLOWS)
     return `select policy ${row.select} is unknown`;
   if (row.affinity < AffinityKind.FIVE_TUPLE || row.affinity > AffinityKind.SOURCE)
     return `affinity ${row.affinity} is unknown`;

@@ -158,10 +158,10 @@ describe('buildPathTable', () => {
     expect(Buffer.from(digestChains(table().rows))).toEqual(Buffer.from(digestChains(table().rows)));
   });
 
-  it('says what it cannot do as told', () => {
+  it('does every kind of select, with no alarm', () => {
     const text = exampleText({ firewalls: [''], chain: 'select: round-robin' });
-    expect([...buildPathTable(revisionOf(text), facts({})).shortfalls]).toEqual([
-      ['inspect', 'chain inspect: select round-robin is not available; paths are weighted by score'],
-    ]);
+    const { rows, shortfalls } = buildPathTable(revisionOf(text), facts({}));
+    expect(rows.map(({ select }) => select)).toEqual([SelectPolicy.ROUND_ROBIN]);
+    expect([...shortfalls]).toEqual([]);
   });
 });

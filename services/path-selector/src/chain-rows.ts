@@ -8,6 +8,7 @@ import {
   nodeKey,
   pathKey,
   type Revision,
+  type ServiceNode,
   type SteeredChain,
   steeredChains,
 } from '@detour/intent';
@@ -40,11 +41,6 @@ export function buildPathTable(revision: Revision, facts: NodeFacts, zone: strin
     if (level !== null) continue;
     if (served.length === 0)
       shortfalls.set(chain.name, `chain ${chain.name} has no path: declare nodes of its services`);
-    if (chain.select !== 'weighted' && chain.select !== 'priority')
-      shortfalls.set(
-        chain.name,
-        `chain ${chain.name}: select ${chain.select} is not available; paths are weighted by score`,
-      );
   }
   return { rows, shortfalls };
 }
@@ -71,7 +67,8 @@ function buildRow(steered: SteeredChain, vrf: string, { revision, worths }: Surr
       return node;
     });
     const belowLevel = path.nodes.filter((name) => worths.get(name)?.levelled === false).length;
-    return [{ number, nodes: members, skipped: path.skipped, belowLevel }];
+    const hosts = hostsOf(path.nodes.map((name) => nodeNamed.get(name)));
+    return [{ number, nodes: members, skipped: path.skipped, belowLevel, hosts }];
   });
   const select = chain.select === 'priority' ? 'priority' : 'weighted';
   const rankOf = ranksOf([...byNumber.values()].map(({ priority }) => priority));
@@ -92,7 +89,8 @@ function buildRow(steered: SteeredChain, vrf: string, { revision, worths }: Surr
     onRuleChange: chain.onRuleChange === 'keep' ? OnRuleChange.KEEP : OnRuleChange.REVALIDATE,
     affinity: AFFINITY[chain.affinity],
     mss: chain.mssClamp === undefined ? 0 : chain.mssClamp === 'auto' ? 1 : chain.mssClamp,
-    select: select === 'priority' ? SelectPolicy.PRIORITY : SelectPolicy.WEIGHTED,
+    select: SELECT[chain.select],
+    keepsTier: chain.preempt === false,
     idleTcpMs: BigInt(chain.idleTimeout.tcp),
     idleUdpMs: BigInt(chain.idleTimeout.udp),
     idleOtherMs: BigInt(chain.idleTimeout.other),
@@ -106,6 +104,20 @@ function ranksOf(priorities: readonly number[]): (priority: number) => number {
   const sorted = [...new Set(priorities)].sort((x, y) => x - y);
   return (priority) => sorted.indexOf(priority) + 1;
 }
+
+/** On how many hosts nodes are; one whose host is not declared counts as on one of its own. */
+function hostsOf(nodes: readonly (ServiceNode | undefined)[]): number {
+  return new Set(nodes.map((node, at) => (node?.host === undefined ? at : node.host))).size;
+}
+
+const SELECT: Readonly<Record<Chain['select'], SelectPolicy>> = {
+  weighted: SelectPolicy.WEIGHTED,
+  priority: SelectPolicy.PRIORITY,
+  local: SelectPolicy.LOCAL,
+  random: SelectPolicy.RANDOM,
+  'round-robin': SelectPolicy.ROUND_ROBIN,
+  'least-flows': SelectPolicy.LEAST_FLOWS,
+};
 
 const AFFINITY: Readonly<Record<Chain['affinity'], AffinityKind>> = {
   '5-tuple': AffinityKind.FIVE_TUPLE,

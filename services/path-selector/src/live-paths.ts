@@ -3,7 +3,14 @@
 import { type ChainRow, OnNodeDown, type TableVersion } from '@detour/contracts';
 import { type HashKey, hashKeyFromHex } from '@detour/core';
 import type { Revision } from '@detour/intent';
-import { type ExpandedChain, expandChain, heirsOf, type NodeState, validateChains } from '@detour/tables';
+import {
+  type ExpandedChain,
+  expandChain,
+  heirsOf,
+  type NodeState,
+  type PathState,
+  validateChains,
+} from '@detour/tables';
 import { buildPathTable } from './chain-rows.js';
 import type { NodeFacts } from './node-worths.js';
 
@@ -16,8 +23,10 @@ export interface LiveChain {
   readonly secret: HashKey;
   /** State of a path by number; undefined for a path that the chain does not have. */
   readonly stateOf: (path: number) => NodeState | undefined;
-  /** Whether a path is up and has weight: a drained one has none. */
-  readonly takesNewFlows: (path: number) => boolean;
+  /**
+   * Whether a path is up and has weight: a drained one has none. Of a chain whose tier in use is each gateway's to say, any tier's.
+   */
+  readonly mayTake: (path: number) => boolean;
   /** What a path that was chosen is worth in its chain, for people. */
   readonly whyChosen: (path: number) => string;
   /** The path by which the flows of one that is down go on; undefined: the hash chooses. */
@@ -126,8 +135,12 @@ export class LivePaths {
     const expanded = expandChain(row, stateOfNode);
     const states = new Map(expanded.paths.map(({ path, state }) => [path, state]));
     const heirs = heirsOf(row.number, expanded.paths);
+    const weights = new Map(
+      row.paths.map((path) => [path.number, expanded.allStale ? path.fallbackWeight : path.weight]),
+    );
+    const worth = ({ path, weight }: PathState) => (row.keepsTier ? (weights.get(path) ?? 0) : weight);
     const open = new Set(
-      expanded.paths.filter(({ state, weight }) => state === 'up' && weight > 0).map(({ path }) => path),
+      expanded.paths.filter((path) => path.state === 'up' && worth(path) > 0).map(({ path }) => path),
     );
     const chosen = new Map(whyChosen(row, expanded));
     const members = new Map(row.paths.map(({ number, nodes }) => [number, nodes]));
@@ -138,7 +151,7 @@ export class LivePaths {
       keepsFlowsOfDownNodes: row.onNodeDown === OnNodeDown.KEEP,
       secret,
       stateOf: (path) => states.get(path),
-      takesNewFlows: (path) => open.has(path),
+      mayTake: (path) => open.has(path),
       heirOf: (path) => heirs.get(path),
       whyChosen: (path) => chosen.get(path) ?? `path ${path} of chain ${row.name}`,
       notUp: (path) =>

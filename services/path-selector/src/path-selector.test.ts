@@ -216,4 +216,35 @@ describe('path-selector', () => {
     await drain(false);
     await until(() => weights(one.table.rows)?.every((weight) => weight > 0));
   });
+
+  it('offers Redis the path that the gateway prefers, of any tier with preempt: false, if it is up and has weight', async () => {
+    await using one = await rig.startSelector('p9');
+    const weighted = await rig.apply(['', '', '']);
+    await one.live(weighted.revision);
+    const numbers = one.table.rows[0]?.paths.map(({ number }) => number) ?? [];
+    expect(numbers).toHaveLength(3);
+    for (const path of numbers)
+      expect(await one.ask(rig.newFlow(), { preferred: path })).toMatchObject({ path, pinGen: 1 });
+    const pinned = rig.newFlow();
+    const [first = 0, second = 0] = numbers;
+    await one.ask(pinned, { preferred: first });
+    expect(await one.ask(pinned, { preferred: second, midflow: true })).toMatchObject({
+      path: first,
+      source: PathSource.PINNED,
+    });
+    const { path } = await one.ask(rig.newFlow(), { preferred: 9_999 });
+    expect(numbers).toContain(path);
+
+    const tiers = ['priority: 100', 'priority: 50'];
+    const standby = async (chain: string): Promise<number> => {
+      const made = await rig.apply(tiers, chain);
+      await one.live(made.revision);
+      const row = one.table.rows[0];
+      const lower = row?.paths.find(({ weight }) => weight < 1000)?.number ?? 0;
+      const answer = await one.ask(rig.newFlow(), { chain: row?.number ?? 0, preferred: lower });
+      return answer.path === lower ? 50 : 100;
+    };
+    expect(await standby('select: priority')).toBe(100);
+    expect(await standby('select: priority, preempt: false')).toBe(50);
+  });
 });

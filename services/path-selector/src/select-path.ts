@@ -87,7 +87,10 @@ function readFlow(question: SelectQuestion, paths: LivePaths): Flow | string {
   if (typeof chain === 'string') return chain;
   const { key, norm } = normaliseTuple(tuple);
   const initiatorIsB = norm === 1;
-  const choice = choosePath(chain.expanded, key, { initiatorIsB, secret: chain.secret });
+  const { preferred } = question;
+  const choice = chain.mayTake(preferred)
+    ? preferred
+    : choosePath(chain.expanded, key, { initiatorIsB, secret: chain.secret });
   const ttlS = idleSeconds(chain.row, key);
   return { id, key: flowRecordKey(key), chain, initiatorIsB, midflow, ttlS, choice };
 }
@@ -168,7 +171,7 @@ function isKept({ chain, midflow }: Flow, record: FlowRecord): boolean {
   if (record.chain !== chain.row.number) return false;
   const state = chain.stateOf(record.path);
   if (state === undefined) return false;
-  if (!midflow) return chain.takesNewFlows(record.path);
+  if (!midflow) return chain.mayTake(record.path);
   return state !== 'down' || chain.keepsFlowsOfDownNodes;
 }
 

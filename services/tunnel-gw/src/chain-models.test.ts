@@ -56,6 +56,64 @@ describe('ChainModels', () => {
     ).toBe(4);
   });
 
+  describe('priority with preempt: false', () => {
+    const row = chainRow({
+      select: SelectPolicy.PRIORITY,
+      keepsTier: true,
+      paths: [pathRow(1, [1], 1000), pathRow(2, [2], 500)],
+    });
+    const used = (models: ChainModels, states: Record<number, NodeState>) => {
+      take(models, [row], states);
+      return models.get(1)?.paths.flatMap(({ number, weight }) => (weight > 0 ? [number] : []));
+    };
+
+    it('stays with the tier in use when a better one is back, and leaves it when it goes down', () => {
+      const models = new ChainModels(new Map());
+      expect(used(models, {})).toEqual([1]);
+      expect(used(models, { 1: 'down' })).toEqual([2]);
+      expect(used(models, {})).toEqual([2]);
+      expect(used(models, { 1: 'down', 2: 'down' })).toEqual([]);
+      expect(used(models, { 2: 'down' })).toEqual([1]);
+      expect(used(models, {})).toEqual([1]);
+    });
+
+    it('a start waits for the better tier to be heard of; a restart goes on with what the slots name', () => {
+      const fresh = new ChainModels(new Map());
+      expect(used(fresh, { 1: 'unknown', 2: 'up' })).toEqual([2]);
+      expect(used(fresh, {})).toEqual([1]);
+      const restarted = new ChainModels(new Map(), new SlotBook(), () => new Set([2]));
+      expect(used(restarted, { 1: 'unknown', 2: 'unknown' })).toEqual([]);
+      expect(used(restarted, { 1: 'up', 2: 'unknown' })).toEqual([1]);
+      const again = new ChainModels(new Map(), new SlotBook(), () => new Set([2]));
+      expect(used(again, {})).toEqual([2]);
+    });
+  });
+
+  it('PSEL-5 two gateways with the same table have the same slots, whatever tables one of them had before', () => {
+    const table = chainRow({ paths: [pathRow(1, [1], 500), pathRow(2, [2], 300), pathRow(3, [3], 200)] });
+    const [one, other] = [new ChainModels(new Map()), new ChainModels(new Map([[1, 7]]))];
+    take(other, [chainRow({ paths: [pathRow(1, [1], 100), pathRow(3, [3], 900)] })]);
+    take(other, [table], { 1: 'down' });
+    for (const models of [one, other]) take(models, [table]);
+    expect(new Set(one.get(1)?.slots)).toEqual(new Set([1, 2, 3]));
+    expect(other.get(1)?.slots).toEqual(one.get(1)?.slots);
+  });
+
+  it('the datapath asks about every flow of a chain whose history decides', () => {
+    const models = new ChainModels(new Map());
+    for (const [select, history, decides] of [
+      [SelectPolicy.WEIGHTED, null, 'opening'],
+      [SelectPolicy.PRIORITY, null, 'opening'],
+      [SelectPolicy.LOCAL, null, 'opening'],
+      [SelectPolicy.RANDOM, 'random', 'none'],
+      [SelectPolicy.ROUND_ROBIN, 'round-robin', 'none'],
+      [SelectPolicy.LEAST_FLOWS, 'least-flows', 'none'],
+    ] as const) {
+      take(models, [chainRow({ select })]);
+      expect(models.get(1)).toMatchObject({ history, decides });
+    }
+  });
+
   it('what did not change keeps its rows as objects, so that staging them costs nothing', () => {
     const models = new ChainModels(new Map());
     const rows = [

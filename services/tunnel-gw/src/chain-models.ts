@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chains as they are published: a controller's row, this gateway's health applied by packages/tables, and a generation that moves whenever
 // what flows depend on has moved. A version is drafted first and counts only when its rows are live.
-import { type ChainRow, OnFailure, OnNodeDown, OnRuleChange } from '@detour/contracts';
+import { type ChainRow, OnFailure, OnNodeDown, OnRuleChange, SelectPolicy } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import {
   affinityOf,
   expandChain,
+  type HistoryPolicy,
   heirsOf,
+  type InUse,
   type NodeState,
   type WeighedChain,
   weighChain,
@@ -23,6 +25,7 @@ interface Entry {
   readonly due: WantedSlots | null;
   readonly model: ChainModel;
   readonly rows: readonly Row[];
+  readonly inUse: InUse;
 }
 
 /** A version that is not in force yet. */
@@ -41,10 +44,14 @@ export class ChainModels {
   /** The last generation that each chain number ever had: also a chain that goes and comes back counts on. */
   private readonly gens: Map<number, number>;
 
-  /** `firstGens`: generations that a predecessor left in the live bank; counting goes on from there. */
+  /**
+   * `firstGens`: generations that a predecessor left in the live bank; counting goes on from there. `firstInUse`: paths that its slots
+   * name, so that a restart is no reason for new flows to return to a better tier.
+   */
   constructor(
     firstGens: ReadonlyMap<number, number>,
     private readonly slots = new SlotBook(),
+    private readonly firstInUse: (chain: number) => InUse = () => new Set(),
   ) {
     this.gens = new Map(firstGens);
   }
@@ -53,7 +60,7 @@ export class ChainModels {
   lacking(chains: readonly ChainRow[], stateOf: StateOf): WantedSlots[] {
     return chains.flatMap((row) => {
       if (this.entries.get(row.number)?.row === row) return [];
-      const wanted = { chain: row.number, members: weighChain(row, stateOf).members };
+      const wanted = { chain: row.number, members: weighChain(row, stateOf, this.inUse(row)).members };
       return this.slots.now(wanted) === null && this.slots.older(wanted) === null ? [wanted] : [];
     });
   }
@@ -62,9 +69,10 @@ export class ChainModels {
    * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it.
    * @throws Fault `unavailable` when slots are lacking.
    */
-  draft(chains: readonly ChainRow[], stateOf: StateOf, decides: Decides = 'opening'): ChainDraft {
+  draft(chains: readonly ChainRow[], stateOf: StateOf, mostDecided: Decides = 'opening'): ChainDraft {
     const entries = new Map<number, Entry>();
     for (const row of chains) {
+      const decides = historyOf(row) === null ? mostDecided : 'none';
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
       const unchanged = held?.row === row && held.states === states && held.model.decides === decides;
@@ -97,17 +105,25 @@ export class ChainModels {
     states: string,
     { stateOf, decides }: { readonly stateOf: StateOf; readonly decides: Decides },
   ): Entry {
-    const weighed = weighChain(row, stateOf);
+    const inUse = this.inUse(row);
+    const weighed = weighChain(row, stateOf, inUse);
     const wanted = { chain: row.number, members: weighed.members };
     const exact = this.slots.now(wanted);
     const held = this.entries.get(row.number);
     if (exact !== null) {
-      const { slots, fingerprint } = expandChain(row, stateOf, () => exact);
+      const { slots, fingerprint } = expandChain(row, stateOf, { slotsOf: () => exact, inUse });
       const same = held?.model.fingerprint === fingerprint;
       const gen = same ? held.model.gen : this.nextGen(row);
       const kept = same ? held.model.slots : slots;
       const model = { ...modelOf(row, weighed), slots: kept, gen, fingerprint, decides };
-      return { row, states, due: null, model, rows: rowsOf(model, held) };
+      return {
+        row,
+        states,
+        due: null,
+        model,
+        rows: rowsOf(model, held),
+        inUse: nextInUse(row, weighed, inUse),
+      };
     }
     const older = (held?.row === row ? held.model.slots : null) ?? this.slots.older(wanted);
     if (older === null) throw new Fault('unavailable', `the slots of chain ${row.name} are not built yet`);
@@ -119,7 +135,19 @@ export class ChainModels {
       fingerprint: '',
       decides,
     };
-    return { row, states, due: wanted, model, rows: rowsOf(model, held) };
+    return {
+      row,
+      states,
+      due: wanted,
+      model,
+      rows: rowsOf(model, held),
+      inUse: nextInUse(row, weighed, inUse),
+    };
+  }
+
+  /** Only a chain that keeps its tier has a use for it. */
+  private inUse({ number, keepsTier }: ChainRow): InUse {
+    return keepsTier ? (this.entries.get(number)?.inUse ?? this.firstInUse(number)) : NOTHING_IN_USE;
   }
 
   /** 16 bits; 0 is a record's that was never validated. */
@@ -154,7 +182,37 @@ function modelOf(
     })),
     idleMs: { tcp: Number(row.idleTcpMs), udp: Number(row.idleUdpMs), other: Number(row.idleOtherMs) },
     allStale,
+    history: historyOf(row),
+    keepsTier: row.keepsTier,
   };
+}
+
+const NOTHING_IN_USE: InUse = new Set();
+
+/**
+ * Paths that take new flows now. What was in use stays so while nothing is, and while a better path was never heard of: at a start nodes come
+ * up one after the other, and the first is not the one to stay with.
+ */
+function nextInUse(row: ChainRow, { paths }: WeighedChain, before: InUse): InUse {
+  if (!row.keepsTier) return NOTHING_IN_USE;
+  const worth = new Map(row.paths.map(({ number, weight }) => [number, weight]));
+  const open = paths.filter(({ weight }) => weight > 0);
+  const tier = Math.max(0, ...open.map(({ path }) => worth.get(path) ?? 0));
+  const isAwaited = paths.some(({ path, state }) => state === 'unknown' && (worth.get(path) ?? 0) > tier);
+  return open.length === 0 || isAwaited ? before : new Set(open.map(({ path }) => path));
+}
+
+function historyOf({ select }: ChainRow): HistoryPolicy | null {
+  switch (select) {
+    case SelectPolicy.RANDOM:
+      return 'random';
+    case SelectPolicy.ROUND_ROBIN:
+      return 'round-robin';
+    case SelectPolicy.LEAST_FLOWS:
+      return 'least-flows';
+    default:
+      return null;
+  }
 }
 
 /** The same slots are the same row: staging need not compare them. */

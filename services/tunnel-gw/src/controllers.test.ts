@@ -57,6 +57,7 @@ function controllers({ classify = {}, select = {}, usable = [1, 2, 3], dropsUnre
     },
     isUsable: (_chain, path) => usable.includes(path),
     dropsUnresolved: () => dropsUnresolved,
+    prefer: (chain) => 10 * chain,
     choose: () => 3,
   };
   return { asked, ask: (question = flowQuestion()) => askControllers(options, question) };
@@ -76,7 +77,7 @@ describe('askControllers', () => {
       why: 'rule web; by weight',
     });
     expect(asked.classify[0]).toMatchObject({ gateway: 'edge1', port: 7, syn: true, traceparent: '' });
-    expect(asked.select[0]).toMatchObject({ chain: 1, rule: 4, midflow: false });
+    expect(asked.select[0]).toMatchObject({ chain: 1, rule: 4, midflow: false, preferred: 10 });
   });
 
   it("a reply asks about its flow's forward side", async () => {

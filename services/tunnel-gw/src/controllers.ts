@@ -29,6 +29,8 @@ export interface ControllerOptions {
   readonly isUsable: (chain: number, path: number) => boolean;
   /** What unresolvedPolicy says of a rule whose chain does not exist; the answer does not say it. */
   readonly dropsUnresolved: (rule: number) => boolean;
+  /** The path that this gateway's history prefers for the flow; 0 where history decides nothing. */
+  readonly prefer: (chain: number, question: FlowQuestion, reversed: boolean) => number;
   /** This gateway's own choice, for an answer that cannot be used. */
   readonly choose: (chain: number, question: FlowQuestion, reversed: boolean) => number;
 }
@@ -99,6 +101,7 @@ async function decide(
       chain: found.chain,
       rule: found.rule,
       midflow: !question.syn,
+      preferred: options.prefer(found.chain, question, found.reversed),
     }),
   );
   if (chosen.error !== '') throw new Fault('unavailable', `path-selector: ${chosen.error}`);

@@ -206,17 +206,6 @@ export class Datapath implements BankStore, Disposable {
     }
   }
 
-  /** Generation of every chain in the live bank, so that a successor counts on from there. */
-  chainGenerations(): Map<number, number> {
-    const gens = new Map<number, number>();
-    for (let number = 0; number < abi.DetourLimit.DT_MAX_CHAINS; number++) {
-      const index = Uint32Array.of(this.readBank() * abi.DetourLimit.DT_MAX_CHAINS + number);
-      const row = this.object.map('chains').lookup(new Uint8Array(index.buffer));
-      if (row !== undefined) gens.set(number, abi.chain.decode(row).gen);
-    }
-    return gens;
-  }
-
   // ---- ports
 
   /** Puts the program on a device, or takes over the link that a predecessor pinned there. */

@@ -6,11 +6,12 @@ import { INJECT_DEVICES } from '@detour/contracts';
 import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
-import { ChainModels } from './chain-models.js';
+import type { ChainModels } from './chain-models.js';
 import type { LiveTables } from './decision.js';
 import { readLinks, type VtiDevice } from './devices.js';
 import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
+import { chainsFrom } from './left-chains.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
 import type { GatewayModel } from './model.js';
 import { nodeStates } from './node-states.js';
@@ -54,7 +55,7 @@ export class GatewayCore {
   constructor(private readonly options: CoreOptions) {
     this.machine = new Machine(options);
     this.view = new RunningModel(() => this.active?.model ?? null, this.machine, options.ways);
-    this.chains = new ChainModels(options.datapath.chainGenerations(), options.slots);
+    this.chains = chainsFrom(options.datapath, options.slots);
   }
 
   get running(): TableSet | null {

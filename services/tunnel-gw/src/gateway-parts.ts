@@ -20,6 +20,7 @@ import { everyNode } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
+import { PathChoices } from './path-choices.js';
 import { PathMtus } from './path-mtus.js';
 import { PuntDesk } from './punt-desk.js';
 import { RuleHalves } from './rule-halves.js';
@@ -31,6 +32,7 @@ import { warmUp } from './warm-up.js';
 import { Ways } from './ways.js';
 
 export interface GatewayOptions extends DatapathOptions {
+  readonly name: string;
   readonly guardDevices: readonly string[];
   readonly sysctlDir: string;
   readonly decideWithinMs: number;
@@ -91,6 +93,7 @@ export interface GatewayParts {
   readonly builder: SlotBuilder;
   readonly desks: PacketDesks;
   readonly pathMtus: PathMtus;
+  readonly choices: PathChoices;
 }
 
 /** Installs the guard, loads or takes over the datapath, and makes all parts. */
@@ -165,6 +168,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     takeBackSlots: () => lent.takeBack(),
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
+  const choices = new PathChoices(options.name);
   const punts = new PuntDesk({
     deadlineMs: options.decideWithinMs,
     maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
@@ -175,7 +179,11 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     isDecided: (question) => flows.isDecided(question.key),
     ask: options.ask,
     decideAlone: late.decideAlone,
-    install: (question, decision, rulesGen) => flows.install(question, decision, rulesGen),
+    install: (question, decision, rulesGen) => {
+      const stored = flows.install(question, decision, rulesGen);
+      choices.settle(question, stored ? decision.path : 0);
+      return stored;
+    },
     putBack: (packets) => injector.putBack(packets),
     dropHeld: (packets, why) => injector.drop(packets, DROP[why]),
     onError: (error) => log.error({}, `a flow's decision could not be stored: ${describeError(error)}`),
@@ -211,6 +219,6 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   return {
     ...{ datapath, core, health, ways, neighbours, slots, lent, flows, flowMaps, counterMaps },
-    ...{ punts, injector, arps, builder, desks, pathMtus },
+    ...{ punts, injector, arps, builder, desks, pathMtus, choices },
   };
 }

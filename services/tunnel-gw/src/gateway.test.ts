@@ -108,6 +108,7 @@ type Started = Gateway & { readonly seen: Seen };
 async function start(pins: string, change: Partial<GatewayOptions> = {}): Promise<Started> {
   const seen: Seen = { published: [], refused: [], troubles: new Map() };
   const gateway = await Gateway.start({
+    name: 'edge1',
     objectPath: `${REPOSITORY}datapath/build/edge.bpf.o`,
     pinDir: join(bpffs, pins),
     maxFlows: 1024,

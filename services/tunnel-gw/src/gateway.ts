@@ -163,7 +163,11 @@ export class Gateway implements AsyncDisposable {
   /** This gateway's own decision, from the tables in force; null before there are any. */
   decideAlone(question: FlowQuestion): FlowDecision | null {
     const tables = this.core.liveTables;
-    return tables === null ? null : decideLocally(tables, question);
+    if (tables === null) return null;
+    const decision = decideLocally(tables, question);
+    const chain = decision.action === 'steer' ? tables.chains.get(decision.chain) : undefined;
+    if (chain === undefined || chain.history === null) return decision;
+    return { ...decision, path: this.parts.choices.choose(chain, question, tables.hashKey) };
   }
 
   isUsable(chain: number, path: number): boolean {
@@ -180,12 +184,21 @@ export class Gateway implements AsyncDisposable {
     return this.core.liveTables?.chains.get(number);
   }
 
+  /** The path that this gateway's history prefers: the path-selector, which has none, then only looks for a pin. */
+  prefer(chain: number, question: FlowQuestion, reversed: boolean): number {
+    const row = this.chainOf(chain);
+    return row !== undefined && (row.keepsTier || row.history !== null)
+      ? this.choose(chain, question, reversed)
+      : 0;
+  }
+
   choose(chain: number, question: FlowQuestion, reversed: boolean): number {
     const tables = this.core.liveTables;
     const row = tables?.chains.get(chain);
-    return tables === null || row === undefined
-      ? 0
-      : choosePathLocally(row, forwardTuple(question, reversed), tables.hashKey);
+    if (tables === null || row === undefined) return 0;
+    return row.history === null
+      ? choosePathLocally(row, forwardTuple(question, reversed), tables.hashKey)
+      : this.parts.choices.choose(row, question, tables.hashKey);
   }
 
   /** Rules changed since this flow was classified: the record follows them, or stays where they say the same. */
@@ -266,6 +279,7 @@ export class Gateway implements AsyncDisposable {
           );
         this.checkDelivery();
         this.lent.noticeTaken();
+        const counted = this.parts.choices.beginCount();
         this.lastSweep = await sweepFlows(
           {
             maps: this.flowMaps,
@@ -280,6 +294,7 @@ export class Gateway implements AsyncDisposable {
           },
           signal,
         );
+        counted(this.lastSweep.byPath);
         await this.desks.snat.sweep(signal);
       } catch (error) {
         if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);

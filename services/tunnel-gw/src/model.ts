@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One gateway's part of a revision, in numbers: what its tables are made from. Pure data; desired.ts makes it from the intent.
 import type { Affinity, HashKey } from '@detour/core';
+import type { HistoryPolicy } from '@detour/tables';
 
 export type PortKindName = 'internal' | 'uplink' | 'vti' | 'guest';
 export type AttachMode = 'auto' | 'native' | 'generic';
@@ -169,6 +170,10 @@ export interface ChainModel {
   readonly allStale: boolean;
   readonly fingerprint: string;
   readonly decides: Decides;
+  /** How this gateway chooses where its own history decides; null: by the slots. */
+  readonly history: HistoryPolicy | null;
+  /** priority with `preempt: false`: which tier is in use is this gateway's to say. */
+  readonly keepsTier: boolean;
 }
 
 export interface PathModel {

@@ -26,6 +26,8 @@ export interface SweepResult {
   readonly ended: number;
   readonly tookMs: number;
   readonly byNode: ReadonlyMap<number, number>;
+  /** Flows that stay, by path. */
+  readonly byPath: ReadonlyMap<number, number>;
 }
 
 export interface SweeperOptions {
@@ -83,6 +85,7 @@ class Sweep {
   private readonly pathNodes: ReadonlyMap<number, readonly number[]>;
   private readonly seenSlots: Uint8Array;
   private readonly byNode = new Map<number, number>();
+  private readonly byPath = new Map<number, number>();
   private readonly counts = { flows: 0, embryos: 0, pinned: 0, unrecorded: 0, ended: 0 };
   private readonly ending: Ending[] = [];
   private refresh: PinUse[] = [];
@@ -120,8 +123,10 @@ class Sweep {
         unpin:
           hasEnded(seen) && flow.action === abi.FlowAction.FLOW_STEER && this.options.slots.isRecorded(slot),
       });
-    else if (flow.action === abi.FlowAction.FLOW_STEER && chain !== undefined && flow.path !== 0)
+    else if (flow.action === abi.FlowAction.FLOW_STEER && chain !== undefined && flow.path !== 0) {
+      if (!hasEnded(seen)) this.byPath.set(flow.path, (this.byPath.get(flow.path) ?? 0) + 1);
       this.lookAtPin(flow, { key, idleMs, ttlMs: chainIdleMs(chain, proto) });
+    }
   }
 
   private lookAtPin(
@@ -180,7 +185,12 @@ class Sweep {
   }
 
   result(): SweepResult {
-    return { ...this.counts, byNode: this.byNode, tookMs: this.options.monoMs() - this.beganMs };
+    return {
+      ...this.counts,
+      byNode: this.byNode,
+      byPath: this.byPath,
+      tookMs: this.options.monoMs() - this.beganMs,
+    };
   }
 }
 

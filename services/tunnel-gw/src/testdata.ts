@@ -69,7 +69,8 @@ ${rules.map((rule) => `  - ${rule}`).join('\n')}
 }
 
 export function pathRow(number: number, nodes: number[], weight = 100): PathRow {
-  return { number, nodes, weight, fallbackWeight: 100, drained: false, skipped: 0, belowLevel: 0 };
+  const shape = { skipped: 0, belowLevel: 0, hosts: nodes.length };
+  return { number, nodes, weight, fallbackWeight: 100, drained: false, ...shape };
 }
 
 export function chainRow(change: Partial<ChainRow> = {}): ChainRow {
@@ -88,6 +89,7 @@ export function chainRow(change: Partial<ChainRow> = {}): ChainRow {
     paths: [pathRow(1, [1]), pathRow(2, [2])],
     allStale: false,
     mss: 0,
+    keepsTier: false,
     ...change,
   };
 }

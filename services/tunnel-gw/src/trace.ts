@@ -150,7 +150,9 @@ async function unknown(
     chain?.name ?? `${decision.chain}`,
     isDecidedHere(chain, question)
       ? 'the datapath chooses the path by the selection table'
-      : 'the path is chosen by the selection table, unless Redis knows a pin',
+      : typeof chain?.history === 'string'
+        ? `the path is chosen by ${chain.history} when the flow begins; here stands that of its slot`
+        : 'the path is chosen by the selection table, unless Redis knows a pin',
   );
   if (chain === undefined) return drop('no_table');
   const direction = found.reversed ? 1 : 0;

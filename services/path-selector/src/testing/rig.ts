@@ -130,7 +130,10 @@ export class Rig implements AsyncDisposable {
       }),
     );
     const ask = (tuple: Tuple, more: Partial<SelectQuestion> = {}) =>
-      questions.ask({ ...{ traceparent: '', gateway, tuple, chain: 1, rule: 1, midflow: false }, ...more });
+      questions.ask({
+        ...{ traceparent: '', gateway, tuple, chain: 1, rule: 1, midflow: false, preferred: 0 },
+        ...more,
+      });
     const live = (revision: number) => until(() => table.version?.revision === revision);
     return { hosted, table, updates, ask, live, [Symbol.asyncDispose]: () => own[Symbol.asyncDispose]() };
   };

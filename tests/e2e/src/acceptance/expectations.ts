@@ -34,9 +34,13 @@ export async function expectAllDelivered(balance: Balance): Promise<Books> {
   return books;
 }
 
-/** Node of every flow that the firewalls track; each is tracked by one of them alone, which has seen both directions. */
-export async function nodeOfEachFlow(bench: AcceptanceLab): Promise<Map<string, string>> {
-  const tracked = [...(await trackedFlows(bench))];
+/** Node of every flow that the firewalls track, or of those named; each is tracked by one of them alone, which has seen both directions. */
+export async function nodeOfEachFlow(
+  bench: AcceptanceLab,
+  named?: readonly string[],
+): Promise<Map<string, string>> {
+  const wanted = named && new Set(named);
+  const tracked = [...(await trackedFlows(bench))].filter(([flow]) => wanted?.has(flow) ?? true);
   const broken = tracked.filter(([, at]) => at.length !== 1 || at[0]?.bothWays !== true);
   expect(broken.slice(0, 5), `${broken.length} of ${tracked.length} flows`).toEqual([]);
   return new Map(tracked.map(([flow, [at]]) => [flow, at?.node ?? '']));

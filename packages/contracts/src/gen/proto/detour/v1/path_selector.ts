@@ -263,7 +263,17 @@ export function affinityKindToJSON(object: AffinityKind): string {
   }
 }
 
-export const SelectPolicy = { UNSPECIFIED: 0, WEIGHTED: 1, PRIORITY: 2 } as const;
+export const SelectPolicy = {
+  UNSPECIFIED: 0,
+  WEIGHTED: 1,
+  PRIORITY: 2,
+  /** LOCAL - the paths over the fewest hosts, by weight */
+  LOCAL: 3,
+  /** RANDOM - by weight; this and those below are chosen by the gateway, which remembers its choices */
+  RANDOM: 4,
+  ROUND_ROBIN: 5,
+  LEAST_FLOWS: 6,
+} as const;
 
 export type SelectPolicy = typeof SelectPolicy[keyof typeof SelectPolicy];
 
@@ -271,6 +281,10 @@ export namespace SelectPolicy {
   export type UNSPECIFIED = typeof SelectPolicy.UNSPECIFIED;
   export type WEIGHTED = typeof SelectPolicy.WEIGHTED;
   export type PRIORITY = typeof SelectPolicy.PRIORITY;
+  export type LOCAL = typeof SelectPolicy.LOCAL;
+  export type RANDOM = typeof SelectPolicy.RANDOM;
+  export type ROUND_ROBIN = typeof SelectPolicy.ROUND_ROBIN;
+  export type LEAST_FLOWS = typeof SelectPolicy.LEAST_FLOWS;
 }
 
 export function selectPolicyFromJSON(object: any): SelectPolicy {
@@ -284,6 +298,18 @@ export function selectPolicyFromJSON(object: any): SelectPolicy {
     case 2:
     case "SELECT_POLICY_PRIORITY":
       return SelectPolicy.PRIORITY;
+    case 3:
+    case "SELECT_POLICY_LOCAL":
+      return SelectPolicy.LOCAL;
+    case 4:
+    case "SELECT_POLICY_RANDOM":
+      return SelectPolicy.RANDOM;
+    case 5:
+    case "SELECT_POLICY_ROUND_ROBIN":
+      return SelectPolicy.ROUND_ROBIN;
+    case 6:
+    case "SELECT_POLICY_LEAST_FLOWS":
+      return SelectPolicy.LEAST_FLOWS;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum SelectPolicy");
   }
@@ -297,6 +323,14 @@ export function selectPolicyToJSON(object: SelectPolicy): string {
       return "SELECT_POLICY_WEIGHTED";
     case SelectPolicy.PRIORITY:
       return "SELECT_POLICY_PRIORITY";
+    case SelectPolicy.LOCAL:
+      return "SELECT_POLICY_LOCAL";
+    case SelectPolicy.RANDOM:
+      return "SELECT_POLICY_RANDOM";
+    case SelectPolicy.ROUND_ROBIN:
+      return "SELECT_POLICY_ROUND_ROBIN";
+    case SelectPolicy.LEAST_FLOWS:
+      return "SELECT_POLICY_LEAST_FLOWS";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum SelectPolicy");
   }
@@ -316,6 +350,8 @@ export interface SelectQuestion {
   rule: number;
   /** no SYN: another gateway may have pinned this flow */
   midflow: boolean;
+  /** path that this gateway would choose where its own history decides; 0: the path-selector's choice counts */
+  preferred: number;
 }
 
 export interface SelectAnswers {
@@ -346,6 +382,8 @@ export interface PathRow {
   fallbackWeight: number;
   /** a node of it is drained: both weights are 0 on purpose */
   drained: boolean;
+  /** on how many hosts its nodes are; a node whose host is not declared counts as on one of its own */
+  hosts: number;
   /** optional hops that it leaves out: it takes new flows only while no path that is up leaves out fewer */
   skipped: number;
   /** nodes of it without the level of the chain's flows: it takes new ones only while no path that is up has fewer */
@@ -368,6 +406,8 @@ export interface ChainRow {
   paths: PathRow[];
   /** no up node has a fresh score: declared capacity counts */
   allStale: boolean;
+  /** priority: new flows stay with the tier that a gateway uses while a path of it is up */
+  keepsTier: boolean;
   /** largest TCP MSS of its SYNs; 0: left as it is, 1: what the hops of the path take */
   mss: number;
 }
@@ -454,7 +494,7 @@ export const SelectBatch: MessageFns<SelectBatch> = {
 };
 
 function createBaseSelectQuestion(): SelectQuestion {
-  return { id: 0n, traceparent: "", gateway: "", tuple: undefined, chain: 0, rule: 0, midflow: false };
+  return { id: 0n, traceparent: "", gateway: "", tuple: undefined, chain: 0, rule: 0, midflow: false, preferred: 0 };
 }
 
 export const SelectQuestion: MessageFns<SelectQuestion> = {
@@ -482,6 +522,9 @@ export const SelectQuestion: MessageFns<SelectQuestion> = {
     }
     if (message.midflow !== false) {
       writer.uint32(56).bool(message.midflow);
+    }
+    if (message.preferred !== 0) {
+      writer.uint32(64).uint32(message.preferred);
     }
     return writer;
   },
@@ -555,6 +598,14 @@ export const SelectQuestion: MessageFns<SelectQuestion> = {
             message.midflow = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.preferred = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -576,6 +627,7 @@ export const SelectQuestion: MessageFns<SelectQuestion> = {
       chain: isSet(object.chain) ? globalThis.Number(object.chain) : 0,
       rule: isSet(object.rule) ? globalThis.Number(object.rule) : 0,
       midflow: isSet(object.midflow) ? globalThis.Boolean(object.midflow) : false,
+      preferred: isSet(object.preferred) ? globalThis.Number(object.preferred) : 0,
     };
   },
 
@@ -602,6 +654,9 @@ export const SelectQuestion: MessageFns<SelectQuestion> = {
     if (message.midflow !== false) {
       obj.midflow = message.midflow;
     }
+    if (message.preferred !== 0) {
+      obj.preferred = Math.round(message.preferred);
+    }
     return obj;
   },
 
@@ -617,6 +672,7 @@ export const SelectQuestion: MessageFns<SelectQuestion> = {
     message.chain = object.chain ?? 0;
     message.rule = object.rule ?? 0;
     message.midflow = object.midflow ?? false;
+    message.preferred = object.preferred ?? 0;
     return message;
   },
 };
@@ -867,7 +923,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
 };
 
 function createBasePathRow(): PathRow {
-  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false, skipped: 0, belowLevel: 0 };
+  return { number: 0, nodes: [], weight: 0, fallbackWeight: 0, drained: false, hosts: 0, skipped: 0, belowLevel: 0 };
 }
 
 export const PathRow: MessageFns<PathRow> = {
@@ -890,6 +946,9 @@ export const PathRow: MessageFns<PathRow> = {
     }
     if (message.drained !== false) {
       writer.uint32(40).bool(message.drained);
+    }
+    if (message.hosts !== 0) {
+      writer.uint32(64).uint32(message.hosts);
     }
     if (message.skipped !== 0) {
       writer.uint32(48).uint32(message.skipped);
@@ -963,6 +1022,14 @@ export const PathRow: MessageFns<PathRow> = {
             message.drained = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.hosts = reader.uint32();
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -1002,6 +1069,7 @@ export const PathRow: MessageFns<PathRow> = {
         ? globalThis.Number(object.fallback_weight)
         : 0,
       drained: isSet(object.drained) ? globalThis.Boolean(object.drained) : false,
+      hosts: isSet(object.hosts) ? globalThis.Number(object.hosts) : 0,
       skipped: isSet(object.skipped) ? globalThis.Number(object.skipped) : 0,
       belowLevel: isSet(object.belowLevel)
         ? globalThis.Number(object.belowLevel)
@@ -1028,6 +1096,9 @@ export const PathRow: MessageFns<PathRow> = {
     if (message.drained !== false) {
       obj.drained = message.drained;
     }
+    if (message.hosts !== 0) {
+      obj.hosts = Math.round(message.hosts);
+    }
     if (message.skipped !== 0) {
       obj.skipped = Math.round(message.skipped);
     }
@@ -1047,6 +1118,7 @@ export const PathRow: MessageFns<PathRow> = {
     message.weight = object.weight ?? 0;
     message.fallbackWeight = object.fallbackWeight ?? 0;
     message.drained = object.drained ?? false;
+    message.hosts = object.hosts ?? 0;
     message.skipped = object.skipped ?? 0;
     message.belowLevel = object.belowLevel ?? 0;
     return message;
@@ -1068,6 +1140,7 @@ function createBaseChainRow(): ChainRow {
     idleOtherMs: 0n,
     paths: [],
     allStale: false,
+    keepsTier: false,
     mss: 0,
   };
 }
@@ -1121,6 +1194,9 @@ export const ChainRow: MessageFns<ChainRow> = {
     }
     if (message.allStale !== false) {
       writer.uint32(104).bool(message.allStale);
+    }
+    if (message.keepsTier !== false) {
+      writer.uint32(120).bool(message.keepsTier);
     }
     if (message.mss !== 0) {
       writer.uint32(112).uint32(message.mss);
@@ -1245,6 +1321,14 @@ export const ChainRow: MessageFns<ChainRow> = {
             message.allStale = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.keepsTier = reader.bool();
+            continue;
+          }
           case 14: {
             if (tag !== 112) {
               break;
@@ -1310,6 +1394,11 @@ export const ChainRow: MessageFns<ChainRow> = {
         : isSet(object.all_stale)
         ? globalThis.Boolean(object.all_stale)
         : false,
+      keepsTier: isSet(object.keepsTier)
+        ? globalThis.Boolean(object.keepsTier)
+        : isSet(object.keeps_tier)
+        ? globalThis.Boolean(object.keeps_tier)
+        : false,
       mss: isSet(object.mss) ? globalThis.Number(object.mss) : 0,
     };
   },
@@ -1355,6 +1444,9 @@ export const ChainRow: MessageFns<ChainRow> = {
     if (message.allStale !== false) {
       obj.allStale = message.allStale;
     }
+    if (message.keepsTier !== false) {
+      obj.keepsTier = message.keepsTier;
+    }
     if (message.mss !== 0) {
       obj.mss = Math.round(message.mss);
     }
@@ -1381,6 +1473,7 @@ export const ChainRow: MessageFns<ChainRow> = {
       : 0n;
     message.paths = object.paths?.map((e) => PathRow.fromPartial(e)) || [];
     message.allStale = object.allStale ?? false;
+    message.keepsTier = object.keepsTier ?? false;
     message.mss = object.mss ?? 0;
     return message;
   },

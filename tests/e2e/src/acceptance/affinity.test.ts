@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Many established flows, while nodes are added and tables change all the time. */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { IntentDocument } from '@detour/intent';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { openBalance } from './balance.js';
+import type { FlowRange } from './crowd-protocol.js';
+import { namesOf } from './crowd-wire.js';
+import { expectAllDelivered, expectNoneRefused, expectShares, nodeOfEachFlow } from './expectations.js';
+import { countCrowdAtNodes, readNodeTallies, sharesSince } from './node-tally.js';
+import { awaitWeights, startReports } from './reports.js';
+
+const CROWD_MS = 500_000;
+const MEASURE_MS = 2_000;
+/** Reports that come close together make one table. */
+const REPORT_EVERY_MS = 5;
+
+/** Firewalls 1 to `count` serve; the others do not. `reported`: by what they report, and at once. */
+function intentOf(standard: IntentDocument, count: number, reported = false): IntentDocument {
+  return {
+    ...standard,
+    scoring: { default: { hysteresis: '0%', slowStart: '0s' } },
+    services: [{ name: 'firewall' }, { name: 'spare' }],
+    nodes: (standard.nodes ?? []).map((node, i) => ({
+      ...node,
+      service: i < count ? 'firewall' : 'spare',
+      capacity: 100,
+      attributes: reported ? { report: { staleAfter: '1h' } } : {},
+    })),
+  };
+}
+
+describe('affinity', () => {
+  let bench: AcceptanceLab;
+  let standard: IntentDocument;
+
+  beforeAll(async () => {
+    bench = await startAcceptanceLab('acc-affinity', {
+      firewalls: 4,
+      intent: (given) => {
+        standard = given;
+        return intentOf(given, 3);
+      },
+      awaitUp: ['fw1', 'fw2', 'fw3'],
+    });
+    await countCrowdAtNodes(bench);
+    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000 });
+  });
+  afterAll(async () => {
+    await bench?.[Symbol.asyncDispose]();
+  });
+
+  it('LB-8 of 100,000 established flows on 3 nodes none moves when a 4th is added, and new flows reach it at its share', {
+    timeout: CROWD_MS,
+  }, async () => {
+    const established = { first: 0, count: 100_000, proto: 'tcp' } as const;
+    const fresh = { first: 100_000, count: 20_000, proto: 'tcp' } as const;
+    const balance = await openBalance(bench);
+    expect(await bench.crowd.client.open(established)).toMatchObject({ answered: 100_000 });
+    const before = await nodeOfEachFlow(bench);
+    expect(before.size).toBe(100_000);
+
+    await bench.apply(intentOf(standard, 4));
+    await bench.awaitNodes(['fw4'], true);
+    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 });
+    expect(await bench.crowd.client.ask(established)).toMatchObject({ answered: 100_000 });
+    expect(await bench.crowd.server.ask(established)).toMatchObject({ answered: 100_000 });
+    const after = await nodeOfEachFlow(bench, namesOf(established));
+    expect([...before].filter(([flow, node]) => after.get(flow) !== node)).toEqual([]);
+
+    const tally = await readNodeTallies(bench);
+    expect(await bench.crowd.client.open(fresh)).toMatchObject({ answered: 20_000 });
+    const { opened, percent } = sharesSince(tally, await readNodeTallies(bench));
+    expect(opened).toBe(20_000);
+    expectShares(percent, { fw1: 25, fw2: 25, fw3: 25, fw4: 25 }, 1.5);
+    await expectNoneRefused(bench);
+    await expectAllDelivered(balance);
+  });
+
+  it('under 80 % of the highest rate measured, and with tables regenerated dozens of times a second (LB-7 says 100), no packet is dropped for want of a table and no flow is sent to two nodes', {
+    timeout: CROWD_MS,
+  }, async () => {
+    await bench.apply(intentOf(standard, 4, true));
+    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 });
+    await using reports = await startReports(bench);
+    const range = { first: 200_000, count: 4_000, proto: 'udp' } as const;
+    expect(await bench.crowd.client.open(range)).toMatchObject({ answered: range.count });
+    const before = await nodeOfEachFlow(bench, namesOf(range));
+    const highest = await highestRate(range);
+
+    const { drops } = await bench.counters();
+    const generations = async () => Number((await bench.tables()).selections[0]?.gen ?? 0);
+    const first = await generations();
+    const pps = Math.floor(highest * 0.8);
+    await bench.crowd.client.stream(range, pps);
+    const began = performance.now();
+    let rounds = 0;
+    const sent: Promise<void>[] = [];
+    for (; performance.now() - began < 10_000; rounds++) {
+      // Not waited for: what is on its way for one node does not hold up the others
+      const report = reports.set(`fw${(rounds % 4) + 1}`, { cpu: ((rounds % 9) + 1) / 10 });
+      sent.push(report);
+      await pause(Math.max(0, began + rounds * REPORT_EVERY_MS - performance.now()));
+    }
+    await Promise.all(sent);
+    const tookS = (performance.now() - began) / 1_000;
+    const made = ((await generations()) - first + 0xffff) % 0xffff;
+    await bench.crowd.client.stop();
+    console.info(
+      `${pps} packets/s of ${highest}; ${Math.round(made / tookS)} generations/s over ${tookS.toFixed(1)} s`,
+    );
+    expect(made / tookS).toBeGreaterThan(20);
+    const now = (await bench.counters()).drops;
+    expect(now.no_table ?? 0n).toBe(drops.no_table ?? 0n);
+    expect(await nodeOfEachFlow(bench, namesOf(range))).toEqual(before);
+    await expectNoneRefused(bench);
+  });
+
+  /** The most messages a second that were answered, of rates that grow until fewer than nine in ten are. */
+  async function highestRate(range: FlowRange): Promise<number> {
+    let highest = 0;
+    for (let pps = 5_000; ; pps *= 1.5) {
+      const answered = await answersAt(Math.round(pps), range);
+      highest = Math.max(highest, answered);
+      if (answered < 0.9 * pps) return highest;
+    }
+  }
+
+  async function answersAt(pps: number, range: FlowRange): Promise<number> {
+    const answers = async () => (await bench.crowd.client.report()).received.answer;
+    const before = await answers();
+    const began = performance.now();
+    await bench.crowd.client.stream(range, pps);
+    await pause(MEASURE_MS);
+    const rate = (1_000 * ((await answers()) - before)) / (performance.now() - began);
+    await bench.crowd.client.stop();
+    await pause(500); // what is still on its way
+    return Math.round(rate);
+  }
+});
