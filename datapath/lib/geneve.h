@@ -66,7 +66,7 @@ RARE int told_wrong(const struct packet *p, const struct control *c, __u32 slot)
 	if (!p || !c)
 		return DROP_COOKIE;
 	want = p->asked & (TUNNEL_COOKIE | TUNNEL_PATH);
-	if ((p->told & want) != want || p->cookie != flow_cookie(slot, c))
+	if ((p->told & want) != want || p->cookie != (slot ? flow_cookie(slot, c) : 0)) /* as header_flow sends it */
 		return DROP_COOKIE;
 	return 0;
 }

@@ -69,10 +69,14 @@ export class ChainModels {
    * The chains as rows and health would have them; what did not change keeps its objects, so staging skips it.
    * @throws Fault `unavailable` when slots are lacking.
    */
-  draft(chains: readonly ChainRow[], stateOf: StateOf, mostDecided: Decides = 'opening'): ChainDraft {
+  draft(
+    chains: readonly ChainRow[],
+    stateOf: StateOf,
+    decidesOf: (nodes: readonly number[]) => Decides = () => 'opening',
+  ): ChainDraft {
     const entries = new Map<number, Entry>();
     for (const row of chains) {
-      const decides = historyOf(row) === null ? mostDecided : 'none';
+      const decides = historyOf(row) === null ? decidesOf(row.paths.flatMap(({ nodes }) => nodes)) : 'none';
       const states = row.paths.flatMap((path) => path.nodes.map(stateOf)).join();
       const held = this.entries.get(row.number);
       const unchanged = held?.row === row && held.states === states && held.model.decides === decides;

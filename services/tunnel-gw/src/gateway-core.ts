@@ -13,7 +13,7 @@ import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { chainsFrom } from './left-chains.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
-import type { GatewayModel } from './model.js';
+import { decidesOf, type GatewayModel } from './model.js';
 import { nodeStates } from './node-states.js';
 import { baseRows } from './rows.js';
 import type { RuleHalves } from './rule-halves.js';
@@ -252,7 +252,7 @@ export class GatewayCore {
     const fresh = this.active !== set;
     const newModel = this.active?.model !== model;
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
-    const draft = this.chains.draft(set.chains, this.statesOf(model), model.alone ? 'any' : 'opening');
+    const draft = this.chains.draft(set.chains, this.statesOf(model), decidesOf(model));
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
     this.base ??= this.makeBase(model, { lenient: !newModel });
     const rulesHalf = options.ruleHalves.halfOf(set.ruleRows);

@@ -153,6 +153,22 @@ export interface GatewayModel {
 /** Which of its flows the datapath decides: none, those that begin with a TCP SYN, or any that no TCP connection's middle is. */
 export type Decides = 'none' | 'opening' | 'any';
 
+/**
+ * Which flows the datapath may decide of a chain through these nodes. A cookie is a flow's from its first packet on, and comes from its counter row,
+ * which a flow that the datapath decides takes later: where a node is told one, tunnel-gw is asked.
+ */
+export function decidesOf(model: GatewayModel): (nodes: Iterable<number>) => Decides {
+  const told = new Set(
+    model.nodes.flatMap(({ number, gwlb, metadata }) =>
+      gwlb !== undefined || metadata !== undefined ? [number] : [],
+    ),
+  );
+  return (nodes) => {
+    for (const node of nodes) if (told.has(node)) return 'none';
+    return model.alone ? 'any' : 'opening';
+  };
+}
+
 /** A chain as it is to be published: settings, path states and slots, all health applied. */
 export interface ChainModel {
   readonly number: number;

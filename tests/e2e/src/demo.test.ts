@@ -79,6 +79,17 @@ function findLeftovers(name: string): string[] {
   return [...paths, ...processes].filter((text) => text.includes(name));
 }
 
+/** A line for each step of the edge's story. */
+const edgeSteps = [
+  /^✓ 1\.1 detour apply: a chain of two services for red, an appliance for blue: revision 1 is in force$/,
+  /^✓ 1\.2 each node is up by what crosses it: fw1: .*; ids1: .*; app1: /,
+  /^✓ 1\.3 red, .*: [1-9]\d* packets through fw1, [1-9]\d* out and [1-9]\d* back through ids1; 200 in /,
+  /^✓ 1\.4 blue, .*: [1-9]\d* packets through app1, cookie [0-9a-f]+, 3 options; 0 through red's services$/,
+  /^✓ 2\.1 ids1 forwards nothing any more.*: seen down within .* ms; [1-9]\d* packets dropped as node_down, none passed$/,
+  /^✓ 2\.2 blue does not notice: 200 in /,
+  /^✓ 2\.3 ids1 forwards again: so does red: 200 in .*, by fw1 ids1$/,
+] as const;
+
 describe('make demo', () => {
   it('tells the whole story, every step holds, and nothing is left', { timeout: 400_000 }, async () => {
     const name = `story-${process.pid}`;
@@ -91,6 +102,22 @@ describe('make demo', () => {
     const told = lines.filter((line) => /^[✓✗] \d+\.\d+ /.test(line));
     for (const [i, step] of steps.entries()) expect(told[i] ?? demo.output()).toMatch(step);
     expect(told).toHaveLength(steps.length);
+    expect({ code, leftovers: findLeftovers(name) }).toEqual({ code: 0, leftovers: [] });
+  });
+
+  it('the edge: two tenants of the same addresses, a chain of a firewall and an IDS, an appliance', {
+    timeout: 200_000,
+  }, async () => {
+    const name = `edge-${process.pid}`;
+    const demo = startDemo('--name', name, '--act', 'edge');
+    const code = await demo.end();
+    const told = demo
+      .output()
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => /^[✓✗] \d+\.\d+ /.test(line));
+    for (const [i, step] of edgeSteps.entries()) expect(told[i] ?? demo.output()).toMatch(step);
+    expect(told).toHaveLength(edgeSteps.length);
     expect({ code, leftovers: findLeftovers(name) }).toEqual({ code: 0, leftovers: [] });
   });
 
@@ -149,6 +176,6 @@ describe('make demo', () => {
   it('refuses wrong flags by name', async () => {
     const demo = startDemo('--act', '9');
     expect(await demo.end()).toBe(2);
-    expect(demo.output()).toContain('--act 9: there is no such act: give one of 2, 3, 4, 5, 6, 7');
+    expect(demo.output()).toContain('--act 9: there is no such act: give one of 2, 3, 4, 5, 6, 7, or edge');
   });
 });

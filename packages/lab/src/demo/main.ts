@@ -6,6 +6,8 @@
 import { fileURLToPath } from 'node:url';
 import { describeError, Fault } from '@detour/core';
 import { reapDeadLabs } from '../reap.js';
+import { playEdge } from './edge/play.js';
+import { raiseEdgeStage } from './edge/stage.js';
 import { exploreText } from './explore.js';
 import { makeNarrator } from './narrator.js';
 import { type DemoOptions, parseOptions, usage } from './options.js';
@@ -36,18 +38,32 @@ try {
   process.exitCode = exit.usage;
 }
 
+/** What both stories are played on, as far as their ends go. */
+interface AnyStage extends Pick<Stage, 'lab' | 'stack' | 'saveLogs'> {
+  /** By which the client's packets enter. */
+  readonly port: string;
+  /** Run by the demo itself: closed where the lab is kept. */
+  readonly agents: readonly { close(): Promise<void> }[];
+}
+
 async function playStory(options: DemoOptions): Promise<number> {
   const { signal } = interrupt;
   const startMs = performance.now();
-  let stage: Stage | undefined;
+  let stage: AnyStage | undefined;
   let code: number = exit.held;
   try {
-    stage = await raiseStage(options.name, tell, signal);
-    const [first, ...others] = story;
-    const acts = others.filter(({ number }) => options.acts.length === 0 || options.acts.includes(number));
-    for (const act of [first, ...acts]) {
-      tell.act(act.number, act.title);
-      await act.play(stage, tell);
+    if (options.edge) {
+      const edge = await raiseEdgeStage(options.name, tell, signal);
+      stage = {
+        ...edge,
+        port: 'inside-red',
+        agents: [edge.red, edge.blue, { close: async () => await edge.appliance[Symbol.asyncDispose]() }],
+      };
+      await playEdge(edge, tell);
+    } else {
+      const standard = await raiseStage(options.name, tell, signal);
+      stage = { ...standard, port: 'inside', agents: [standard.traffic, standard.otlp] };
+      await playActs(standard, options.acts);
     }
     tell.line(`\nEvery step held, after ${Math.round((performance.now() - startMs) / 1_000)} s.`);
   } catch (error) {
@@ -58,7 +74,16 @@ async function playStory(options: DemoOptions): Promise<number> {
   return code;
 }
 
-async function tellFailure(stage: Stage | undefined, error: unknown): Promise<void> {
+async function playActs(stage: Stage, wanted: readonly number[]): Promise<void> {
+  const [first, ...others] = story;
+  const acts = others.filter(({ number }) => wanted.length === 0 || wanted.includes(number));
+  for (const act of [first, ...acts]) {
+    tell.act(act.number, act.title);
+    await act.play(stage, tell);
+  }
+}
+
+async function tellFailure(stage: AnyStage | undefined, error: unknown): Promise<void> {
   tell.line(`\nIt ends here: ${describeError(error)}`);
   if (stage === undefined) return;
   stage.saveLogs(logsOfFailure);
@@ -70,14 +95,14 @@ async function tellFailure(stage: Stage | undefined, error: unknown): Promise<vo
   }
 }
 
-async function leave(stage: Stage, keep: boolean): Promise<void> {
+async function leave(stage: AnyStage, keep: boolean): Promise<void> {
   if (!keep) {
     await tell.during('taking everything down', () => stage.lab.close());
     return;
   }
-  await Promise.all([stage.traffic.close(), stage.otlp.close()]);
+  await Promise.all(stage.agents.map((agent) => agent.close()));
   stage.lab.keep();
-  tell.line(exploreText(stage.lab, stage.stack));
+  tell.line(exploreText(stage));
 }
 
 async function takeDown(name: string): Promise<number> {

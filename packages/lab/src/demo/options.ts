@@ -12,24 +12,35 @@ export interface DemoOptions {
   readonly down: boolean;
   /** Only these acts, after the first; empty for the whole story. */
   readonly acts: readonly number[];
+  /** The other story: two tenants, a chain, an appliance. */
+  readonly edge: boolean;
 }
 
-export const usage = `usage: main.js [--keep] [--act N]… [--name NAME] | --down [--name NAME]
+export const usage = `usage: main.js [--keep] [--act N]… [--name NAME] | --act edge [--keep] [--name NAME] | --down [--name NAME]
   --keep       leave the lab and the stack running, and print how to explore them
   --act N      only act N (2 to 7), after act 1; may be given several times
+  --act edge   another story: two tenants of the same addresses, a chain of a firewall and an IDS, an appliance
   --name NAME  name of the lab, default demo
   --down       take down what --keep left running`;
+
+const EDGE = 'edge';
 
 /** @throws Fault `invalid` naming the argument. */
 export function parseOptions(argv: readonly string[], acts: readonly number[]): DemoOptions {
   const { keep, down, name, act } = parseFlags(argv);
+  const edge = act.includes(EDGE);
+  if (edge && act.length > 1) throw new Fault('invalid', `--act ${EDGE}: give it alone`);
+  if (edge) return { name, keep, down, acts: [], edge };
   const wanted = act.map((text) => {
     const number = Number(text);
     if (!acts.includes(number))
-      throw new Fault('invalid', `--act ${text}: there is no such act: give one of ${acts.join(', ')}`);
+      throw new Fault(
+        'invalid',
+        `--act ${text}: there is no such act: give one of ${acts.join(', ')}, or ${EDGE}`,
+      );
     return number;
   });
-  return { name, keep, down, acts: wanted };
+  return { name, keep, down, acts: wanted, edge };
 }
 
 function parseFlags(argv: readonly string[]) {
