@@ -743,7 +743,7 @@ export const FAULTS = [
     name: 'cookie-of-another-flow',
     what: 'an appliance may return any cookie',
     file: 'datapath/lib/geneve.h',
-    find: ' || p->cookie != flow_cookie(slot, c))',
+    find: ' || p->cookie != (slot ? flow_cookie(slot, c) : 0))',
     put: ' || p->cookie == flow_cookie(slot, c) + 0x77777777)',
     test: 'tests/datapath/src/metadata.test.ts',
     pattern: 'a cookie',

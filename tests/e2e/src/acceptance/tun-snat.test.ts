@@ -77,7 +77,17 @@ describe('the last leg of a serviced packet', () => {
         '10.20.20.0/24 dev vti-vpc2',
       ],
     });
-    await bench.acc.lab.exec('far', ['ip', 'address', 'add', `${VPC2.remote}/24`, 'dev', 'eth0']);
+    const { lab } = bench.acc;
+    await lab.exec('far', ['ip', 'address', 'add', `${VPC2.remote}/24`, 'dev', 'eth0']);
+    // The gateway asked for it before it was there, and asks again when a packet needs it.
+    const neighbour = async () => (await lab.exec('edge1', ['ip', 'neigh', 'show', VPC2.remote])).stdout;
+    await waitFor(
+      async () => {
+        await bench.send('far', [fromFar('gre', datagram(OTHER_VM, 39_999, 0))]);
+        return (await neighbour()).includes('lladdr');
+      },
+      { what: 'the way to the other VPC', timeoutMs: 20_000, everyMs: 500 },
+    );
   }, 120_000);
   afterAll(() => bench?.[Symbol.asyncDispose]());
 
