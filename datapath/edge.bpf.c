@@ -338,7 +338,7 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	}
 	if (end || (end = packet_parse(ctx, p, entered)))
 		return end;
-	if (p->snat && (end = snat_in(ctx, p)))
+	if (p->asked & PACKET_SNAT && (end = snat_in(ctx, p)))
 		return end;
 	if (p->outer_ecn & ECN_TOLD && (end = ecn_combine(ctx, p)))
 		return end;

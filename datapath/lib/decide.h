@@ -91,7 +91,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 	if (!p || !c || !s || !c->begin_rate || (p->key.proto == IPPROTO_TCP && !tcp_opens(p)))
 		return PACKET_ASK;
 	if (c->ask_share && (bpf_get_prandom_u32() & 0xffff) < c->ask_share) {
-		p->sampled = 1;
+		p->asked |= FLOW_SAMPLED;
 		return PACKET_ASK;
 	}
 	if (!source_may_begin(p, c))

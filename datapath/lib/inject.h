@@ -14,7 +14,7 @@ static __always_inline void port_enter(struct packet *p, const struct port *row)
 	p->key.vrf = row->vrf;
 	p->table = row->table;
 	p->classify = row->flags & PORT_CLASSIFY;
-	p->snat = row->flags & PORT_SNAT;
+	p->asked = row->flags & PORT_SNAT ? PACKET_SNAT : 0;
 }
 
 RARE int inject_take(struct xdp_md *ctx, struct packet *p)

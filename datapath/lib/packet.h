@@ -28,6 +28,10 @@ enum packet_end {
 	PACKET_FRAME = 69,  /* not an end: the hop is no tunnel, its frame is made by arm_send or vlan_leave */
 };
 
+/* Beside enum tunnel_flag, in the same byte: struct packet is as large as the stack of kernel 6.1 lets it be. */
+enum packet_asked { FLOW_SAMPLED = 128, /* its flow could be decided here, and is asked about for the sake of a trace */
+		    PACKET_SNAT = 64 /* it entered by a port with SNAT */ };
+
 enum ip_bits { ECN_MASK = 3 };
 enum packet_fragment { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 
@@ -69,14 +73,12 @@ struct packet {
 	__u8 leaves;	/* tunnel-gw's own: no flow's, goes out */
 	__u8 of_flow;	/* slot and rule are known */
 	__u8 outer_ecn;
-	__u8 asked;	/* enum tunnel_flag of the node's tunnel */
+	__u8 asked;	/* enum tunnel_flag of the node's tunnel; or enum packet_asked, of what no node returned */
 	__u8 told;	/* enum tunnel_flag: which of them the packet brought */
 	__u8 sidx;	/* hops still to do, of a packet on its way to one */
 	__u8 arms;	/* enum port_flag: the arm by which a node returned it */
 	__u8 serviced;	/* it came through a node's tunnel or arm */
 	__u8 inside;	/* it comes from the inside, as the record of its flow says */
-	__u8 sampled;	/* its flow could be decided here, and is asked about for the sake of a trace */
-	__u8 snat;	/* it entered by a port with SNAT */
 	__u16 chain;
 	__u16 fits;	/* too big: bytes of the largest L3 packet that its way takes; 0 = nobody is told */
 };

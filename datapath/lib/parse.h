@@ -83,7 +83,7 @@ RARE int parse_fragment4(struct xdp_md *ctx, struct packet *p)
 
 static __always_inline int ttl_expired(const struct packet *p, __u8 ttl)
 {
-	if (ttl > 1 || p->node || (p->snat && !p->v6)) /* where its flow ends must be known first: snat.h looks */
+	if (ttl > 1 || p->node || (p->asked & PACKET_SNAT && !p->v6)) /* where its flow ends must be known first: snat.h looks */
 		return 0;
 	count_stat(STAT_TTL_EXPIRED);
 	return PACKET_PASS;

@@ -185,7 +185,7 @@ RARE int snat_in(struct xdp_md *ctx, struct packet *p)
 /* A later fragment to a SNAT address, whose first alone says whose it is. */
 static __always_inline int snat_awaits_first(const struct packet *p, __u32 own)
 {
-	return own & OWN_SNAT && p->snat && p->odd == DROP_FRAGMENT && !p->injected;
+	return own & OWN_SNAT && p->asked & PACKET_SNAT && p->odd == DROP_FRAGMENT && !p->injected;
 }
 
 /* Its flow has no binding with this port: the packet waits while tunnel-gw makes one. */
