@@ -4,7 +4,7 @@
  *
  * The kernel's own statistics time every run in its place, on real packets that come and go: a trip's two crossings are two runs, and what
  * is said is their mean. program.new is the trip of a flow that nobody knows: looked up in 10,000 rules, given a path, recorded and sent on; its
- * mean is that of both crossings. program.asked is such a packet up to the event that holds it for user space. flows.new[kernel] is how many
+ * mean is that of both crossings. program.asked is such a packet up to the event that holds it for user space. program.new.rate is how many
  * such flows a second arrive at the sink, generator, node and sink on the same CPU.
  */
 import { type BpfProgram, programInfo } from '@detour/bpf';
@@ -74,7 +74,7 @@ export async function measurePrograms(
     }),
     ratioFigure({ name: 'program.asked', unit: 'ns', values: net('asked'), baselines }),
     valueFigure({
-      name: 'flows.new[kernel]',
+      name: 'program.new.rate',
       unit: '/s',
       values: samples.of('rate'),
       goal: { of: 'value', atLeast: 300_000 },
