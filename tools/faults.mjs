@@ -433,7 +433,6 @@ export const FAULTS = [
     find: 'return Math.min(linkMtu, this.of(remote) ?? linkMtu);',
     put: 'return Math.min(linkMtu, remote === "" ? 0 : linkMtu);',
     test: 'tests/e2e/src/path-mtu.test.ts',
-    pattern: 'the gateway itself says what fits',
   },
   {
     name: 'any-quotation-believed',
@@ -975,7 +974,7 @@ export const FAULTS = [
   {
     name: 'longest-prefix-alone-counts',
     what: 'in the kernel an address has the element of its longest prefix alone',
-    file: 'datapath/lib/rules.h',
+    file: 'datapath/lib/rules-around.h',
     find: '\t\twhy = v4 ? rules_prefix4(s, side, byte) : rules_prefix6(s, side, byte);\n\t\tif (why)',
     put: '\t\twhy = v4 ? rules_prefix4(s, side, byte) : rules_prefix6(s, side, byte);\n\t\tif (why || end->count > 1)',
     test: 'tests/datapath/src/rules.test.ts',
@@ -993,7 +992,7 @@ export const FAULTS = [
   {
     name: 'first-leaf-wins',
     what: 'in the kernel a rule that was found first is not given up for a better one',
-    file: 'datapath/lib/rules.h',
+    file: 'datapath/lib/rules-leaf.h',
     find: 'return !s->rule || rank < s->rank || (rank == s->rank && rule < s->rule);',
     put: 'return !s->rule || rank < s->rank;',
     test: 'tests/datapath/src/rules.test.ts',

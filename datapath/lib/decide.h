@@ -32,6 +32,18 @@ RARE int source_may_begin(const struct packet *p, const struct control *c)
 	return p && c && source_allowed(p, SOURCE_BEGINS, c->begin_rate, c->begin_burst);
 }
 
+/*
+ * Of which rules the table of p->bank is. The bank is flipped before the generation moves: where the bank is still the packet's after the
+ * generation was read, that is the bank's; else the table is of the one before, and the flow is looked at again.
+ */
+static __always_inline __u32 rules_gen_of(const struct packet *p, const struct control *c)
+{
+	__u32 gen = ACCESS_ONCE(c->rules_gen);
+
+	barrier();
+	return (ACCESS_ONCE(c->bank) & 1) == p->bank ? gen : gen - 1;
+}
+
 /* What becomes of a packet that a rule decided so; 0: it needs a path. */
 static __always_inline __u64 rule_word(const struct rule_answer *a)
 {
@@ -117,7 +129,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 	s->flow.word = word;
 	s->flow.created_ns = bpf_ktime_get_ns();
 	s->flow.rule = a.rule;
-	s->flow.rules_gen = c->rules_gen;
+	s->flow.rules_gen = rules_gen_of(p, c);
 	s->flow.chain = a.chain;
 	s->flow.fwd_port = reversed ? 0 : p->port;
 	s->flow.entropy = flow_entropy(&p->key);
@@ -138,7 +150,7 @@ RARE int rule_holds(const struct packet *p, const struct control *c, struct flow
 
 	if (!p || !c || !f || p->dir || p->node || !c->begin_rate)
 		return 0;
-	gen = c->rules_gen;
+	gen = rules_gen_of(p, c);
 	if (rules_find(p, c, 0, &a) || a.action == RULE_NONE)
 		return 0;
 	now = rule_word(&a);
