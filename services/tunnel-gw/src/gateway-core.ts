@@ -2,7 +2,6 @@
 // The heart of tunnel-gw: from tables, health, links and neighbours to the published banks. All inputs are events; each ends in at most one
 // staging and one flip. Devices are made before the tables that name them, and removed after those that do not. What takes time (devices,
 // routes) goes one after the other in a queue of its own; health, ways and tables never wait for it.
-import { INJECT_DEVICES } from '@detour/contracts';
 import { describeError, Fault, hashKeyToBigInt } from '@detour/core';
 import type { NodeState } from '@detour/tables';
 import type { Banks, Row } from './bank.js';
@@ -13,9 +12,9 @@ import { machineShape } from './gateway-devices.js';
 import type { HealthBook } from './health.js';
 import { chainsFrom } from './left-chains.js';
 import { Machine, type MachineOptions, namesOf } from './machine.js';
+import { machineRows } from './machine-rows.js';
 import { decidesOf, type GatewayModel } from './model.js';
 import { nodeStates } from './node-states.js';
-import { baseRows } from './rows.js';
 import type { RuleHalves } from './rule-halves.js';
 import { RunningModel } from './running-model.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
@@ -254,7 +253,7 @@ export class GatewayCore {
     const rulesChanged = this.active !== null && this.active.ruleRows !== set.ruleRows;
     const draft = this.chains.draft(set.chains, this.statesOf(model), decidesOf(model));
     // A device that has gone under a revision in force takes its own rows with it, and keeps nothing else from changing.
-    this.base ??= this.makeBase(model, { lenient: !newModel });
+    this.base ??= machineRows(model, this.machine.links, { ...options, lenient: !newModel });
     const rulesHalf = options.ruleHalves.halfOf(set.ruleRows);
     if (rulesHalf === 0) throw new Fault('internal', 'the rules of this version are not staged');
     const counts = options.banks.publish([...this.base, ...draft.rows], rulesHalf);
@@ -267,23 +266,6 @@ export class GatewayCore {
     this.followUp();
     if (draft.due.length > 0) void this.republishWhenBuilt(draft.due);
     if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);
-  }
-
-  private makeBase(model: GatewayModel, { lenient }: { readonly lenient: boolean }): Row[] {
-    const { ways, onTrouble } = this.options;
-    const missing: string[] = [];
-    const inputs = {
-      model,
-      links: this.machine.links,
-      injectInner: INJECT_DEVICES[1],
-      lookupByRules: this.options.lookupByRules,
-      wayTo: (remote: string, device: string, peer: string | null) =>
-        ways.wayTo(remote, device, peer, this.machine.links),
-      neighbour: (device: string, address: string) => ways.macOf(device, address),
-    };
-    const rows = lenient ? baseRows(inputs, (fault) => missing.push(fault.detail)) : baseRows(inputs);
-    onTrouble('device_missing', missing.length === 0 ? null : missing.join('; '));
-    return rows;
   }
 
   private statesOf(model: GatewayModel): (number: number) => NodeState {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One gateway put together: datapath, desks, core, sweeper. It takes events from outside (tables, intent, health) and answers questions; how
 // these arrive is main.ts's matter.
-import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { openRing, type Ring } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { describeError } from '@detour/core';
@@ -15,8 +14,6 @@ import {
   type FlowQuestion,
   forwardTuple,
 } from './decision.js';
-import { checkDelivery } from './delivery-check.js';
-import { DeliveryWatch } from './delivery-watch.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
@@ -33,7 +30,8 @@ import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.
 import type { PacketDesks } from './packet-desks.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
-import { type SweepResult, sweepFlows } from './sweeper.js';
+import { SweepLoop } from './sweep-loop.js';
+import type { SweepResult } from './sweeper.js';
 import { TableBook, type Taken } from './table-book.js';
 import type { Ways } from './ways.js';
 
@@ -58,14 +56,13 @@ export class Gateway implements AsyncDisposable {
   readonly flows: FlowTable;
   readonly counterMaps: CounterMaps;
   readonly flowMaps: FlowMaps;
-  lastSweep: SweepResult | null = null;
   private ring: Ring | null = null;
   private readonly timers: NodeJS.Timeout[] = [];
   private linksTimer: NodeJS.Timeout | null = null;
   private resolveTimer: NodeJS.Timeout | null = null;
   private sweeping: Promise<void> = Promise.resolve();
   private readonly stopping = new AbortController();
-  private readonly delivery = new DeliveryWatch();
+  private readonly sweeps: SweepLoop;
   private readonly decided: DecidedDesk;
   private readonly wayNews = new Gathered<NeighbourEvent>((events) => {
     this.core.waysChanged(); // hop rows first: what is put back would only be held again
@@ -89,6 +86,7 @@ export class Gateway implements AsyncDisposable {
       chainOf: (number) => this.chainOf(number),
       onPins: options.onUnrecorded,
     });
+    this.sweeps = new SweepLoop(options, parts);
     this.punts = parts.punts;
     this.injector = parts.injector;
     this.desks = parts.desks;
@@ -145,7 +143,11 @@ export class Gateway implements AsyncDisposable {
         if (this.parts.pathMtus.expire()) this.pathMtuChanged();
       }, DESK_TICK_MS),
     );
-    this.sweeping = this.sweepForever();
+    this.sweeping = this.sweeps.run(AbortSignal.any([options.signal, this.stopping.signal]));
+  }
+
+  get lastSweep(): SweepResult | null {
+    return this.sweeps.last;
   }
 
   /** A complete version, if there is one now, is brought into force; why it was refused at once, or null. */
@@ -262,54 +264,6 @@ export class Gateway implements AsyncDisposable {
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }
 
-  private async sweepForever(): Promise<void> {
-    const { sweepEveryMs, clock } = this.options;
-    const signal = AbortSignal.any([this.options.signal, this.stopping.signal]);
-    while (!signal.aborted) {
-      const took = this.lastSweep?.tookMs ?? 0;
-      // A sweep may use a tenth of the time at most, however many flows there are.
-      await pause(Math.max(sweepEveryMs, took * 10), signal);
-      if (signal.aborted) return;
-      try {
-        const devices = await this.core.attachAgain();
-        if (devices.length > 0)
-          this.options.log.warn(
-            { devices },
-            `the program had been taken off ${devices.join(', ')}, by somebody else: it is put back`,
-          );
-        this.checkDelivery();
-        this.lent.noticeTaken();
-        const counted = this.parts.choices.beginCount();
-        this.lastSweep = await sweepFlows(
-          {
-            maps: this.flowMaps,
-            table: this.flows,
-            slots: this.slots,
-            chains: () => this.core.liveTables?.chains ?? new Map(),
-            monoMs: () => clock.monoMs(),
-            nowNs: () => process.hrtime.bigint(),
-            onRefresh: this.options.onRefresh,
-            onUnrecorded: this.options.onUnrecorded,
-            onEnded: this.options.onEnded,
-          },
-          signal,
-        );
-        counted(this.lastSweep.byPath);
-        await this.desks.snat.sweep(signal);
-      } catch (error) {
-        if (!signal.aborted) this.options.log.error({}, `the sweep failed: ${String(error)}`);
-      }
-    }
-  }
-
-  private checkDelivery(): void {
-    const model = this.core.running?.model;
-    if (model === undefined) return;
-    const linkOf = (device: string) => this.core.view.linkOf(device);
-    const why = checkDelivery(this.delivery, { model, maps: this.counterMaps, linkOf });
-    this.options.onTrouble('port_silent', why);
-  }
-
   /** Stops serving; the program, its links and its maps stay and go on steering. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stopping.abort();
@@ -325,9 +279,4 @@ export class Gateway implements AsyncDisposable {
     this.lent[Symbol.dispose]();
     this.datapath[Symbol.dispose]();
   }
-}
-
-/** Resolves after a time, or at once when the signal comes. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return setTimeoutAsync(ms, undefined, { signal }).catch(() => {});
 }
