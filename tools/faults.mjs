@@ -144,6 +144,30 @@ export const FAULTS = [
   },
   // ---- datapath
   {
+    name: 'middle-not-recalled',
+    what: 'a connection in its middle is decided from the last tables though Redis may know its path',
+    file: 'services/tunnel-gw/src/punt-desk.ts',
+    find: 'const recalled = this.options.recall(entry.question);',
+    put: 'const recalled = entry.recalling ? this.options.recall(entry.question) : null;',
+    test: 'services/tunnel-gw/src/punt-desk.test.ts',
+  },
+  {
+    name: 'recalled-pin-unused',
+    what: 'a gateway that takes over a flow goes by the selection of now instead of the pin in Redis',
+    file: 'services/tunnel-gw/src/recall-desk.ts',
+    find: 'path: record.path, pinGen',
+    put: 'path: decision.path, pinGen',
+    test: 'services/tunnel-gw/src/recall-desk.test.ts',
+  },
+  {
+    name: 'syn-ack-opens',
+    what: 'rules that change are applied to the reply side of a flow whose replies alone pass here, which lets it go unserviced',
+    file: 'services/tunnel-gw/src/redecide.ts',
+    find: 'syn: opened && isForward',
+    put: 'syn: opened',
+    test: 'services/tunnel-gw/src/redecide.test.ts',
+  },
+  {
     name: 'no-reverse-pin',
     what: 'a reply does not find the record of its flow',
     file: 'datapath/lib/flow.h',

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of the network devices that a gateway makes, derived from names and numbers of the intent, so that bfd, tunnel-gw and people agree.
+import { Fault, isMappedV4, parseAddress } from '@detour/core';
 
 const MAX_DEVICE_NAME = 15; // IFNAMSIZ - 1
 
-/** The operator's side of a node's VTI: `vti-<node>`, or `vti-n<number>` where the name is too long. */
 /**
  * The gateway's own address inside the tunnel of a gwlb node, which has no inner addresses of its own: RFC 7600's dummy, which no host has. Echo
  * packets to ourselves carry it.
  */
 export const GWLB_INNER_ADDRESS = '192.0.0.8';
 
+/** The operator's side of a node's VTI: `vti-<node>`, or `vti-n<number>` where the name is too long. */
 export function vtiDeviceName(node: string, number: number): string {
   const name = `vti-${node}`;
   return name.length <= MAX_DEVICE_NAME ? name : `vti-n${number}`;
@@ -61,14 +62,21 @@ export function isRuleDevice(device: string): boolean {
 /** nftables table of the forwarding guard. */
 export const GUARD_TABLE = 'detour_guard';
 
-/** MAC address of the operator's side of a node's VTI: locally administered, from the node's number. */
-export function vtiMacAddress(number: number): string {
-  return `02:44:54:00:${hexByte(number >> 8)}:${hexByte(number)}`;
+/**
+ * MAC address of the operator's side of a gateway's tunnels: locally administered, from the gateway's underlay address. Several gateways meet
+ * in a node's one tunnel device, whose forwarding table knows them by their MAC addresses; two tunnels of one gateway never meet.
+ */
+export function tunnelMacAddress(underlay: string): string {
+  const address = parseAddress(underlay);
+  if (address === null) throw new Fault('invalid', `underlay address ${underlay}: is no IP address`);
+  const own = isMappedV4(address) ? address.subarray(12) : folded(address);
+  return ['02:44', ...[...own].map(hexByte)].join(':');
 }
 
-/** MAC address of the operator's side of a branch VTI, from its port number. */
-export function branchMacAddress(number: number): string {
-  return `02:44:54:01:${hexByte(number >> 8)}:${hexByte(number)}`;
+/** Four bytes of sixteen (FNV-1a): neighbours of one prefix differ in them. */
+function folded(address: Uint8Array): Uint8Array {
+  const hash = address.reduce((sum, byte) => Math.imul(sum ^ byte, 0x01000193) >>> 0, 0x811c9dc5);
+  return Uint8Array.from([24, 16, 8, 0], (shift) => hash >>> shift);
 }
 
 function hexByte(value: number): string {

@@ -6,7 +6,6 @@ export { ALARM_CODES, type AlarmCode } from './alarm-codes.js';
 export {
   branchDeviceName,
   branchInnerDeviceName,
-  branchMacAddress,
   GUARD_TABLE,
   GWLB_INNER_ADDRESS,
   INJECT_DEVICES,
@@ -14,9 +13,9 @@ export {
   linkDeviceName,
   linkInnerDeviceName,
   ruleDeviceName,
+  tunnelMacAddress,
   vtiDeviceName,
   vtiInnerDeviceName,
-  vtiMacAddress,
 } from './device-names.js';
 export { frontRows } from './front-rows.js';
 export {

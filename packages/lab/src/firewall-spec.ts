@@ -3,6 +3,7 @@
  * A firewall as data: a namespace with the kernel's VXLAN device, nftables with connection tracking, a BFD daemon on
  * the tunnel's inner address and a Prometheus node exporter. It routes what comes out of the tunnel back into it.
  */
+import { tunnelMacAddress } from '@detour/contracts';
 import { promptly } from './process.js';
 import type { NamespaceSpec, ProcessSpec } from './spec.js';
 
@@ -18,8 +19,8 @@ export interface FirewallOptions {
   readonly forbiddenPort?: number;
   /** Bytes that its VXLAN device takes; default 1,500. */
   readonly tunnelMtu?: number;
-  /** Underlay address of the gateway; default 192.0.2.1. */
-  readonly gateway?: string;
+  /** Underlay addresses of the gateways that share it, in order; default 192.0.2.1 alone. It sends a packet back to the one that it came from. */
+  readonly gateways?: readonly string[];
 }
 
 export interface BfdTiming {
@@ -58,28 +59,52 @@ export function firewallAddresses(index: number): {
   };
 }
 
+/** Inner addresses of the tunnel between the firewall and the gateway at this place, from 0: a /30 each. */
+export function firewallPeering(
+  index: number,
+  place: number,
+): { readonly gateway: string; readonly firewall: string } {
+  const address = (host: number): string => `169.254.${index}.${4 * place + host}`;
+  return { gateway: address(1), firewall: address(2) };
+}
+
 /** Names of the devices in a firewall's namespace. */
 export const firewallDevices = { underlay: 'eth0', tunnel: 'vxlan0', management: 'mgmt0' } as const;
 
 export function firewallNamespace(options: FirewallOptions): NamespaceSpec {
   const at = firewallAddresses(options.index);
   const tunnel = firewallDevices.tunnel;
+  const gateways = options.gateways ?? ['192.0.2.1'];
+  const [first = ''] = gateways;
+  const peerings = gateways.map((_, place) => firewallPeering(options.index, place));
   return {
     vxlans: [
       {
         name: tunnel,
         vni: at.vni,
         local: at.underlay,
-        remote: options.gateway ?? '192.0.2.1',
+        remote:
+          gateways.length === 1
+            ? first
+            : gateways.map((address) => ({ address, mac: tunnelMacAddress(address) })),
         mtu: options.tunnelMtu ?? 1500,
         mac: at.innerMac,
-        addresses: [`${at.inner}/30`, `${at.inner6}/64`],
+        addresses: [...peerings.map(({ firewall }) => `${firewall}/30`), `${at.inner6}/64`],
       },
     ],
     routes: [
       { to: 'default', via: at.gatewayInner, dev: tunnel },
       { to: '::/0', via: at.gatewayInner6, dev: tunnel },
+      ...peerings
+        .slice(1)
+        .map(({ gateway }, i) => ({ to: 'default', via: gateway, dev: tunnel, table: RETURN_TABLE + i + 1 })),
     ],
+    rules: peerings.slice(1).map((_, i) => ({
+      iif: tunnel,
+      fwmark: i + 1,
+      table: RETURN_TABLE + i + 1,
+      priority: RETURN_TABLE + i + 1,
+    })),
     neighbours: [{ address: at.gatewayInner6, mac: at.gatewayInnerMac, dev: tunnel }],
     sysctls: {
       'net.ipv4.ip_forward': 1,
@@ -93,10 +118,16 @@ export function firewallNamespace(options: FirewallOptions): NamespaceSpec {
       'net.netfilter.nf_conntrack_acct': 1,
       'net.netfilter.nf_conntrack_tcp_loose': 0, // a connection in its middle is not picked up
     },
-    nft: firewallRules(options.forbiddenPort ?? 8081),
+    nft: firewallRules(options.forbiddenPort ?? 8081, gateways.slice(1).map(tunnelMacAddress)),
     processes: [bfdProcess(options), nodeExporter(at.management)],
   };
 }
+
+/**
+ * Routes back to gateways after the first, by the mark of what came from them by the tunnel: the packet around it inherits the mark, and a
+ * rule on that alone would send it into the tunnel again.
+ */
+const RETURN_TABLE = 200;
 
 /** The table whose rules filter; counters are named there. */
 export const firewallTable = 'firewall';
@@ -104,8 +135,9 @@ export const firewallTable = 'firewall';
 /**
  * New TCP only by SYN, invalid packets and the forbidden port dropped; every verdict has a named counter.
  * The tunnel's outer packets and the management network are not tracked, so that tracked connections are those inspected.
+ * What comes from a gateway after the first is marked with its place.
  */
-function firewallRules(forbiddenPort: number): string {
+function firewallRules(forbiddenPort: number, otherGateways: readonly string[]): string {
   const counters = ['invalid', 'established', 'forbidden', 'not_syn', 'accepted', 'other'];
   const { underlay, management } = firewallDevices;
   return `table inet ${firewallTable} {
@@ -117,6 +149,10 @@ ${counters.map((name) => `  counter ${name} { }`).join('\n')}
   chain untracked_out {
     type filter hook output priority raw; policy accept;
     oifname { ${underlay}, ${management} } notrack
+  }
+  chain sender {
+    type filter hook prerouting priority mangle; policy accept;
+${otherGateways.map((mac, i) => `    iifname ${firewallDevices.tunnel} ether saddr ${mac} meta mark set ${i + 1}`).join('\n')}
   }
   chain forward {
     type filter hook forward priority filter; policy drop;
@@ -130,8 +166,9 @@ ${counters.map((name) => `  counter ${name} { }`).join('\n')}
 }`;
 }
 
-function bfdProcess({ index, daemon, bfd }: FirewallOptions): ProcessSpec {
-  const { gatewayInner, inner } = firewallAddresses(index);
+function bfdProcess({ index, daemon, bfd, gateways }: FirewallOptions): ProcessSpec {
+  const { inner } = firewallAddresses(index);
+  const peerings = Array.from({ length: gateways?.length ?? 1 }, (_, place) => firewallPeering(index, place));
   const intervalMs = bfd?.intervalMs ?? 50;
   const multiplier = bfd?.multiplier ?? 3;
   if ((daemon ?? (index % 2 === 1 ? 'bird' : 'frr')) === 'bird') {
@@ -145,7 +182,7 @@ protocol bfd {
     multiplier ${multiplier};
     idle tx interval 1 s;
   };
-  neighbor ${gatewayInner} dev "${firewallDevices.tunnel}" local ${inner};
+${peerings.map(({ gateway, firewall }) => `  neighbor ${gateway} dev "${firewallDevices.tunnel}" local ${firewall};`).join('\n')}
 }
 `;
     return {
@@ -166,12 +203,16 @@ protocol bfd {
   }
   // No `interface` in the peer: bfdd would want zebra, just to look the name up.
   const config = `bfd
- peer ${gatewayInner} local-address ${inner}
+${peerings
+  .map(
+    ({ gateway, firewall }) => ` peer ${gateway} local-address ${firewall}
   detect-multiplier ${multiplier}
   receive-interval ${intervalMs}
   transmit-interval ${intervalMs}
   no shutdown
- exit
+ exit`,
+  )
+  .join('\n')}
 exit
 `;
   const paths = [

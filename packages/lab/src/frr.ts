@@ -16,12 +16,12 @@ export interface FrrRouter {
   startBgpd(): void;
 }
 
-/** Resolves when both daemons answer. `bgpd`: its configuration. @throws Fault `timeout` */
-export async function startFrr(lab: Lab, ns: string, bgpd: string): Promise<FrrRouter> {
+/** Resolves when both daemons answer. `bgpd` and `zebra`: their configurations. @throws Fault `timeout` */
+export async function startFrr(lab: Lab, ns: string, bgpd: string, zebra = ''): Promise<FrrRouter> {
   const dir = join(lab.dir, ns, 'frr');
   mkdirSync(dir, { recursive: true });
   chmodSync(dir, 0o777); // the daemons drop their privileges before they make sockets
-  writeFileSync(join(dir, 'zebra.conf'), '');
+  writeFileSync(join(dir, 'zebra.conf'), zebra);
   writeFileSync(join(dir, 'bgpd.conf'), bgpd);
   const start = (daemon: 'zebra' | 'bgpd') =>
     lab.spawn(

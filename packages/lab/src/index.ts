@@ -33,6 +33,7 @@ export {
   firewallAddresses,
   firewallDevices,
   firewallNamespace,
+  firewallPeering,
 } from './firewall-spec.js';
 export { type Forward, startForward } from './forward.js';
 export { type FrrRouter, startFrr } from './frr.js';
@@ -77,4 +78,11 @@ export {
 } from './standard-lab.js';
 export { renderTraceTree } from './trace-tree.js';
 export { startTraffic, type TcpConnections, type TrafficAgent, type UdpStream } from './traffic.js';
+export {
+  type GatewayRouters,
+  startGatewayRouters,
+  twoGateways,
+  twoGatewaysIntent,
+  twoGatewaysLab,
+} from './two-gateways.js';
 export { type WaitOptions, waitFor } from './wait.js';

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Turns a lab's data into the few command scripts that build it; pure. */
-import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec, RouteSpec, RuleSpec } from './spec.js';
+import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec, RouteSpec, RuleSpec, VxlanSpec } from './spec.js';
+
+/** Where a VXLAN device sends what is for one of several remote ends, and to all of them what is for nobody it knows. */
+function forwardingLines({ name, remote }: VxlanSpec): string[] {
+  if (typeof remote === 'string') return [];
+  return remote.flatMap(({ address, mac }) => [
+    `fdb append 00:00:00:00:00:00 dev ${name} dst ${address} self permanent`,
+    `fdb replace ${mac} dev ${name} dst ${address} self permanent`,
+  ]);
+}
 
 /** Lines for one `ip -batch` in the host's namespace: every namespace and every veth pair of the lab. */
 export function topologyBatch(spec: LabSpec, netns: (ns: string) => string): string {
@@ -42,7 +51,8 @@ export function namespaceScript(
     ]),
     ...(spec.vxlans ?? []).flatMap((vxlan) => [
       `link add name ${vxlan.name} ${vxlan.mac ? `address ${vxlan.mac} ` : ''}mtu ${vxlan.mtu ?? 1500} type vxlan ` +
-        `id ${vxlan.vni} local ${vxlan.local} remote ${vxlan.remote} dstport ${vxlan.port ?? 4789} noudpcsum nolearning`,
+        `id ${vxlan.vni} local ${vxlan.local} ${typeof vxlan.remote === 'string' ? `remote ${vxlan.remote} ` : ''}` +
+        `dstport ${vxlan.port ?? 4789} noudpcsum nolearning`,
       ...addressLines(vxlan.name, vxlan.addresses),
       `link set dev ${vxlan.name} up`,
     ]),
@@ -53,6 +63,7 @@ export function namespaceScript(
     ...(spec.rules ?? []).filter(({ family }) => family !== 6).map(ruleLine),
   ];
   const batch6 = (spec.rules ?? []).filter(({ family }) => family === 6).map(ruleLine);
+  const forwarding = (spec.vxlans ?? []).flatMap(forwardingLines);
   const offloadOff = [
     ...ends.filter((end) => end.txOffload === 'off').map((end) => end.device),
     ...(spec.vxlans ?? []).map((vxlan) => vxlan.name),
@@ -68,6 +79,7 @@ export function namespaceScript(
     'for f in /proc/sys/net/ipv6/conf/*; do echo 0 >$f/accept_dad; echo 0 >$f/router_solicitations; done',
     ...heredoc('ip -batch -', batch),
     ...(batch6.length > 0 ? heredoc('ip -6 -batch -', batch6) : []),
+    ...(forwarding.length > 0 ? heredoc('bridge -batch -', forwarding) : []),
     ...offloadOff.map((device) => `ethtool -K ${device} tx off >/dev/null`),
     ...ends
       .filter((end) => end.vlanOffload === 'off')

@@ -33,12 +33,12 @@ export interface BridgeSpec {
   readonly addresses?: readonly string[];
 }
 
-/** The kernel's own VXLAN device with one fixed remote end. */
+/** The kernel's own VXLAN device with one fixed remote end, or several that it knows by the MAC addresses behind them. */
 export interface VxlanSpec {
   readonly name: string;
   readonly vni: number;
   readonly local: string;
-  readonly remote: string;
+  readonly remote: string | readonly { readonly address: string; readonly mac: string }[];
   readonly port?: number;
   readonly mtu?: number;
   readonly mac?: string;

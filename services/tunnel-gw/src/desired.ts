@@ -3,11 +3,10 @@
 import {
   branchDeviceName,
   branchInnerDeviceName,
-  branchMacAddress,
   GWLB_INNER_ADDRESS,
+  tunnelMacAddress,
   vtiDeviceName,
   vtiInnerDeviceName,
-  vtiMacAddress,
 } from '@detour/contracts';
 import { Fault, hashKeyFromHex } from '@detour/core';
 import {
@@ -159,7 +158,7 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
       tunnel: {
         ...tunnel,
         inner: branchInnerDeviceName(number),
-        mac: branchMacAddress(number),
+        mac: tunnelMacAddress(gateway.underlay.address),
         addresses: port.addresses,
       },
       vlan: null,
@@ -171,7 +170,17 @@ type Gwlb = Extract<ServiceNode['attach'], { kind: 'gwlb' }>;
 
 /** What every node behind a tunnel has, whatever goes around its packets. */
 function tunnelNode(
-  { node, number, vrf }: { readonly node: ServiceNode; readonly number: number; readonly vrf: VrfModel },
+  {
+    node,
+    number,
+    vrf,
+    gateway,
+  }: {
+    readonly node: ServiceNode;
+    readonly number: number;
+    readonly vrf: VrfModel;
+    readonly gateway: Gateway;
+  },
   intent: Intent,
 ) {
   const profile = intent.healthProfiles.find((row) => row.name === node.health);
@@ -185,7 +194,7 @@ function tunnelNode(
     table: vrf.table,
     device: vtiDeviceName(node.name, number),
     inner: vtiInnerDeviceName(number),
-    mac: vtiMacAddress(number),
+    mac: tunnelMacAddress(gateway.underlay.address),
     liveness: profile !== undefined,
     adminDownAction: profile?.adminDownAction ?? ('keep' as const),
   };
@@ -210,7 +219,7 @@ function gwlbModel(
   const vrf = vrfOf(attach.vrf, what);
   return [
     {
-      ...tunnelNode({ node, number, vrf }, intent),
+      ...tunnelNode({ node, number, vrf, gateway }, intent),
       protocol: 'geneve',
       remote: attach.remote,
       tag: 0,
@@ -268,7 +277,7 @@ function nodeModel(
   const vrf = vrfOf(attach.vrf, what);
   return [
     {
-      ...tunnelNode({ node, number, vrf }, intent),
+      ...tunnelNode({ node, number, vrf, gateway }, intent),
       ...tunnelModel(attach, what),
       ...('metadata' in attach &&
         attach.metadata && { metadata: { tenant: vrf.number, source: gateway.underlay.address } }),

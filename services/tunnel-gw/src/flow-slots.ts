@@ -3,7 +3,7 @@
 import { Fault } from '@detour/core';
 
 /** Who made a flow's decision. */
-export const DECIDERS = ['unknown', 'controller', 'last-tables', 'kernel'] as const;
+export const DECIDERS = ['unknown', 'controller', 'last-tables', 'kernel', 'redis'] as const;
 export type Decider = (typeof DECIDERS)[number];
 
 const FREE = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
+import type { Answer, Pin, PinRequest } from '@detour/affinity';
 import { type BpfMap, mapArray, openPacketSocket } from '@detour/bpf';
 import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
@@ -16,13 +17,14 @@ import { installGuard } from './guard.js';
 import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
 import { LentSlots } from './lent-slots.js';
-import { everyNode } from './model.js';
+import { type ChainModel, everyNode } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
 import { PathChoices } from './path-choices.js';
 import { PathMtus } from './path-mtus.js';
 import { PuntDesk } from './punt-desk.js';
+import { RecallDesk } from './recall-desk.js';
 import { RuleHalves } from './rule-halves.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
@@ -55,6 +57,8 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onTrouble: (code: AlarmCode, text: string | null) => void;
   readonly onRepin: (repin: Repin) => void;
   readonly onRefresh: (pins: readonly PinUse[]) => void;
+  /** What Redis holds of flows, which is ours where it held nothing. */
+  readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin[]>>;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
 }
@@ -72,6 +76,7 @@ const DROP = {
 export interface LateParts {
   readonly onNetwork: (event: NetworkEvent) => void;
   readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
+  readonly chainOf: (number: number) => ChainModel | undefined;
   /** What a way of the underlay takes has changed. */
   readonly onPathMtu: () => void;
 }
@@ -94,6 +99,7 @@ export interface GatewayParts {
   readonly desks: PacketDesks;
   readonly pathMtus: PathMtus;
   readonly choices: PathChoices;
+  readonly recalls: RecallDesk;
 }
 
 /** Installs the guard, loads or takes over the datapath, and makes all parts. */
@@ -169,6 +175,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const choices = new PathChoices(options.name);
+  const recalls = new RecallDesk({ ...late, lookOrCreate: options.lookOrCreate });
   const punts = new PuntDesk({
     deadlineMs: options.decideWithinMs,
     maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
@@ -178,6 +185,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     rulesGen: () => datapath.rulesGen,
     isDecided: (question) => flows.isDecided(question.key),
     ask: options.ask,
+    recall: (question) => recalls.ask(question),
     decideAlone: late.decideAlone,
     install: (question, decision, rulesGen) => {
       const stored = flows.install(question, decision, rulesGen);
@@ -219,6 +227,6 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   return {
     ...{ datapath, core, health, ways, neighbours, slots, lent, flows, flowMaps, counterMaps },
-    ...{ punts, injector, arps, builder, desks, pathMtus, choices },
+    ...{ punts, injector, arps, builder, desks, pathMtus, choices, recalls },
   };
 }

@@ -105,6 +105,7 @@ export class Gateway implements AsyncDisposable {
         if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
         return self.gateway.decideAlone(question);
       },
+      chainOf: (number) => self.gateway?.chainOf(number),
       onPathMtu: () => self.gateway?.pathMtuChanged(),
     });
     const made = new Gateway(options, parts);
@@ -269,6 +270,7 @@ export class Gateway implements AsyncDisposable {
     this.stopping.abort();
     await this.neighbours[Symbol.asyncDispose]();
     this.wayNews[Symbol.dispose]();
+    this.parts.recalls[Symbol.dispose]();
     for (const timer of [...this.timers, this.linksTimer, this.resolveTimer])
       clearTimeout(timer ?? undefined);
     this.ring?.close();

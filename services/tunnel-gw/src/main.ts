@@ -171,6 +171,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onTrouble: (code, text) => (text === null ? alarms.clear(code, '') : alarms.raise(code, '', text)),
       onRepin: (repin) => keeper.repin(repin, gateway),
       onRefresh: (pins) => keeper.refresh(pins, gateway.slots),
+      lookOrCreate: (offers) => keeper.lookOrCreate(offers),
       onUnrecorded: (pins) => keeper.record(pins, gateway),
       onEnded: (keys) => keeper.end(keys),
     }),

@@ -65,6 +65,7 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
       {
         kernel: readStats(gateway.counterMaps).decided ?? 0n,
         controller: gateway.punts.counts.controller,
+        redis: gateway.punts.counts.redis,
         'last-tables': gateway.punts.counts.lastTables,
       },
       'by',

@@ -2,7 +2,7 @@
 // Keeps Redis in step with the pins that the datapath uses: refreshes them, records those that were decided while Redis was away, and writes
 // re-pins after the kernel has moved a flow. Packets never wait for any of this. Conflicts go by the written rule: higher generation, then
 // lower path.
-import { type Affinity, winnerOf } from '@detour/affinity';
+import { type Affinity, type Answer, type Pin, type PinRequest, winnerOf } from '@detour/affinity';
 import type { AlarmBook } from '@detour/bus';
 import { type FlowRecord, flowRecordKey } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log, PROTO } from '@detour/core';
@@ -84,6 +84,11 @@ export class PinKeeper implements Disposable {
     return Object.fromEntries(
       Object.entries(all).map(([name, value]) => [`redis-${name.replaceAll('_', '-')}`, BigInt(value)]),
     );
+  }
+
+  /** For flows whose packets are held meanwhile. */
+  lookOrCreate(offers: readonly PinRequest[]): Promise<Answer<Pin[]>> {
+    return this.options.affinity.lookOrCreate(offers, PATIENCE);
   }
 
   /** Extends the expiry of pins in use; one that Redis lost is recorded anew by the next sweep. */

@@ -43,6 +43,7 @@ function desk(change: Partial<PuntDeskOptions> = {}) {
       new Promise((resolve, reject) =>
         asked.push({ question: one, answer: resolve, fail: () => reject(new Error('gone')) }),
       ),
+    recall: () => null,
     decideAlone: () => decision('last-tables'),
     rulesGen: () => rules.gen,
     isDecided: () => rules.decided,
@@ -193,6 +194,56 @@ describe('PuntDesk', () => {
       'decision_timeout 1',
     ]);
     expect(d.waiting).toBe(0);
+  });
+
+  describe('of a flow that may have begun elsewhere', () => {
+    /** Past its deadline, with Redis being asked. */
+    function recalling() {
+      const recalls: { answer: (one: FlowDecision) => void; fail: () => void }[] = [];
+      const made = desk({
+        recall: () =>
+          new Promise((resolve, reject) =>
+            recalls.push({ answer: resolve, fail: () => reject(new Error('gone')) }),
+          ),
+      });
+      made.desk.take('f', question(1), packet(1), true);
+      made.clock.advance(21);
+      made.desk.tick();
+      expect(made.ends).toEqual([]); // held on
+      return { ...made, recalls };
+    }
+
+    it('what Redis says after the deadline counts, for packets that came meanwhile as well', async () => {
+      const { desk: d, recalls, ends, installed } = recalling();
+      d.take('f', question(1), packet(2), false);
+      recalls[0]?.answer(decision('redis'));
+      await settle();
+      expect(installed.map(({ by }) => by)).toEqual(['redis']);
+      expect(ends).toEqual(['back 1,2']);
+      expect(d.counts).toMatchObject({ flows: 1, redis: 1, lastTables: 0, controller: 0 });
+      expect([d.waiting, d.remembered]).toEqual([0, 0]);
+    });
+
+    it('a controller that answers before Redis does is heard, and Redis no more', async () => {
+      const { asked, recalls, ends, installed } = recalling();
+      asked[0]?.answer(decision('controller'));
+      await settle();
+      recalls[0]?.answer(decision('redis'));
+      await settle();
+      expect(installed.map(({ by }) => by)).toEqual(['controller']);
+      expect(ends).toEqual(['back 1']);
+    });
+
+    it('the last tables decide once neither answers', async () => {
+      const { asked, recalls, ends, installed } = recalling();
+      asked[0]?.fail();
+      await settle();
+      expect(recalls).toHaveLength(1); // it is asked already
+      recalls[0]?.fail();
+      await settle();
+      expect(installed.map(({ by }) => by)).toEqual(['last-tables']);
+      expect(ends).toEqual(['back 1']);
+    });
   });
 
   it('deadlines come in order over many flows, and nothing of them is kept', () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Held packets of flows without a decision: asked once per flow, answered within a deadline or decided from the last tables, then put back in
-// the order in which they came. Bounded: packets per flow, flows at once, bytes in all.
+// Held packets of flows without a decision: asked once per flow, answered within a deadline, or else recalled from Redis where the flow may
+// have begun elsewhere, or else decided from the last tables; then put back in the order in which they came. Bounded: packets per flow, flows at once, bytes in all.
 import type { FlowDecision, FlowQuestion } from './decision.js';
 
 /** A packet that the datapath handed over. */
@@ -23,6 +23,8 @@ export interface PuntDeskOptions {
   readonly isDecided: (question: FlowQuestion) => boolean;
   /** Asks the controllers; a rejection means that they cannot answer. */
   readonly ask: (question: FlowQuestion) => Promise<FlowDecision>;
+  /** What this gateway itself gets from Redis of a flow that may have begun elsewhere; null where there is nothing to get. Settles soon. */
+  readonly recall: (question: FlowQuestion) => Promise<FlowDecision> | null;
   /** From the tables in force; null when there are none. */
   readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
   /** Stores the decision; false when the flow table is full. */
@@ -43,6 +45,7 @@ interface Pending {
   readonly deadlineMs: number;
   readonly rulesGen: number;
   done: boolean;
+  recalling: boolean;
 }
 
 export class PuntDesk {
@@ -50,7 +53,7 @@ export class PuntDesk {
   private readonly byDeadline: Pending[] = [];
   private head = 0;
   private heldBytes = 0;
-  readonly counts = { flows: 0, controller: 0, lastTables: 0, lateAnswers: 0, failures: 0 };
+  readonly counts = { flows: 0, controller: 0, redis: 0, lastTables: 0, lateAnswers: 0, failures: 0 };
 
   constructor(private readonly options: PuntDeskOptions) {}
 
@@ -88,7 +91,15 @@ export class PuntDesk {
   private begin(id: string, question: FlowQuestion, packet: HeldPacket): void {
     const deadlineMs = this.options.monoMs() + this.options.deadlineMs;
     const rulesGen = this.options.rulesGen();
-    const entry: Pending = { id, question, packets: [packet], deadlineMs, rulesGen, done: false };
+    const entry: Pending = {
+      id,
+      question,
+      packets: [packet],
+      deadlineMs,
+      rulesGen,
+      done: false,
+      recalling: false,
+    };
     this.pending.set(id, entry);
     this.byDeadline.push(entry);
     this.counts.flows++;
@@ -98,7 +109,7 @@ export class PuntDesk {
       () => {
         if (entry.done) return;
         this.counts.failures++;
-        this.decideAlone(entry);
+        this.goOn(entry);
       },
     );
   }
@@ -110,12 +121,27 @@ export class PuntDesk {
       const entry = this.byDeadline[this.head];
       if (entry === undefined || (!entry.done && entry.deadlineMs > now)) break;
       this.head++;
-      if (!entry.done) this.decideAlone(entry);
+      if (!entry.done) this.goOn(entry);
     }
     if (this.head === this.byDeadline.length || this.head > 1024) {
       this.byDeadline.splice(0, this.head);
       this.head = 0;
     }
+  }
+
+  /** No controller answered in time. One that still does is heard as long as Redis is not. */
+  private goOn(entry: Pending): void {
+    if (entry.recalling) return;
+    const recalled = this.options.recall(entry.question);
+    if (recalled === null) {
+      this.decideAlone(entry);
+      return;
+    }
+    entry.recalling = true;
+    recalled.then(
+      (decision) => (entry.done ? undefined : this.finish(entry, decision, entry.rulesGen)),
+      () => (entry.done ? undefined : this.decideAlone(entry)),
+    );
   }
 
   private decideAlone(entry: Pending): void {
@@ -143,6 +169,7 @@ export class PuntDesk {
       return;
     }
     if (decision.by === 'controller') this.counts.controller++;
+    else if (decision.by === 'redis') this.counts.redis++;
     else this.counts.lastTables++;
     options.putBack(entry.packets);
   }

@@ -61,6 +61,16 @@ function reply(question: FlowQuestion, port: number): FlowQuestion {
 const about = (flow: abi.Flow) => ({ flow, opened: true, pinGen: 3 });
 
 describe('redecide', () => {
+  it('of a flow whose replies alone pass here, a SYN-ACK first, the rule of its other side counts', () => {
+    const question = flowQuestion();
+    const seen = reply(question, 2);
+    const held = recorded(question, { fwdPort: 0 });
+    expect(redecide(tables(ruleRow({ number: 1 })), seen, about(held))).toBeNull();
+    const other = redecide(tables(ruleRow({ number: 3, chain: 2 })), seen, about(held));
+    expect(other).toMatchObject({ moved: true, decision: { action: 'steer', chain: 2, path: 7 } });
+    expect(other?.decision.initiatorIsB).toBe(question.norm === 1);
+  });
+
   it('what a node said of a flow stays while the rules give it the same chain, and ends when they do not', () => {
     const question = flowQuestion();
     const flags = abi.FlowWordFlag.WORD_FLAG_PROGRAMMED;

@@ -19,8 +19,8 @@ export interface Redecided {
 }
 
 /**
- * Null when the rules say what the record says. `question` is of the packet that met the change, in either direction; `opened`: the flow's
- * SYN was seen here, so that its forward side is beyond doubt; `pinGen`: generation of its pin as last known.
+ * Null when the rules say what the record says. `question` is of the packet that met the change, in either direction; `opened`: a SYN of
+ * the flow was seen here, so that its forward side is beyond doubt (of a SYN-ACK alone, so is its reply side); `pinGen`: generation of its pin as last known.
  */
 export function redecide(
   tables: LiveTables,
@@ -28,10 +28,9 @@ export function redecide(
   { flow, opened, pinGen }: { readonly flow: abi.Flow; readonly opened: boolean; readonly pinGen: number },
 ): Redecided | null {
   const word = unpackFlowWord(flow.word);
-  const next = decideLocally(tables, {
-    ...asFirstAsked(question, word.initiatorIsB, flow.fwdPort),
-    syn: opened,
-  });
+  const asked = asFirstAsked(question, word.initiatorIsB, flow.fwdPort);
+  const isForward = (asked.norm === 1) === word.initiatorIsB;
+  const next = decideLocally(tables, { ...asked, syn: opened && isForward });
   const moved = next.action !== actionOf(word) || (next.action === 'steer' && flow.chain !== next.chain);
   if (!moved && (flow.rule === next.rule || isProgrammed(word))) return null;
   if (moved) return { moved, decision: { ...next, pinGen: pinGen + 1 } };

@@ -89,6 +89,7 @@ export class StatusBoard implements Disposable {
         decided: () => ({
           kernel: readStats(gateway.counterMaps).decided ?? 0n,
           controller: BigInt(gateway.punts.counts.controller),
+          redis: BigInt(gateway.punts.counts.redis),
           'last-tables': BigInt(gateway.punts.counts.lastTables),
         }),
         figures: () => ({ ...gatewayFigures(gateway), ...figures() }),

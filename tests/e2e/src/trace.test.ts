@@ -145,7 +145,7 @@ describe('detour trace and the datapath', () => {
     expect(await trace('fw1', packet)).toMatchObject({ verdict: 'drop', reason: 'strict_return' });
     const before = await rig.counters();
     await using sender = startRawSender(rig.lab, 'fw1', 'eth0');
-    await sender.send([returnedBy(frameOf(packet, { dst: '02:44:54:00:00:01', src: '02:fd:00:00:01:02' }))]);
+    await sender.send([returnedBy(frameOf(packet, { dst: '02:44:c0:00:02:01', src: '02:fd:00:00:01:02' }))]);
     await rig.untilCounters(
       'one more strict_return',
       ({ drops }) => drops.strict_return === (before.drops.strict_return ?? 0n) + 1n,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Many established flows, while nodes are added and tables change all the time. */
+import { availableParallelism } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { IntentDocument } from '@detour/intent';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,7 +15,7 @@ import { awaitWeights, startReports } from './reports.js';
 const CROWD_MS = 500_000;
 const MEASURE_MS = 2_000;
 /** Reports that come close together make one table. */
-const REPORT_EVERY_MS = 5;
+const REPORT_EVERY_MS = 8;
 
 /** Firewalls 1 to `count` serve; the others do not. `reported`: by what they report, and at once. */
 function intentOf(standard: IntentDocument, count: number, reported = false): IntentDocument {
@@ -87,6 +88,7 @@ describe('affinity', () => {
     const range = { first: 200_000, count: 4_000, proto: 'udp' } as const;
     expect(await bench.crowd.client.open(range)).toMatchObject({ answered: range.count });
     const before = await nodeOfEachFlow(bench, namesOf(range));
+    await bench.crowd.keepTo(availableParallelism() - 1);
     const highest = await highestRate(range);
 
     const { drops } = await bench.counters();

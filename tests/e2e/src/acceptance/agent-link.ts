@@ -6,6 +6,8 @@ import { Fault } from '@detour/core';
 import type { Lab } from '@detour/lab';
 
 export interface AgentLink extends AsyncDisposable {
+  /** Its process, on this machine. */
+  readonly pid: number;
   ask<T>(request: { readonly op: string }): Promise<T>;
 }
 
@@ -24,6 +26,7 @@ export function startAgent(lab: Lab, ns: string, program: string, config: unknow
     stdio: 'pipe',
   });
   const { stdin, stdout } = agent.child;
+  const { pid } = agent;
   if (stdin === null || stdout === null) throw new Fault('internal', `${program} has no pipes`);
   const waiting = new Map<number, (answer: Answer) => void>();
   let ids = 0;
@@ -39,6 +42,7 @@ export function startAgent(lab: Lab, ns: string, program: string, config: unknow
   });
   stdin.on('error', () => undefined); // its end is reported above
   return {
+    pid,
     async ask<T>(request: { readonly op: string }) {
       if (!agent.isRunning()) throw new Fault('unavailable', `${program} in ${ns} has ended: ${agent.log()}`);
       ids += 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A crowd in the standard lab: its client side, its server side, and what a lab needs for the addresses that they use. */
-import { type Lab, type LabSpec, standardAddresses, standardTable } from '@detour/lab';
+import { type Lab, type LabSpec, run, standardAddresses, standardTable } from '@detour/lab';
 import { startAgent } from './agent-link.js';
 import type { AskFlows, AskResult, CrowdReport, CrowdRequest, FlowRange } from './crowd-protocol.js';
 import type { CrowdPlace, CrowdRole } from './crowd-wire.js';
@@ -26,6 +26,11 @@ export interface CrowdEnd {
 export interface Crowd extends AsyncDisposable {
   readonly client: CrowdEnd;
   readonly server: CrowdEnd;
+  /**
+   * Both sides run on this CPU alone, and so do the programs that their packets meet, for a veth works on where its sender runs: the others
+   * are left to the controllers, as on a gateway whose NIC queues are bound to CPUs of their own.
+   */
+  keepTo(cpu: number): Promise<void>;
 }
 
 /** The lab with routes and neighbours at the gateway for the crowd's addresses, which no kernel owns. */
@@ -66,6 +71,10 @@ export function startCrowd(
   return {
     client: end(client),
     server: end(server),
+    keepTo: async (cpu) => {
+      for (const { pid } of [client, server])
+        await run(['taskset', '--all-tasks', '--cpu-list', '--pid', String(cpu), String(pid)]);
+    },
     [Symbol.asyncDispose]: async () => {
       await Promise.all([client[Symbol.asyncDispose](), server[Symbol.asyncDispose]()]);
     },

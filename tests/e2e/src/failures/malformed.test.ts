@@ -45,7 +45,7 @@ function outside(inner: Uint8Array): Uint8Array {
   return buildEthernet({ dst: firewall.gateway, src: firewall.mac, etherType: ETHERTYPE.ipv4 }, packet);
 }
 const inner = buildFrame({
-  ...{ dstMac: '02:44:54:00:00:01', srcMac: '02:fd:00:00:01:02', payload },
+  ...{ dstMac: '02:44:c0:00:02:01', srcMac: '02:fd:00:00:01:02', payload },
   ...{ src: broken.src, dst: at.server, transport: udp },
 });
 const returned = outside(inner);

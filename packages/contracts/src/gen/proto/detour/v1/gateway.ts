@@ -164,7 +164,7 @@ export interface FlowRow {
   ageMs: bigint;
   idleMs: bigint;
   established: boolean;
-  /** controller | last-tables | kernel */
+  /** controller | redis | last-tables | kernel */
   decidedBy: string;
   pinGen: number;
   /** source outside, `address:port`; empty: as it is */
@@ -183,7 +183,7 @@ export interface GatewayStatus {
   paths: TableVersion | undefined;
   ports: PortStatus[];
   nodes: NodeStatus[];
-  /** controller, last-tables … */
+  /** controller, redis, last-tables … */
   decided: { [key: string]: bigint };
   /** nats, redis, classifier, path-selector, bfd */
   connected: { [key: string]: boolean };

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Two gateways side by side: a router on the clients' side and one on the servers' side spread flows over both (BGP, equal-cost multipath by
+ * addresses and ports, each router for itself, so that many flows go out through one gateway and come back through the other), and the same
+ * firewalls are attached to both. Each firewall sends a packet back to the gateway that it came from.
+ */
+import type { IntentDocument } from '@detour/intent';
+import { firewallAddresses, firewallNamespace, firewallPeering } from './firewall-spec.js';
+import { type FrrRouter, startFrr } from './frr.js';
+import type { Lab } from './lab.js';
+import type { LabSpec, LinkSpec } from './spec.js';
+import type { GatewayPlace } from './stack-plan.js';
+import { type StandardIntentOptions, standardIntent } from './standard-intent.js';
+import { type StandardLabOptions, standardLab, standardTable } from './standard-lab.js';
+
+/** As `startStack` takes them. */
+export const twoGateways: readonly GatewayPlace[] = [
+  { name: 'edge1', ns: 'edge1', management: '172.30.0.2', guardDevices: ['eth1', 'eth2'] },
+  { name: 'edge2', ns: 'edge2', management: '172.30.0.3', guardDevices: ['eth1', 'eth2'] },
+];
+const underlays = ['192.0.2.1', '192.0.2.2'] as const;
+const AS = { inside: 65101, outside: 65102, gateways: 65100 } as const;
+
+/** The routers, by side; their device towards the gateway at place 0 is `edge1`, and so on. */
+const sides = {
+  inside: { ns: 'rin', device: 'eth1', far: 'eth0', block: 1, network: '10.1.0.0/24', router: '10.1.0.1' },
+  outside: {
+    ...{ ns: 'rout', device: 'eth2', far: 'eth0', block: 2 },
+    ...{ network: '203.0.113.0/24', router: '203.0.113.1' },
+  },
+} as const;
+type Side = keyof typeof sides;
+
+function peering(side: Side, place: number): { readonly gateway: string; readonly router: string } {
+  const net = `10.0.${10 * sides[side].block + place}`;
+  return { gateway: `${net}.1`, router: `${net}.2` };
+}
+
+/** @throws Fault when an option is out of its range. */
+export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
+  const standard = standardLab(options);
+  const count = options.firewalls ?? 2;
+  const router = {
+    sysctls: {
+      'net.ipv4.ip_forward': 1,
+      'net.ipv4.fib_multipath_hash_policy': 1, // addresses and ports
+      'net.ipv4.conf.all.ignore_routes_with_linkdown': 1,
+    },
+  };
+  const firewalls = Object.fromEntries(
+    Array.from({ length: count }, (_, i) => {
+      const { bfd, daemons } = options;
+      const daemon = daemons?.[i];
+      const spec = { index: i + 1, gateways: underlays, ...(bfd && { bfd }), ...(daemon && { daemon }) };
+      return [firewallAddresses(i + 1).name, firewallNamespace(spec)];
+    }),
+  );
+  const [client, server, ...others] = standard.links;
+  if (client === undefined || server === undefined) throw new TypeError('the standard lab has no sides');
+  const far = (side: Side, link: LinkSpec): LinkSpec => {
+    const { xdpPass: _, ...end } = link.a;
+    const { ns, far: device, router: own } = sides[side];
+    return { a: end, b: { ns, device, addresses: [`${own}/24`] } };
+  };
+  return {
+    namespaces: {
+      ...standard.namespaces,
+      ...firewalls,
+      edge1: {},
+      edge2: {},
+      rin: router,
+      rout: router,
+    },
+    links: [
+      far('inside', client),
+      far('outside', server),
+      ...others.filter(({ a }) => a.ns !== 'edge1'),
+      ...twoGateways.flatMap((gateway, place) => machineLinks(gateway, place, options.underlayMtu ?? 1600)),
+    ],
+  };
+}
+
+function machineLinks({ ns, management }: GatewayPlace, place: number, mtu: number): LinkSpec[] {
+  const macOf = (link: number, end: number): string => `02:00:00:0${link}:0${place + 1}:0${end}`;
+  const towards = (side: Side): LinkSpec => {
+    const { gateway, router } = peering(side, place);
+    const { block, device } = sides[side];
+    return {
+      a: { ns, device, mac: macOf(block, 1), addresses: [`${gateway}/30`], txOffload: 'off' },
+      b: {
+        ...{ ns: sides[side].ns, device: ns, mac: macOf(block, 2), addresses: [`${router}/30`] },
+        ...{ txOffload: 'off', xdpPass: true },
+      },
+    };
+  };
+  return [
+    towards('inside'),
+    towards('outside'),
+    {
+      a: { ns, device: 'eth0', mac: macOf(3, 1), addresses: [`${underlays[place]}/24`], txOffload: 'off' },
+      b: { ns: 'underlay', device: ns, bridge: 'br0', txOffload: 'off', xdpPass: true },
+      mtu,
+    },
+    {
+      a: { ns, device: 'mgmt0', addresses: [`${management}/24`] },
+      b: { ns: 'mgmt', device: ns, bridge: 'br0' },
+    },
+  ];
+}
+
+/** The standard intent with both gateways, and every node attached to both. */
+export function twoGatewaysIntent(options: StandardIntentOptions = {}): IntentDocument {
+  const standard = standardIntent(options);
+  const [edge1] = standard.gateways ?? [];
+  return {
+    ...standard,
+    gateways: twoGateways.map(({ name }, place) => ({
+      ...edge1,
+      name,
+      underlay: { device: 'eth0', address: underlays[place] ?? '' },
+    })),
+    nodes: (standard.nodes ?? []).map((node, i) => ({
+      ...node,
+      attach: {
+        ...node.attach,
+        gateways: Object.fromEntries(
+          twoGateways.map(({ name }, place) => {
+            const { gateway, firewall } = firewallPeering(i + 1, place);
+            return [name, { local: `${gateway}/30`, peer: firewall }];
+          }),
+        ),
+      },
+    })) as NonNullable<IntentDocument['nodes']>,
+  };
+}
+
+export interface GatewayRouters {
+  /** FRR by namespace: edge1, edge2, rin, rout. */
+  readonly frr: ReadonlyMap<string, FrrRouter>;
+  /** The machine vanishes from the network: every link of it goes down, as the other ends see it. */
+  unplug(gateway: string): Promise<void>;
+  plugIn(gateway: string): Promise<void>;
+  /** FRR of a gateway whose daemons were killed. */
+  startAgain(gateway: string): Promise<void>;
+  /** The gateways over which a router spreads what is for the other side. */
+  spreadOver(side: Side): Promise<string[]>;
+}
+
+/**
+ * With the kernel's nexthop objects, zebra 8.4 does not take a next hop into a route again whose link was down and is up: the kernel removed
+ * the object, zebra believes that it is there.
+ */
+const NO_NEXTHOP_OBJECTS = 'no zebra nexthop kernel enable\n';
+
+/** BGP on the routers and the gateways: these pass the networks of one side to the other. */
+export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
+  const frr = new Map<string, FrrRouter>();
+  for (const side of ['inside', 'outside'] as const) {
+    const peers = twoGateways.map((_, place) => ({ ...peering(side, place), as: AS.gateways }));
+    const { ns, network, router } = sides[side];
+    const neighbours = peers.map(({ gateway }) => [gateway, AS.gateways] as const);
+    const config = bgpd({ as: AS[side], id: router, neighbours, networks: [network] });
+    frr.set(ns, await startFrr(lab, ns, config, NO_NEXTHOP_OBJECTS));
+  }
+  const startGateway = async (ns: string): Promise<void> => {
+    const place = twoGateways.findIndex((gateway) => gateway.ns === ns);
+    const neighbours = (['inside', 'outside'] as const).map(
+      (side) => [peering(side, place).router, AS[side]] as const,
+    );
+    const id = underlays[place] ?? '';
+    frr.set(ns, await startFrr(lab, ns, bgpd({ as: AS.gateways, id, neighbours, table: standardTable })));
+  };
+  for (const { ns } of twoGateways) await startGateway(ns);
+  const set = async (gateway: string, state: 'up' | 'down'): Promise<void> => {
+    const devices = ['eth0', 'eth1', 'eth2', 'mgmt0'];
+    await lab.exec(gateway, ['ip', '-batch', '-'], {
+      input: devices.map((device) => `link set dev ${device} ${state}\n`).join(''),
+    });
+  };
+  return {
+    frr,
+    unplug: (gateway) => set(gateway, 'down'),
+    plugIn: (gateway) => set(gateway, 'up'),
+    startAgain: startGateway,
+    async spreadOver(side) {
+      const { ns } = sides[side];
+      const to = sides[side === 'inside' ? 'outside' : 'inside'].network;
+      const { stdout } = await lab.exec(ns, ['ip', '-j', 'route', 'show', to]);
+      const routes = JSON.parse(stdout) as { dev?: string; nexthops?: { dev: string; flags: string[] }[] }[];
+      return routes.flatMap(({ dev, nexthops }) =>
+        dev === undefined
+          ? (nexthops ?? []).filter(({ flags }) => !flags.includes('dead')).map((hop) => hop.dev)
+          : [dev],
+      );
+    },
+  };
+}
+
+/** What a daemon speaks with whom; `table`: where what it learns goes. */
+function bgpd(spec: {
+  readonly as: number;
+  readonly id: string;
+  readonly neighbours: readonly (readonly [string, number])[];
+  readonly networks?: readonly string[];
+  readonly table?: number;
+}): string {
+  const { as, id, neighbours, networks = [], table } = spec;
+  return [
+    `router bgp ${as}`,
+    ` bgp router-id ${id}`,
+    ' no bgp ebgp-requires-policy',
+    ' no bgp network import-check',
+    ' bgp bestpath as-path multipath-relax',
+    ...neighbours.flatMap(([peer, remote]) => [
+      ` neighbor ${peer} remote-as ${remote}`,
+      ` neighbor ${peer} timers 1 3`,
+      ` neighbor ${peer} timers connect 1`,
+      ` neighbor ${peer} advertisement-interval 0`,
+    ]),
+    ' address-family ipv4 unicast',
+    '  maximum-paths 2',
+    ...networks.map((network) => `  network ${network}`),
+    ...(table === undefined ? [] : neighbours.map(([peer]) => `  neighbor ${peer} route-map vrf in`)),
+    ' exit-address-family',
+    'exit',
+    ...(table === undefined ? [] : ['route-map vrf permit 10', ` set table ${table}`, 'exit']),
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Answer, Pin, PinRequest } from '@detour/affinity';
+import { flowRecordKey } from '@detour/contracts';
+import { hashKeyFromHex } from '@detour/core';
+import { ReferenceRules } from '@detour/tables';
+import { describe, expect, it } from 'vitest';
+import { ChainModels } from './chain-models.js';
+import { decideLocally } from './decision.js';
+import { RecallDesk } from './recall-desk.js';
+import { chainRow, flowQuestion, ruleRow } from './testdata.js';
+
+/** One chain with paths 1 and 2; Redis answers as the test says. */
+function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin[]>) {
+  const models = new ChainModels(new Map());
+  models.commit(models.draft([chainRow()], () => 'up'));
+  const rules = new ReferenceRules([ruleRow({ number: 1 })]);
+  const tables = { rules, chains: models.all(), hashKey: hashKeyFromHex('00'.repeat(16)) };
+  const offered: (readonly PinRequest[])[] = [];
+  const desk = new RecallDesk({
+    lookOrCreate: async (offers) => {
+      offered.push(offers);
+      return redis(offers);
+    },
+    decideAlone: (question) => decideLocally(tables, question),
+    chainOf: (number) => tables.chains.get(number),
+  });
+  return { desk, offered };
+}
+
+const midflow = (sport: number) => ({ ...flowQuestion({ sport }), syn: false });
+const asOffered = (offers: readonly PinRequest[]): Answer<Pin[]> => ({
+  ok: true,
+  value: offers.map(({ record }) => ({ record, created: true })),
+});
+
+describe('RecallDesk', () => {
+  it('what Redis holds counts, not what the tables say now; flows that come together are asked about together', async () => {
+    const { desk, offered } = recallDesk((offers) => ({
+      ok: true,
+      value: offers.map(({ record }) => ({
+        record: { ...record, gen: 4, path: record.path === 1 ? 2 : 1 },
+        created: false,
+      })),
+    }));
+    const questions = [1_001, 1_002, 1_003].map(midflow);
+    const decisions = await Promise.all(questions.map((question) => desk.ask(question)));
+    expect(offered.map((batch) => batch.map(({ key }) => key))).toEqual([
+      questions.map(({ key }) => flowRecordKey(key)),
+    ]);
+    for (const [i, decision] of decisions.entries())
+      expect(decision).toMatchObject({
+        ...{ action: 'steer', by: 'redis', pinGen: 4, recorded: true },
+        path: offered[0]?.[i]?.record.path === 1 ? 2 : 1,
+      });
+    expect(desk.counts).toEqual({ recalled: 3, created: 0, unanswered: 0 });
+  });
+
+  it('where it held nothing the choice is recorded', async () => {
+    const { desk, offered } = recallDesk(asOffered);
+    const decision = await desk.ask(midflow(1_001));
+    expect(decision).toMatchObject({
+      by: 'redis',
+      pinGen: 1,
+      recorded: true,
+      path: offered[0]?.[0]?.record.path,
+    });
+    expect(desk.counts).toMatchObject({ recalled: 0, created: 1 });
+  });
+
+  it('a pin of another chain, or of a path that is no more, is left to be settled afterwards', async () => {
+    for (const change of [{ chain: 9 }, { path: 77 }]) {
+      const { desk, offered } = recallDesk((offers) => ({
+        ok: true,
+        value: offers.map(({ record }) => ({ record: { ...record, ...change, gen: 3 }, created: false })),
+      }));
+      const decision = await desk.ask(midflow(1_001));
+      expect(decision).toMatchObject({ path: offered[0]?.[0]?.record.path, pinGen: 3, recorded: false });
+    }
+  });
+
+  it('nobody is asked about what begins here, and a silent Redis is named', async () => {
+    const { desk, offered } = recallDesk(() => ({ ok: false, why: 'no answer from Redis within 500 ms' }));
+    expect(desk.ask(flowQuestion())).toBeNull();
+    expect(offered).toEqual([]);
+    await expect(desk.ask(midflow(1_001))).rejects.toThrow('no answer from Redis within 500 ms');
+    expect(desk.counts.unanswered).toBe(1);
+  });
+});
