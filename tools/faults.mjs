@@ -845,6 +845,23 @@ export const FAULTS = [
     put: 'if (unanswered < 0n) {',
     test: 'cli/src/node/state.test.ts',
   },
+  {
+    name: 'router-sends-past-the-tunnel',
+    what: "what a router behind a node sends to the node's MAC address is left to the node's own routes",
+    file: 'datapath/lib/node-arm.h',
+    find: 'return addr_same(to, own);',
+    put: 'return 1;',
+    test: 'tests/datapath/src/node-arms.test.ts',
+  },
+  {
+    name: 'arm-takes-own-traffic',
+    what: "on a router's arm ARP and packets for the machine itself do not reach it",
+    file: 'datapath/node.bpf.c',
+    find: 'if (s->arms && side < 2 && node_arm_local(ctx, s, side))',
+    put: 'if (0)',
+    test: 'tests/datapath/src/node-arms.test.ts',
+    pattern: 'the stack',
+  },
   // ---- SNAT
   {
     name: 'snat-before-service',

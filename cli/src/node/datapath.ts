@@ -69,6 +69,7 @@ export function openNodeDatapath(config: NodeConfig): NodeDatapath {
         put(device, 'detour_pass', index(device)); // without a program there, its peer cannot be redirected into
         put(far, 'detour_node_pair', index(far));
       }
+      for (const { device } of devices.arms ?? []) put(device, 'detour_node_pair', index(device));
       put(config.underlay.device, 'detour_node_underlay', index(config.underlay.device));
     },
     attached: () =>
@@ -137,7 +138,16 @@ function settingsOf(
     proto,
     innerL3: l3 ? 1 : 0,
     link: devices.link === null ? 0 : index(devices.link.far),
+    own: ownAddresses(devices),
+    arms: devices.arms === null ? 0 : 1,
   });
+}
+
+/** Of the machine beside a router's arms, one after the other; zeros without. */
+function ownAddresses({ arms }: Devices): Uint8Array {
+  const all = new Uint8Array(32);
+  for (const [side, { own }] of (arms ?? []).entries()) all.set(own, 16 * side);
+  return all;
 }
 
 function addressKey(address: string): Uint8Array {

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Fault } from '@detour/core';
 import { readIp, runIpBatch, runTool, setSysctl, tryTool } from '@detour/runtime';
+import { type Arm, type Arms, releaseArms } from './arms.js';
 import type { NodeConfig } from './config.js';
 
 export interface Veth {
@@ -23,6 +24,8 @@ export interface Devices {
   readonly out: Veth;
   /** None for gwlb: it has no inner addresses. */
   readonly link: Veth | null;
+  /** The two sides are devices to a router: not made here. */
+  readonly arms: Arms | null;
   /** Destination and source of the frames that come out of each side. */
   readonly toMac: readonly [string, string];
   readonly fromMac: readonly [string, string];
@@ -32,10 +35,11 @@ interface LinkRow {
   readonly ifname: string;
   readonly ifindex: number;
   readonly mtu?: number;
+  readonly address?: string;
   readonly ifalias?: string;
   readonly flags?: readonly string[];
   readonly operstate?: string;
-  readonly addr_info?: readonly { readonly local?: string }[];
+  readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
 }
 
 /** A device as it is now. */
@@ -44,7 +48,10 @@ export interface LinkState {
   readonly mtu: number;
   readonly up: boolean;
   readonly alias: string;
+  readonly mac: string;
   readonly addresses: readonly string[];
+  /** The same with their length. */
+  readonly prefixes: readonly string[];
 }
 
 export async function readLinks(): Promise<ReadonlyMap<string, LinkState>> {
@@ -57,7 +64,11 @@ export async function readLinks(): Promise<ReadonlyMap<string, LinkState>> {
         mtu: row.mtu ?? 0,
         up: row.flags?.includes('UP') === true && row.operstate !== 'DOWN',
         alias: row.ifalias ?? '',
+        mac: row.address ?? '',
         addresses: (row.addr_info ?? []).flatMap(({ local }) => (local === undefined ? [] : [local])),
+        prefixes: (row.addr_info ?? []).flatMap(({ local, prefixlen }) =>
+          local === undefined || prefixlen === undefined ? [] : [`${local}/${prefixlen}`],
+        ),
       },
     ]),
   );
@@ -68,8 +79,11 @@ export function aliasOf(config: NodeConfig): string {
   return `detour-node ${config.node}`;
 }
 
-/** Names and MAC addresses follow from the node's name: a restart makes the same ones. */
-export function planDevices(config: NodeConfig): Devices {
+/**
+ * Names and MAC addresses follow from the node's name: a restart makes the same ones.
+ * @param arms of a router, once they are found
+ */
+export function planDevices(config: NodeConfig, arms: Arms | null = null): Devices {
   const hash = createHash('sha256').update(config.node).digest();
   const mac = (last: number) => ['02', '44', '4e', ...[...hash.subarray(0, 2)].map(hex), hex(last)].join(':');
   const far = (role: string) => `dt${hash.toString('hex').slice(0, 8)}${role}`;
@@ -79,7 +93,10 @@ export function planDevices(config: NodeConfig): Devices {
     mac: mac(at),
     farMac: mac(at + 8),
   });
-  const [one, two] = [make(config.pair.in, 'i', 1), make(config.pair.out, 'o', 2)];
+  const [one, two] =
+    arms === null
+      ? [make(config.pair.in, 'i', 1), make(config.pair.out, 'o', 2)]
+      : [sideOf(arms[0]), sideOf(arms[1])];
   const routed = config.pair.forward === 'route';
   // Across a bridge frames go as on a wire: from what is behind one side to what is behind the other.
   const toMac = routed ? ([one.mac, two.mac] as const) : ([two.farMac, one.farMac] as const);
@@ -88,9 +105,15 @@ export function planDevices(config: NodeConfig): Devices {
     in: one,
     out: two,
     link: config.attach.kind === 'gwlb' ? null : link,
+    arms,
     toMac,
     fromMac: [one.farMac, two.farMac],
   };
+}
+
+/** The program sits on the device itself, the router is what it leads to. */
+function sideOf({ device, mac, routerMac }: Arm): Veth {
+  return { device, far: device, mac: routerMac, farMac: mac };
 }
 
 function hex(value: number): string {
@@ -99,8 +122,9 @@ function hex(value: number): string {
 
 const RULE_PRIORITY = 100;
 
-export function vethsOf(devices: Devices): Veth[] {
-  return [devices.in, devices.out, ...(devices.link === null ? [] : [devices.link])];
+/** Those that this command makes. */
+export function vethsOf({ in: one, out, link, arms }: Devices): Veth[] {
+  return [...(arms === null ? [one, out] : []), ...(link === null ? [] : [link])];
 }
 
 /** Makes what is missing. @throws Fault `conflict` for a device of that name that is not this command's */
@@ -134,7 +158,7 @@ export async function ensureDevices(config: NodeConfig, devices: Devices, mtu: n
   for (const device of made)
     await runTool('ethtool', ['-K', device, 'tx', 'off', 'tso', 'off', 'gso', 'off']);
   await addressLink(config, devices);
-  if (config.pair.forward === 'route') await route(config, devices);
+  if (config.pair.forward === 'route' && devices.arms === null) await route(config, devices);
 }
 
 async function addressLink(config: NodeConfig, { link }: Devices): Promise<void> {
@@ -217,7 +241,8 @@ async function removeRules(config: NodeConfig, devices: Devices): Promise<void> 
 
 /** All that this command made, and nothing else; also what an earlier run left. */
 export async function removeDevices(config: NodeConfig, devices: Devices): Promise<void> {
-  if (config.pair.forward === 'route') await removeRules(config, devices);
+  if (config.pair.arms !== undefined) await releaseArms(config.pair.arms);
+  else if (config.pair.forward === 'route') await removeRules(config, devices);
   const links = await readLinks();
   const ours = vethsOf(devices).filter(({ device }) => links.get(device)?.alias === aliasOf(config));
   await runIpBatch(ours.map(({ device }) => `link del dev ${device}`));
