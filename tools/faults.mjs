@@ -846,12 +846,13 @@ export const FAULTS = [
     test: 'cli/src/node/state.test.ts',
   },
   {
-    name: 'router-sends-past-the-tunnel',
-    what: "what a router behind a node sends to the node's MAC address is left to the node's own routes",
+    name: 'routed-discovery-is-local',
+    what: "what looks like neighbour discovery and came through the router is given to the node's stack (RFC 4861 7.1)",
     file: 'datapath/lib/node-arm.h',
-    find: 'return addr_same(to, own);',
-    put: 'return 1;',
+    find: 'ip->hop_limit == ND_HOP_LIMIT && ',
+    put: '',
     test: 'tests/datapath/src/node-arms.test.ts',
+    pattern: 'has crossed a router',
   },
   {
     name: 'arm-takes-own-traffic',

@@ -6,12 +6,12 @@
  */
 import { probeFeatures, requireFeatures } from '@detour/bpf';
 import { describeError, Fault } from '@detour/core';
-import { ResourceStack, raisePriority } from '@detour/runtime';
+import { ResourceStack, raisePriority, SYSCTL_DIR } from '@detour/runtime';
 import { findArms } from './arms.js';
 import { startReporting } from './attributes.js';
 import { type BfdResponder, startBfd } from './bfd-responder.js';
 import type { NodeConfig } from './config.js';
-import { type Counts, type NodeDatapath, openNodeDatapath, tunnelOf } from './datapath.js';
+import { type Counts, type NodeDatapath, OBJECT_DIR, openNodeDatapath, tunnelOf } from './datapath.js';
 import {
   type Devices,
   ensureDevices,
@@ -85,8 +85,8 @@ class AttachedNode {
   }
 
   async begin(stack: ResourceStack): Promise<void> {
-    const { config, version } = this.spec;
-    this.#datapath = stack.use(openNodeDatapath(config), 'program');
+    const { config, env, version } = this.spec;
+    this.#datapath = stack.use(openNodeDatapath(config, env.DETOUR_DATAPATH_DIR ?? OBJECT_DIR), 'program');
     await this.#lookAtDevices(true);
     this.#bfd = config.gateways.map(({ local, peer }) => {
       if (config.bfd === false || local === undefined || peer === undefined) return null;
@@ -141,7 +141,12 @@ class AttachedNode {
       if (below === undefined || this.#machine !== null) return;
       if (!this.#whole(below)) {
         this.#mtu = this.#wantedMtu(below);
-        await ensureDevices(this.spec.config, this.#devices, this.#mtu);
+        await ensureDevices({
+          config: this.spec.config,
+          devices: this.#devices,
+          mtu: this.#mtu,
+          sysctls: this.spec.env.DETOUR_SYSCTL_DIR ?? SYSCTL_DIR,
+        });
         this.#links = await readLinks();
       }
       this.#datapath?.place(this.#devices, this.#links, this.#mtu);

@@ -8,7 +8,8 @@ import { macToBytes } from '@detour/wire';
 import type { NodeConfig } from './config.js';
 import { type Devices, type LinkState, vethsOf } from './devices.js';
 
-const OBJECTS = fileURLToPath(new URL('../../../datapath/build/', import.meta.url));
+/** Directory of the programs, where no other is given. */
+export const OBJECT_DIR = fileURLToPath(new URL('../../../datapath/build', import.meta.url));
 
 /** What was counted of one gateway. */
 export interface GatewayCounts extends abi.NodeGatewayCounters {
@@ -31,13 +32,13 @@ export interface NodeDatapath extends Disposable {
   read(): Counts;
 }
 
-/** @throws Fault as `openObject` */
-export function openNodeDatapath(config: NodeConfig): NodeDatapath {
-  const object = openObject(`${OBJECTS}node.bpf.o`, { maxEntries: { node_flows: config.flows } });
+/** @param objects directory of `node.bpf.o` and `pass.bpf.o`. @throws Fault as `openObject` */
+export function openNodeDatapath(config: NodeConfig, objects: string): NodeDatapath {
+  const object = openObject(`${objects}/node.bpf.o`, { maxEntries: { node_flows: config.flows } });
   let passer: BpfObject | undefined;
   const links = new Map<string, XdpLink>();
   try {
-    passer = openObject(`${OBJECTS}pass.bpf.o`);
+    passer = openObject(`${objects}/pass.bpf.o`);
     for (const [number, gateway] of config.gateways.entries())
       object.map('node_gateways').update(
         addressKey(gateway.address),

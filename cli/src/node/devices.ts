@@ -127,8 +127,18 @@ export function vethsOf({ in: one, out, link, arms }: Devices): Veth[] {
   return [...(arms === null ? [one, out] : []), ...(link === null ? [] : [link])];
 }
 
+export interface DevicesSpec {
+  readonly config: NodeConfig;
+  readonly devices: Devices;
+  /** Bytes of L3. */
+  readonly mtu: number;
+  /** Directory in which sysctls are written. */
+  readonly sysctls: string;
+}
+
 /** Makes what is missing. @throws Fault `conflict` for a device of that name that is not this command's */
-export async function ensureDevices(config: NodeConfig, devices: Devices, mtu: number): Promise<void> {
+export async function ensureDevices(spec: DevicesSpec): Promise<void> {
+  const { config, devices, mtu } = spec;
   const links = await readLinks();
   const alias = aliasOf(config);
   const lines: string[] = [];
@@ -157,13 +167,13 @@ export async function ensureDevices(config: NodeConfig, devices: Devices, mtu: n
   await runIpBatch(lines);
   for (const device of made)
     await runTool('ethtool', ['-K', device, 'tx', 'off', 'tso', 'off', 'gso', 'off']);
-  await addressLink(config, devices);
-  if (config.pair.forward === 'route' && devices.arms === null) await route(config, devices);
+  await addressLink(spec);
+  if (config.pair.forward === 'route' && devices.arms === null) await route(spec);
 }
 
-async function addressLink(config: NodeConfig, { link }: Devices): Promise<void> {
+async function addressLink({ config, devices: { link }, sysctls }: DevicesSpec): Promise<void> {
   if (link === null) return;
-  setSysctl(`net/ipv4/conf/${link.device}/rp_filter`, '0');
+  setSysctl(`net/ipv4/conf/${link.device}/rp_filter`, '0', sysctls);
   const lines = config.gateways.flatMap(({ local, peer }) =>
     local === undefined || peer === undefined
       ? []
@@ -180,18 +190,18 @@ function bits(address: string): number {
 }
 
 /** What comes out of one side is routed to the other; the node's other traffic keeps its routes. */
-async function route(config: NodeConfig, devices: Devices): Promise<void> {
+async function route({ config, devices, sysctls }: DevicesSpec): Promise<void> {
   const { table, ipv6 } = config.pair;
   const ways = [
     { from: devices.in.device, to: devices.out.device, table },
     { from: devices.out.device, to: devices.in.device, table: table + 1 },
   ];
-  await keepSourceChecks();
+  await keepSourceChecks(sysctls);
   for (const { from } of ways) {
-    setSysctl(`net/ipv4/conf/${from}/rp_filter`, '0');
-    setSysctl(`net/ipv4/conf/${from}/forwarding`, '1');
+    setSysctl(`net/ipv4/conf/${from}/rp_filter`, '0', sysctls);
+    setSysctl(`net/ipv4/conf/${from}/forwarding`, '1', sysctls);
   }
-  if (ipv6) setSysctl('net/ipv6/conf/all/forwarding', '1');
+  if (ipv6) setSysctl('net/ipv6/conf/all/forwarding', '1', sysctls);
   await removeRules(config, devices);
   for (const family of ipv6 ? (['-4', '-6'] as const) : (['-4'] as const))
     await runIpBatch(
@@ -207,14 +217,14 @@ async function route(config: NodeConfig, devices: Devices): Promise<void> {
  * The check of source addresses must be off on the two sides, where every source comes from anywhere, and the kernel takes the stricter of `all` and
  * the device's own: what `all` asks for is asked of each other device by itself, and of those to come.
  */
-async function keepSourceChecks(): Promise<void> {
+async function keepSourceChecks(sysctls: string): Promise<void> {
   const read = (device: string) =>
     Number(readFileSync(`/proc/sys/net/ipv4/conf/${device}/rp_filter`, 'utf8').trim());
   const all = read('all');
   if (all === 0) return;
   for (const device of ['default', ...(await readLinks()).keys()])
-    if (read(device) < all) setSysctl(`net/ipv4/conf/${device}/rp_filter`, String(all));
-  setSysctl('net/ipv4/conf/all/rp_filter', '0');
+    if (read(device) < all) setSysctl(`net/ipv4/conf/${device}/rp_filter`, String(all), sysctls);
+  setSysctl('net/ipv4/conf/all/rp_filter', '0', sysctls);
 }
 
 async function removeRules(config: NodeConfig, devices: Devices): Promise<void> {
