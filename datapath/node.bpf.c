@@ -8,12 +8,13 @@
  * A flow's first packet says who began it (our option does where there is one, a SYN-ACK too); what the initiator sends comes out of side 0, which
  * the node must bring to side 1; replies the other way. What comes back by the side that it came out of has not crossed the node (`service_loop`).
  * A packet of no flow that came in is dropped (`strict_return`). A direction that has not come yet (a reset that the node itself sends) is returned
- * with what came with the other one. All between the inner addresses of node and gateway (BFD) is one flow, with a device of its own: the link.
+ * with what came with the other one. A side may be a router's arm, by a device that is the machine's too (lib/node-arm.h). All between the inner addresses of node and gateway (BFD) is one flow, with a device of its own: the link.
  *
  * Races that are allowed: two CPUs write one record at once. What they write is the same but for lengths and checksums, which are filled in anew.
  */
 #include "lib/node-maps.h"
 #include "lib/node-outer.h"
+#include "lib/node-arm.h"
 #include "lib/node-key.h"
 #include "lib/node-back.h"
 #include "lib/ecn.h"
@@ -343,6 +344,8 @@ int detour_node_pair(struct xdp_md *ctx)
 	else if (s->link && ctx->ingress_ifindex == s->link)
 		side = 2;
 	else if (ctx->ingress_ifindex != s->inner[0])
+		return XDP_PASS;
+	if (s->arms && side < 2 && node_arm_local(ctx, s, side))
 		return XDP_PASS;
 	end = node_return(ctx, &p, s, side);
 	if (end == PACKET_FORWARD)

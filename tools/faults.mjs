@@ -869,6 +869,24 @@ export const FAULTS = [
     put: 'if (unanswered < 0n) {',
     test: 'cli/src/node/state.test.ts',
   },
+  {
+    name: 'routed-discovery-is-local',
+    what: "what looks like neighbour discovery and came through the router is given to the node's stack (RFC 4861 7.1)",
+    file: 'datapath/lib/node-arm.h',
+    find: 'ip->hop_limit == ND_HOP_LIMIT && ',
+    put: '',
+    test: 'tests/datapath/src/node-arms.test.ts',
+    pattern: 'has crossed a router',
+  },
+  {
+    name: 'arm-takes-own-traffic',
+    what: "on a router's arm ARP and packets for the machine itself do not reach it",
+    file: 'datapath/node.bpf.c',
+    find: 'if (s->arms && side < 2 && node_arm_local(ctx, s, side))',
+    put: 'if (0)',
+    test: 'tests/datapath/src/node-arms.test.ts',
+    pattern: 'the stack',
+  },
   // ---- SNAT
   {
     name: 'snat-before-service',

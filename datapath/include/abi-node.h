@@ -20,13 +20,16 @@ struct node_settings {
 	__u8 local[16];		/* our underlay address */
 	__u32 tag;		/* VNI, or GRE key; 0 without one */
 	__u32 underlay;		/* ifindex of the device that has it */
-	__u32 inner[2];		/* ifindex of our side of the veth pair behind each side */
+	__u32 inner[2];		/* ifindex of our side of the veth pair behind each side, or of a router's arm */
 	__u8 to_mac[12];	/* frames that come out of each side have this destination, six bytes each; the first is the link's MAC too */
 	__u8 from_mac[12];	/* and this source */
 	__u16 mtu;		/* largest L3 packet that the sides take */
 	__u8 proto;		/* enum tunnel_proto */
 	__u8 inner_l3;		/* 1: IP inside, no Ethernet header */
 	__u32 link;		/* ifindex of our side of the veth pair with the inner address; 0 = none (gwlb) */
+	__u8 own[32];		/* with arms: the machine's own address on each, 16 bytes each */
+	__u8 arms;		/* 1: the sides are devices of this machine to the two arms of a router */
+	__u8 pad[7];
 };
 
 /* A gateway, by its underlay address (16 bytes). */
@@ -72,7 +75,7 @@ struct node_stranger {
 	__u64 last_ns;
 };
 
-_Static_assert(sizeof(struct node_settings) == 64, "node_settings");
+_Static_assert(sizeof(struct node_settings) == 104, "node_settings");
 _Static_assert(sizeof(struct node_gateway) == 40, "node_gateway");
 _Static_assert(sizeof(struct node_gateway_counters) == 104, "node_gateway_counters");
 _Static_assert(sizeof(struct node_back) == 236, "node_back");

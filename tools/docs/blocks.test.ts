@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readConfig } from '../../cli/src/node/config.js';
 import { formatProblem, parseIntent } from '../../packages/intent/src/index.js';
 import { type NatsServer, startNats } from '../../packages/testkit/src/index.js';
-import { RUN_ELSEWHERE, RUN_WHOLE } from './commands.js';
+import { APPLIED, RUN_ELSEWHERE, RUN_WHOLE } from './commands.js';
 import { allDocuments, checkedDocuments, codeIn, readDocument, root, trackedFiles } from './documents.js';
 
 /** text: diagrams and output. The others are checked below. */
@@ -47,6 +47,21 @@ describe('blocks', () => {
   it.each(yaml)('in YAML are intents that are accepted: $at', ({ text, at }) => {
     const parsed = parseIntent(text, at, 'whole');
     expect(parsed.ok ? [] : parsed.problems.map(formatProblem)).toEqual([]);
+  });
+
+  const attachPages = documents.map(({ path }) => path).filter((path) => path.startsWith('docs/attach-'));
+  it('in YAML on a page of an attach kind are applied by a test, and the page has a picture of the packet at each hop', () => {
+    for (const path of attachPages) {
+      const test = APPLIED[path];
+      expect(test === undefined ? path : readFileSync(root + test, 'utf8')).toContain(
+        path.replace('docs/', `blocksOf('`),
+      );
+      const pictures = blocks.filter(
+        (one) => one.path === path && one.kind === 'text' && /TTL/.test(one.text),
+      );
+      expect([path, pictures.length > 0]).toEqual([path, true]);
+    }
+    expect(attachPages.length).toBeGreaterThanOrEqual(3);
   });
 
   const nodes = blocks.filter(({ kind }) => kind === 'node');

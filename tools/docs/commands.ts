@@ -31,3 +31,11 @@ export const RUN_ELSEWHERE: readonly RunElsewhere[] = [
 export const RUN_WHOLE: Readonly<Record<string, string>> = {
   'docs/attach-a-node.md': 'tests/e2e/src/up-down.test.ts',
 };
+
+/** Pages with intents, and the test that takes every one out of the page and applies it to a gateway with real nodes behind it. */
+export const APPLIED: Readonly<Record<string, string>> = {
+  'docs/attach-a-node.md': 'tests/e2e/src/pages/tunnels.test.ts',
+  'docs/attach-a-pair.md': 'tests/e2e/src/pages/arms.test.ts',
+  'docs/attach-a-router.md': 'tests/e2e/src/pages/arms.test.ts',
+  'README.md': 'tests/e2e/src/up-down.test.ts',
+};

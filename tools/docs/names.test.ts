@@ -130,7 +130,9 @@ describe('environment variables', () => {
 
   it('that documents name exist', () => {
     const known = new Set(
-      [...common, ...own].map(({ variable }) => variable).concat('DETOUR_AUTHOR', 'DETOUR_LOG_DIR'),
+      [...common, ...own]
+        .map(({ variable }) => variable)
+        .concat('DETOUR_AUTHOR', 'DETOUR_LOG_DIR', 'DETOUR_DATAPATH_DIR'),
     );
     const unknown = checkedDocuments().flatMap(({ path, text }) =>
       (text.match(/DETOUR_[A-Z_]+/g) ?? [])

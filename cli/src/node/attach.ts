@@ -6,11 +6,12 @@
  */
 import { probeFeatures, requireFeatures } from '@detour/bpf';
 import { describeError, Fault } from '@detour/core';
-import { ResourceStack, raisePriority } from '@detour/runtime';
+import { ResourceStack, raisePriority, SYSCTL_DIR } from '@detour/runtime';
+import { findArms } from './arms.js';
 import { startReporting } from './attributes.js';
 import { type BfdResponder, startBfd } from './bfd-responder.js';
 import type { NodeConfig } from './config.js';
-import { type Counts, type NodeDatapath, openNodeDatapath, tunnelOf } from './datapath.js';
+import { type Counts, type NodeDatapath, OBJECT_DIR, openNodeDatapath, tunnelOf } from './datapath.js';
 import {
   type Devices,
   ensureDevices,
@@ -62,7 +63,7 @@ export async function attachNode(spec: AttachSpec): Promise<void> {
 }
 
 class AttachedNode {
-  readonly #devices: Devices;
+  #devices: Devices;
   #datapath: NodeDatapath | undefined;
   #links: ReadonlyMap<string, LinkState> = new Map();
   /** Why the devices are not as they should be; null when they are. */
@@ -84,8 +85,8 @@ class AttachedNode {
   }
 
   async begin(stack: ResourceStack): Promise<void> {
-    const { config, version } = this.spec;
-    this.#datapath = stack.use(openNodeDatapath(config), 'program');
+    const { config, env, version } = this.spec;
+    this.#datapath = stack.use(openNodeDatapath(config, env.DETOUR_DATAPATH_DIR ?? OBJECT_DIR), 'program');
     await this.#lookAtDevices(true);
     this.#bfd = config.gateways.map(({ local, peer }) => {
       if (config.bfd === false || local === undefined || peer === undefined) return null;
@@ -136,11 +137,16 @@ class AttachedNode {
       this.#links = await readLinks();
       const { underlay } = this.spec.config;
       const below = this.#links.get(underlay.device);
-      this.#machine = whyUnderlay(underlay, below);
+      this.#machine = whyUnderlay(underlay, below) ?? (await this.#lookAtArms());
       if (below === undefined || this.#machine !== null) return;
       if (!this.#whole(below)) {
-        this.#mtu = this.spec.config.pair.mtu ?? mtuOver(this.spec.config, below.mtu);
-        await ensureDevices(this.spec.config, this.#devices, this.#mtu);
+        this.#mtu = this.#wantedMtu(below);
+        await ensureDevices({
+          config: this.spec.config,
+          devices: this.#devices,
+          mtu: this.#mtu,
+          sysctls: this.spec.env.DETOUR_SYSCTL_DIR ?? SYSCTL_DIR,
+        });
         this.#links = await readLinks();
       }
       this.#datapath?.place(this.#devices, this.#links, this.#mtu);
@@ -151,12 +157,30 @@ class AttachedNode {
     }
   }
 
+  /** With a router's arms: why one is not ready, else null; its MAC address may be another one now. */
+  async #lookAtArms(): Promise<string | null> {
+    const { arms } = this.spec.config.pair;
+    if (arms === undefined) return null;
+    const found = await findArms(arms, this.#links);
+    if ('why' in found) return found.why;
+    this.#devices = planDevices(this.spec.config, found.arms);
+    return null;
+  }
+
   /** Whether all is there that this command made. */
   #whole(below: LinkState): boolean {
-    if (this.#mtu !== (this.spec.config.pair.mtu ?? mtuOver(this.spec.config, below.mtu))) return false;
-    return vethsOf(this.#devices).every(
-      ({ device, far }) => this.#links.get(device)?.up === true && this.#links.has(far),
-    );
+    if (this.#mtu !== this.#wantedMtu(below)) return false;
+    return vethsOf(this.#devices).every(({ device, far, mac }) => {
+      const link = this.#links.get(device);
+      return link?.up === true && link.mac === mac && this.#links.has(far);
+    });
+  }
+
+  /** As configured, or what the underlay leaves; a router's arms may take less. */
+  #wantedMtu(below: LinkState): number {
+    const { config } = this.spec;
+    const arms = (this.#devices.arms ?? []).map(({ device }) => this.#links.get(device)?.mtu ?? 0);
+    return Math.min(config.pair.mtu ?? mtuOver(config, below.mtu), ...arms);
   }
 
   #look(): void {

@@ -15,6 +15,8 @@ const whole = (min: number, max: number) =>
     .min(min)
     .max(max, { error: `is no whole number from ${min} to ${max}` });
 
+const arm = z.strictObject({ device, nextHop: address });
+
 const inner = z.enum(['l2', 'l3']).default('l2');
 const attach = z.discriminatedUnion('kind', [
   z.discriminatedUnion('protocol', [
@@ -51,6 +53,7 @@ const schema = z
         in: device.optional(),
         out: device.optional(),
         link: device.optional(),
+        arms: z.strictObject({ in: arm, out: arm }).optional(),
         mtu: whole(576, 9000).optional(),
         forward: z.enum(['route', 'bridge']).default('route'),
         ipv6: z.boolean().default(false),
@@ -97,6 +100,11 @@ const schema = z
     }
     if (config.attach.kind === 'tunnel' && config.tcp !== undefined && config.tcp.port === 3784)
       wrong(['tcp', 'port'], 'is BFD’s');
+    const { arms, in: inName, out: outName, forward, ipv6 } = config.pair;
+    if (arms !== undefined && (inName ?? outName) !== undefined)
+      wrong(['pair', 'arms'], 'are the sides: leave in and out out');
+    if (arms !== undefined && (forward === 'bridge' || ipv6))
+      wrong(['pair', 'arms'], 'lead to a router, this machine forwards nothing: leave forward and ipv6 out');
   });
 
 /** Checked and whole; device names are made of the node's where they are not given. */
@@ -119,8 +127,8 @@ export function checkConfig(raw: unknown, source: string): NodeConfig {
   const short = config.node.slice(0, 10);
   const pair = {
     ...config.pair,
-    in: config.pair.in ?? `${short}-in`,
-    out: config.pair.out ?? `${short}-out`,
+    in: config.pair.in ?? config.pair.arms?.in.device ?? `${short}-in`,
+    out: config.pair.out ?? config.pair.arms?.out.device ?? `${short}-out`,
     link: config.pair.link ?? `${short}-link`,
   };
   const names = [config.underlay.device, pair.in, pair.out, pair.link];

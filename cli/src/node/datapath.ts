@@ -8,7 +8,8 @@ import { macToBytes } from '@detour/wire';
 import type { NodeConfig } from './config.js';
 import { type Devices, type LinkState, vethsOf } from './devices.js';
 
-const OBJECTS = fileURLToPath(new URL('../../../datapath/build/', import.meta.url));
+/** Directory of the programs, where no other is given. */
+export const OBJECT_DIR = fileURLToPath(new URL('../../../datapath/build', import.meta.url));
 
 /** What was counted of one gateway. */
 export interface GatewayCounts extends abi.NodeGatewayCounters {
@@ -31,13 +32,13 @@ export interface NodeDatapath extends Disposable {
   read(): Counts;
 }
 
-/** @throws Fault as `openObject` */
-export function openNodeDatapath(config: NodeConfig): NodeDatapath {
-  const object = openObject(`${OBJECTS}node.bpf.o`, { maxEntries: { node_flows: config.flows } });
+/** @param objects directory of `node.bpf.o` and `pass.bpf.o`. @throws Fault as `openObject` */
+export function openNodeDatapath(config: NodeConfig, objects: string): NodeDatapath {
+  const object = openObject(`${objects}/node.bpf.o`, { maxEntries: { node_flows: config.flows } });
   let passer: BpfObject | undefined;
   const links = new Map<string, XdpLink>();
   try {
-    passer = openObject(`${OBJECTS}pass.bpf.o`);
+    passer = openObject(`${objects}/pass.bpf.o`);
     for (const [number, gateway] of config.gateways.entries())
       object.map('node_gateways').update(
         addressKey(gateway.address),
@@ -69,6 +70,7 @@ export function openNodeDatapath(config: NodeConfig): NodeDatapath {
         put(device, 'detour_pass', index(device)); // without a program there, its peer cannot be redirected into
         put(far, 'detour_node_pair', index(far));
       }
+      for (const { device } of devices.arms ?? []) put(device, 'detour_node_pair', index(device));
       put(config.underlay.device, 'detour_node_underlay', index(config.underlay.device));
     },
     attached: () =>
@@ -137,7 +139,16 @@ function settingsOf(
     proto,
     innerL3: l3 ? 1 : 0,
     link: devices.link === null ? 0 : index(devices.link.far),
+    own: ownAddresses(devices),
+    arms: devices.arms === null ? 0 : 1,
   });
+}
+
+/** Of the machine beside a router's arms, one after the other; zeros without. */
+function ownAddresses({ arms }: Devices): Uint8Array {
+  const all = new Uint8Array(32);
+  for (const [side, { own }] of (arms ?? []).entries()) all.set(own, 16 * side);
+  return all;
 }
 
 function addressKey(address: string): Uint8Array {

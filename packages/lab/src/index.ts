@@ -53,6 +53,7 @@ export {
   startNodeAttach,
   withServiceNode,
 } from './service-node.js';
+export { routerArms, withServiceRouter } from './service-router.js';
 export type {
   BridgeSpec,
   LabSpec,

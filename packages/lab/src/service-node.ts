@@ -31,7 +31,12 @@ export function withServiceNode(spec: LabSpec, options: ServiceNodeOptions): Lab
     namespaces: {
       ...spec.namespaces,
       [name]: {
-        nft: firewall(name, options.forbiddenPort ?? 8081),
+        nft: filterBetween({
+          in: [`${name}-in`, 'br-fw'],
+          out: [`${name}-out`, 'br-fw'],
+          untracked: ['eth0', 'mgmt0', `${name}-link`],
+          forbiddenPort: options.forbiddenPort ?? 8081,
+        }),
         sysctls: { 'net.netfilter.nf_conntrack_tcp_loose': 0 },
       },
     },
@@ -50,21 +55,30 @@ export function withServiceNode(spec: LabSpec, options: ServiceNodeOptions): Lab
   };
 }
 
-/** What crosses from side to side is filtered, also where a bridge `br-fw` hands it to the same chains (br_netfilter); every verdict has a counter. */
-function firewall(name: string, forbiddenPort: number): string {
+/** Two sides, each a device or the bridge that hands it to the same chains (br_netfilter). */
+export interface FilterSides {
+  readonly in: readonly string[];
+  readonly out: readonly string[];
+  readonly untracked: readonly string[];
+  readonly forbiddenPort: number;
+}
+
+/** What crosses from side to side is filtered, with connection tracking; every verdict has a counter. */
+export function filterBetween({ in: one, out, untracked, forbiddenPort }: FilterSides): string {
   const counters = ['invalid', 'established', 'forbidden', 'accepted', 'other'];
+  const set = (devices: readonly string[]) => `{ ${devices.join(', ')} }`;
   return `table inet firewall {
 ${counters.map((counter) => `  counter ${counter} { }\n`).join('')}
   chain untracked {
     type filter hook prerouting priority raw; policy accept;
-    iifname { eth0, mgmt0, ${name}-link } notrack
+    iifname ${set(untracked)} notrack
   }
   chain forward {
     type filter hook forward priority filter; policy drop;
     ct state invalid counter name invalid drop
     ct state established,related counter name established accept
     tcp dport ${forbiddenPort} counter name forbidden drop
-    iifname { ${name}-in, br-fw } oifname { ${name}-out, br-fw } ct state new counter name accepted accept
+    iifname ${set(one)} oifname ${set(out)} ct state new counter name accepted accept
     counter name other
   }
 }`;

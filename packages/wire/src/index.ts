@@ -39,6 +39,7 @@ export {
 } from './bfd-session.js';
 export { concatBytes, fromHex, sameBytes, toHex, viewOf } from './bytes.js';
 export { checksum, onesSum, type Pseudo, pseudoSum } from './checksum.js';
+export { brokenPackets } from './corpus.js';
 export {
   type Arp,
   buildArp,

@@ -24,6 +24,8 @@ export type Side = 0 | 1 | 'link';
 export interface NodeRig extends Disposable {
   /** As this kind of tunnel, from the gateway of the rig; counters and flows begin anew. */
   setUp(kind: NodeKind, mtu?: number): void;
+  /** Its sides are the arms of a router, with these addresses of the machine. */
+  setUpArms(kind: NodeKind, own: readonly [string, string]): void;
   underlay(frame: Uint8Array): NodeOutcome;
   side(side: Side, frame: Uint8Array): NodeOutcome;
   drops(name: DropName): bigint;
@@ -69,31 +71,35 @@ export function openNodeRig(rig: Rig): NodeRig {
     }
     return words;
   };
+  const setUp = (kind: NodeKind, mtu: number, own: readonly [string, string] | null): void => {
+    const bytes = (macs: readonly [string, string]) =>
+      Uint8Array.from([...macToBytes(macs[0]), ...macToBytes(macs[1])]);
+    const v6 = kind.remote.includes(':');
+    const settings = abi.nodeSettings.encode({
+      local: ipToKeyBytes(kind.remote),
+      tag: kind.tag ?? 0,
+      underlay: rig.ifindex.underlay,
+      inner: Uint32Array.from(devices),
+      toMac: bytes(NODE_MACS.to),
+      fromMac: bytes(NODE_MACS.from),
+      mtu,
+      proto: kind.protocol === 'vxlan' ? abi.TunnelProto.TUNNEL_VXLAN : kindProto(kind),
+      innerL3: kind.l3 ? 1 : 0,
+      link: rig.ifindex.linkA,
+      own: Uint8Array.from((own ?? ['::', '::']).flatMap((address) => [...ipToKeyBytes(address)])),
+      arms: own === null ? 0 : 1,
+    });
+    map('node_setting').update(u32(0), settings);
+    map('node_gateways').update(
+      ipToKeyBytes(v6 ? UNDERLAY.ip6 : UNDERLAY.ip4),
+      abi.nodeGateway.encode({ node: ipToKeyBytes(LINK.node), peer: ipToKeyBytes(LINK.peer), number: 0 }),
+    );
+    for (const key of [...map('node_flows').keys()]) map('node_flows').delete(key);
+    map('node_counters').update(u32(0), new Uint8Array(map('node_counters').storedSize));
+  };
   return {
-    setUp: (kind, mtu = 1500) => {
-      const bytes = (macs: readonly [string, string]) =>
-        Uint8Array.from([...macToBytes(macs[0]), ...macToBytes(macs[1])]);
-      const v6 = kind.remote.includes(':');
-      const settings = abi.nodeSettings.encode({
-        local: ipToKeyBytes(kind.remote),
-        tag: kind.tag ?? 0,
-        underlay: rig.ifindex.underlay,
-        inner: Uint32Array.from(devices),
-        toMac: bytes(NODE_MACS.to),
-        fromMac: bytes(NODE_MACS.from),
-        mtu,
-        proto: kind.protocol === 'vxlan' ? abi.TunnelProto.TUNNEL_VXLAN : kindProto(kind),
-        innerL3: kind.l3 ? 1 : 0,
-        link: rig.ifindex.linkA,
-      });
-      map('node_setting').update(u32(0), settings);
-      map('node_gateways').update(
-        ipToKeyBytes(v6 ? UNDERLAY.ip6 : UNDERLAY.ip4),
-        abi.nodeGateway.encode({ node: ipToKeyBytes(LINK.node), peer: ipToKeyBytes(LINK.peer), number: 0 }),
-      );
-      for (const key of [...map('node_flows').keys()]) map('node_flows').delete(key);
-      map('node_counters').update(u32(0), new Uint8Array(map('node_counters').storedSize));
-    },
+    setUp: (kind, mtu = 1500) => setUp(kind, mtu, null),
+    setUpArms: (kind, own) => setUp(kind, 1500, own),
     underlay: (frame) => run('detour_node_underlay', rig.ifindex.underlay, frame),
     side: (side, frame) => run('detour_node_pair', deviceOf(side), frame),
     drops: (name) => sum('node_drops', abi.DropReason[name])[0] ?? 0n,

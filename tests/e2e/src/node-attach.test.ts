@@ -8,17 +8,14 @@ import {
   readConntrack,
   type Stack,
   standardAddresses,
-  standardIntent,
   standardLab,
-  standardPorts,
   startNodeAttach,
   startStack,
-  startTraffic,
-  type TrafficAgent,
   waitFor,
   withServiceNode,
 } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type AttachedView, intentOf, viewAttached } from './attached.js';
 
 const UNDERLAY = '192.0.2.31';
 const COLLECTOR = '172.30.0.1:9600';
@@ -35,7 +32,7 @@ const TUNNEL = {
 
 let lab: Lab;
 let stack: Stack;
-let client: TrafficAgent;
+let view: AttachedView;
 let node: NodeAttach;
 
 beforeAll(async () => {
@@ -49,34 +46,22 @@ beforeAll(async () => {
   stack = await startStack(lab, {
     env: (service) => (service === 'stats-collector' ? { DETOUR_LISTEN: COLLECTOR } : {}),
   });
-  client = startTraffic(lab, 'client');
+  view = viewAttached({ lab, stack, node: 'svc1', filter: 'svc1' });
 }, 120_000);
 afterAll(() => lab?.close());
 
-async function apply(attach: Record<string, unknown>, profile: Record<string, unknown> = {}): Promise<void> {
-  const standard = standardIntent({ firewalls: 1 });
-  const intent = {
-    ...standard,
-    healthProfiles: [
-      ...(standard.healthProfiles ?? []),
-      { name: 'own', bfd: { echo: { everyMs: 100, multiplier: 4 } }, ...profile },
-    ],
-    nodes: [
+const apply = (attach: { readonly kind: string; readonly [key: string]: unknown }, profile: object = {}) =>
+  view.apply(
+    intentOf(
       {
         name: 'svc1',
-        service: 'firewall',
         health: attach.kind === 'gwlb' ? 'own' : 'fast',
-        maxConnections: 50_000,
         attach: { remote: UNDERLAY, ...attach },
         ...(attach.kind === 'tunnel' && { attributes: { report: { staleAfter: '2s' } } }),
       },
-    ],
-  };
-  const applied = await stack.cli(['apply', '-f', '-', '--wait', '--timeout', '30s'], {
-    input: JSON.stringify(intent),
-  });
-  expect(applied).toMatchObject({ code: 0, stderr: '' });
-}
+      profile,
+    ),
+  );
 
 const tunnel = (vni: number) => ({
   kind: 'tunnel',
@@ -85,37 +70,6 @@ const tunnel = (vni: number) => ({
   metadata: true,
   gateways: { edge1: { local: `${inner.gateway}/30`, peer: inner.node } },
 });
-
-interface NodeRow {
-  readonly name: string;
-  readonly gateways: readonly { readonly health: string; readonly why: string }[];
-}
-const gatewaySees = (health: string, why = '') =>
-  waitFor(
-    async () => {
-      const rows = await stack.cliJson<NodeRow[]>(['get', 'nodes']);
-      const seen = rows.find(({ name }) => name === 'svc1')?.gateways[0];
-      return seen?.health === health && seen.why.includes(why);
-    },
-    { what: `svc1 to be ${health} ${why} at the gateway`, timeoutMs: 30_000, everyMs: 200 },
-  );
-const drops = async (): Promise<Record<string, number>> => {
-  const rows = await stack.cliJson<{ reason: string; packets: number }[]>(['get', 'drops']);
-  return Object.fromEntries(rows.map(({ reason, packets }) => [reason, packets]));
-};
-const get = (port: number = standardPorts.http[0], timeoutMs = 5_000) =>
-  client.httpGet({ remote: { address: standardAddresses.server, port }, path: '/', timeoutMs });
-const counter = async (name: string): Promise<number> => {
-  const { stdout } = await lab.exec('svc1', ['nft', '-j', 'list', 'counter', 'inet', 'firewall', name]);
-  const { nftables } = JSON.parse(stdout) as { nftables: { counter?: { packets: number } }[] };
-  return nftables.find((row) => row.counter !== undefined)?.counter?.packets ?? 0;
-};
-const blocked = (on: boolean) =>
-  lab.exec('svc1', ['nft', '-f', '-'], {
-    input: on
-      ? 'table inet blocked {\n chain forward {\n type filter hook forward priority -400; policy drop;\n }\n}\n'
-      : 'add table inet blocked\ndelete table inet blocked\n',
-  });
 
 describe('behind Geneve with our metadata', () => {
   it('no gateway yet: it says so', async () => {
@@ -129,15 +83,18 @@ describe('behind Geneve with our metadata', () => {
 
   it('is up on both sides when the intent fits', async () => {
     await apply(tunnel(5001));
-    await gatewaySees('up');
+    await view.gatewaySees('up');
     const status = await node.become('up');
     expect(status.gateways).toMatchObject([{ state: 'up', bfd: { state: 'up' } }]);
     expect(Object.keys(status.devices)).toContain('svc1-in');
   });
 
   it('connections cross the firewall both ways; it sees their own addresses and forbids what it forbids', async () => {
-    const before = { accepted: await counter('accepted'), established: await counter('established') };
-    const answer = await get();
+    const before = {
+      accepted: await view.counter('accepted'),
+      established: await view.counter('established'),
+    };
+    const answer = await view.get();
     if (!answer.ok) throw new Error(answer.error);
     expect(answer.status).toBe(200);
     const seen = await readConntrack(lab, 'svc1', {
@@ -146,12 +103,12 @@ describe('behind Geneve with our metadata', () => {
       sourcePort: answer.localPort,
     });
     expect(seen).toMatchObject([{ source: standardAddresses.client, replied: true }]);
-    expect((await counter('accepted')) - before.accepted).toBeGreaterThanOrEqual(1);
-    expect((await counter('established')) - before.established).toBeGreaterThanOrEqual(4);
-    const forbidden = await counter('forbidden');
-    expect(await get(8081, 1_000)).toMatchObject({ ok: false });
-    expect((await counter('forbidden')) - forbidden).toBeGreaterThanOrEqual(1);
-    const { cookie = 0, strict_return = 0 } = await drops();
+    expect((await view.counter('accepted')) - before.accepted).toBeGreaterThanOrEqual(1);
+    expect((await view.counter('established')) - before.established).toBeGreaterThanOrEqual(4);
+    const forbidden = await view.counter('forbidden');
+    expect(await view.get(8081, 1_000)).toMatchObject({ ok: false });
+    expect((await view.counter('forbidden')) - forbidden).toBeGreaterThanOrEqual(1);
+    const { cookie = 0, strict_return = 0 } = await view.drops();
     expect({ cookie, strict_return }).toEqual({ cookie: 0, strict_return: 0 });
     expect((await node.status()).drops).not.toHaveProperty('strict_return');
   });
@@ -172,21 +129,21 @@ describe('behind Geneve with our metadata', () => {
   });
 
   it('its filter stops forwarding: both ends say so, and recover', async () => {
-    await blocked(true);
+    await view.blocked(true);
     await node.become('down', 'the interface pair is not forwarding');
-    await gatewaySees('down', 'echo lost');
-    await blocked(false);
-    await gatewaySees('up');
+    await view.gatewaySees('down', 'echo lost');
+    await view.blocked(false);
+    await view.gatewaySees('up');
     await node.become('up');
-    expect(await get()).toMatchObject({ ok: true, status: 200 });
+    expect(await view.get()).toMatchObject({ ok: true, status: 200 });
   });
 
   it('ends early: gateways see it; another run takes over what it left, and a stopped one leaves nothing', async () => {
     await node.process.kill();
-    await gatewaySees('down');
+    await view.gatewaySees('down');
     node = await startNodeAttach(lab, 'svc1', TUNNEL);
-    await gatewaySees('up');
-    expect(await get()).toMatchObject({ ok: true, status: 200 });
+    await view.gatewaySees('up');
+    expect(await view.get()).toMatchObject({ ok: true, status: 200 });
     await node.stop();
     const { stdout } = await lab.exec('svc1', ['sh', '-c', 'ip -o link; ip rule']);
     expect(stdout).not.toMatch(/svc1-|lookup 3784/);
@@ -203,16 +160,16 @@ describe('as an appliance of a gateway load balancer', () => {
       tcp: { port: 8080 },
     });
     await apply({ kind: 'gwlb' }, { tcp: { port: 8080, everyMs: 200, multiplier: 3 } });
-    await gatewaySees('up');
+    await view.gatewaySees('up');
     await node.become('up');
-    for (let i = 0; i < 3; i++) expect(await get()).toMatchObject({ ok: true, status: 200 });
-    expect((await drops()).cookie ?? 0).toBe(0);
-    await blocked(true);
+    for (let i = 0; i < 3; i++) expect(await view.get()).toMatchObject({ ok: true, status: 200 });
+    expect((await view.drops()).cookie ?? 0).toBe(0);
+    await view.blocked(true);
     await node.become('down', 'the interface pair is not forwarding');
-    await gatewaySees('down');
-    await blocked(false);
-    await gatewaySees('up');
-    expect(await get()).toMatchObject({ ok: true, status: 200 });
+    await view.gatewaySees('down');
+    await view.blocked(false);
+    await view.gatewaySees('up');
+    expect(await view.get()).toMatchObject({ ok: true, status: 200 });
     await node.stop();
   });
 });
@@ -240,13 +197,13 @@ describe('across a bridge', () => {
     ]);
     await apply({ kind: 'gwlb' });
     await node.become('up');
-    await gatewaySees('up');
-    expect(await get()).toMatchObject({ ok: true, status: 200 });
+    await view.gatewaySees('up');
+    expect(await view.get()).toMatchObject({ ok: true, status: 200 });
     await ip(['link set svc1-out nomaster']);
     await node.become('down', 'the interface pair is not forwarding');
-    await gatewaySees('down', 'echo lost');
+    await view.gatewaySees('down', 'echo lost');
     await ip(['link set svc1-out master br-fw']);
-    await gatewaySees('up');
+    await view.gatewaySees('up');
     await node.stop();
   });
 });

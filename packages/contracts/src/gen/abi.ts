@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '260891ba77270940';
+export const ABI_HASH = '913781b90211bedf';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -2365,7 +2365,7 @@ export const ruleReply = {
   },
 } as const satisfies Codec<RuleReply> & { readonly offsets: Readonly<Record<keyof RuleReply, number>> };
 
-/** struct node_settings, 64 bytes */
+/** struct node_settings, 104 bytes */
 export interface NodeSettings {
   readonly local: Uint8Array;
   readonly tag: number;
@@ -2377,17 +2377,20 @@ export interface NodeSettings {
   readonly proto: number;
   readonly innerL3: number;
   readonly link: number;
+  readonly own: Uint8Array;
+  readonly arms: number;
 }
 export const nodeSettings = {
-  size: 64,
-  offsets: { local: 0, tag: 16, underlay: 20, inner: 24, toMac: 32, fromMac: 44, mtu: 56, proto: 58, innerL3: 59, link: 60 },
+  size: 104,
+  offsets: { local: 0, tag: 16, underlay: 20, inner: 24, toMac: 32, fromMac: 44, mtu: 56, proto: 58, innerL3: 59, link: 60, own: 64, arms: 96 },
   encode(value: NodeSettings): Uint8Array {
-    const bytes = new Uint8Array(64);
+    const bytes = new Uint8Array(104);
     nodeSettings.write(value, bytes);
     return bytes;
   },
   write(value: NodeSettings, into: Uint8Array, at = 0): void {
-    const view = viewOf('node_settings', 64, into, at);
+    const view = viewOf('node_settings', 104, into, at);
+    into.fill(0, at, at + 104);
     into.set(checkCount('node_settings.local', value.local, 16), at + 0);
     view.setUint32(16, checkInt('node_settings.tag', value.tag, 0, 4294967295), LITTLE);
     view.setUint32(20, checkInt('node_settings.underlay', value.underlay, 0, 4294967295), LITTLE);
@@ -2398,9 +2401,11 @@ export const nodeSettings = {
     view.setUint8(58, checkInt('node_settings.proto', value.proto, 0, 255));
     view.setUint8(59, checkInt('node_settings.inner_l3', value.innerL3, 0, 255));
     view.setUint32(60, checkInt('node_settings.link', value.link, 0, 4294967295), LITTLE);
+    into.set(checkCount('node_settings.own', value.own, 32), at + 64);
+    view.setUint8(96, checkInt('node_settings.arms', value.arms, 0, 255));
   },
   decode(bytes: Uint8Array, at = 0): NodeSettings {
-    const view = viewOf('node_settings', 64, bytes, at);
+    const view = viewOf('node_settings', 104, bytes, at);
     return {
       local: copyBytes(bytes, at + 0, at + 16),
       tag: view.getUint32(16, LITTLE),
@@ -2412,6 +2417,8 @@ export const nodeSettings = {
       proto: view.getUint8(58),
       innerL3: view.getUint8(59),
       link: view.getUint32(60, LITTLE),
+      own: copyBytes(bytes, at + 64, at + 96),
+      arms: view.getUint8(96),
     };
   },
 } as const satisfies Codec<NodeSettings> & { readonly offsets: Readonly<Record<keyof NodeSettings, number>> };

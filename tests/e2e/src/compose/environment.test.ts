@@ -76,6 +76,39 @@ describe('a container in a bad environment', () => {
     expect(errors(await logOf(id), /CAP_NET_RAW|CAP_NET_ADMIN/).length).toBeGreaterThan(0);
   });
 
+  const attach = ['node', 'attach', '--node', 'fw1', '--kind', 'gwlb', '--gateway', '192.0.2.1'];
+  const underlay = ['--device', 'eth0', '--address', '192.0.2.77'];
+
+  it('no capability: detour node attach names each, and the remedy; a wrong flag is refused before that', async () => {
+    const poor = await start('cli', ['--user=root'], [...attach, ...underlay]);
+    expect((await ended(poor)).exitCode).not.toBe(0);
+    expect(await logOf(poor)).toMatch(/this machine lacks privileges \(missing CAP_BPF.*CAP_NET_ADMIN/);
+    const wrong = await start('cli', [], [...attach, '--device', 'eth0', '--address', 'nowhere']);
+    expect((await ended(wrong)).exitCode).not.toBe(0);
+    expect(await logOf(wrong)).toContain('underlay.address: nowhere is no IP address');
+  });
+
+  it('detour node attach has its programs and tools in the image, and makes and removes its pair', async () => {
+    const id = await start(
+      'cli',
+      ['--user=root', ...CAPABILITIES],
+      [...attach, ...underlay, '--forward', 'bridge'],
+    );
+    const says = (what: RegExp) =>
+      waitFor(async () => what.test(await logOf(id)), {
+        what: `it to say ${what}`,
+        timeoutMs: 30_000,
+        everyMs: 200,
+      });
+    await says(/fw1: down: device eth0 has not the address 192\.0\.2\.77: it has \d/);
+    const inside = (...argv: string[]) => run(['docker', 'exec', id, ...argv]);
+    await inside('ip', 'address', 'add', '192.0.2.77/24', 'dev', 'eth0');
+    await says(/fw1: down: no packet from gateway 192\.0\.2\.1 yet/);
+    expect((await inside('ip', '-o', 'link')).stdout).toMatch(/fw1-in[\s\S]*fw1-out/);
+    await run(['docker', 'stop', id]);
+    expect(await logOf(id)).toContain('fw1: detached');
+  });
+
   it('a wrong setting: every one is named', async () => {
     const id = await start('classifier', ['-e', 'DETOUR_NATS=nowhere', '-e', 'DETOUR_LISTEN=7000']);
     expect((await ended(id)).exitCode).toBe(2);
