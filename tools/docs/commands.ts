@@ -11,7 +11,8 @@ export interface RunElsewhere {
 
 export const RUN_ELSEWHERE: readonly RunElsewhere[] = [
   { command: 'make demo', test: 'tests/e2e/src/demo.test.ts', evidence: 'demo/main.js' },
-  { command: 'make demo ACT=edge', test: 'tests/e2e/src/demo.test.ts', evidence: "'--act', 'edge'" },
+  { command: 'make demo ACT=edge', test: 'tests/e2e/src/demo.test.ts', evidence: "story: 'edge'" },
+  { command: 'make demo ACT=failover', test: 'tests/e2e/src/demo.test.ts', evidence: "story: 'failover'" },
   { command: 'make demo KEEP=1', test: 'tests/e2e/src/demo.test.ts', evidence: '--keep' },
   {
     command: 'make compose-demo',

@@ -37,6 +37,13 @@ export {
 } from './firewall-spec.js';
 export { type Forward, startForward } from './forward.js';
 export { type FrrRouter, startFrr } from './frr.js';
+export {
+  firewallOfEach,
+  firewallRefusals,
+  killGateway,
+  processOf,
+  reviveGateway,
+} from './gateway-machine.js';
 export { createLab, type Lab, type LabOptions } from './lab.js';
 export { type OtlpReceiver, type OtlpReceiverOptions, startOtlpReceiver } from './otlp.js';
 export type { AttributeValue, Span } from './otlp-spans.js';

@@ -79,6 +79,18 @@ function findLeftovers(name: string): string[] {
   return [...paths, ...processes].filter((text) => text.includes(name));
 }
 
+const unharmed =
+  '0 of 200 connections broke, 0 changed their firewall, 0 packets refused; longest pause so far .*';
+/** A line for each step of the failover's story. */
+const failoverSteps = [
+  /^✓ 1\.1 detour apply --wait: both gateways run revision 1, .*: 3 firewalls at 2 gateways; both routers spread over both$/,
+  /^✓ 1\.2 200 connections, .*: 200 at 3 firewalls; [1-9]\d* pass both gateways, one way each$/,
+  /^✓ 2\.1 other capacities: .*: fw1 10, fw2 100, fw3 300$/,
+  new RegExp(`^✓ 2\\.2 edge2: everything on it killed, its links down: ${unharmed}$`),
+  new RegExp(`^✓ 2\\.3 edge2 comes back: .*: ${unharmed}$`),
+  new RegExp(`^✓ 3\\.1 NATS and all controllers killed, then edge1: Redis is enough: ${unharmed}$`),
+];
+
 /** A line for each step of the edge's story. */
 const edgeSteps = [
   /^✓ 1\.1 detour apply: a chain of two services for red, an appliance for blue: revision 1 is in force$/,
@@ -105,21 +117,32 @@ describe('make demo', () => {
     expect({ code, leftovers: findLeftovers(name) }).toEqual({ code: 0, leftovers: [] });
   });
 
-  it('the edge: two tenants of the same addresses, a chain of a firewall and an IDS, an appliance', {
-    timeout: 200_000,
-  }, async () => {
-    const name = `edge-${process.pid}`;
-    const demo = startDemo('--name', name, '--act', 'edge');
-    const code = await demo.end();
-    const told = demo
-      .output()
-      .split('\n')
-      .map((line) => line.trim())
-      .filter((line) => /^[✓✗] \d+\.\d+ /.test(line));
-    for (const [i, step] of edgeSteps.entries()) expect(told[i] ?? demo.output()).toMatch(step);
-    expect(told).toHaveLength(edgeSteps.length);
-    expect({ code, leftovers: findLeftovers(name) }).toEqual({ code: 0, leftovers: [] });
-  });
+  for (const { story, what, steps: expected } of [
+    {
+      ...{
+        story: 'edge',
+        what: 'two tenants of the same addresses, a chain of a firewall and an IDS, an appliance',
+      },
+      steps: edgeSteps,
+    },
+    {
+      ...{ story: 'failover', what: 'two gateways die one after the other, and no connection notices' },
+      steps: failoverSteps,
+    },
+  ])
+    it(`${story}: ${what}`, { timeout: 200_000 }, async () => {
+      const name = `${story}-${process.pid}`;
+      const demo = startDemo('--name', name, '--act', story);
+      const code = await demo.end();
+      const told = demo
+        .output()
+        .split('\n')
+        .map((line) => line.trim())
+        .filter((line) => /^[✓✗] \d+\.\d+ /.test(line));
+      for (const [i, step] of expected.entries()) expect(told[i] ?? demo.output()).toMatch(step);
+      expect(told).toHaveLength(expected.length);
+      expect({ code, leftovers: findLeftovers(name) }).toEqual({ code: 0, leftovers: [] });
+    });
 
   it('ends with 130 at Ctrl-C, at whatever moment, and leaves nothing', { timeout: 200_000 }, async () => {
     for (const moment of ['', '1 The lab', '✓ 2.2']) {
@@ -176,6 +199,8 @@ describe('make demo', () => {
   it('refuses wrong flags by name', async () => {
     const demo = startDemo('--act', '9');
     expect(await demo.end()).toBe(2);
-    expect(demo.output()).toContain('--act 9: there is no such act: give one of 2, 3, 4, 5, 6, 7, or edge');
+    expect(demo.output()).toContain(
+      '--act 9: there is no such act: give one of 2, 3, 4, 5, 6, 7, or edge, failover',
+    );
   });
 });

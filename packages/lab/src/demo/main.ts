@@ -9,6 +9,8 @@ import { reapDeadLabs } from '../reap.js';
 import { playEdge } from './edge/play.js';
 import { raiseEdgeStage } from './edge/stage.js';
 import { exploreText } from './explore.js';
+import { playFailover } from './failover/play.js';
+import { raiseFailoverStage } from './failover/stage.js';
 import { makeNarrator } from './narrator.js';
 import { type DemoOptions, parseOptions, usage } from './options.js';
 import { raiseStage, type Stage } from './stage.js';
@@ -52,7 +54,11 @@ async function playStory(options: DemoOptions): Promise<number> {
   let stage: AnyStage | undefined;
   let code: number = exit.held;
   try {
-    if (options.edge) {
+    if (options.other === 'failover') {
+      const failover = await raiseFailoverStage(options.name, tell, signal);
+      stage = { ...failover, port: 'inside', agents: [failover.traffic] };
+      await playFailover(failover, tell);
+    } else if (options.other === 'edge') {
       const edge = await raiseEdgeStage(options.name, tell, signal);
       stage = {
         ...edge,

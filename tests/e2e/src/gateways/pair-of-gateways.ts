@@ -11,9 +11,14 @@ import type { IntentDocument } from '@detour/intent';
 import {
   createLab,
   type Firewall,
+  firewallOfEach,
+  firewallRefusals,
   type GatewayRouters,
+  killGateway,
   type Lab,
   openFirewall,
+  processOf,
+  reviveGateway,
   type Stack,
   type StackOptions,
   startForward,
@@ -59,6 +64,8 @@ export interface GatewayPair extends AsyncDisposable {
   at(gateway: string): GatewayView;
   /** Resolves when both gateways run it. */
   apply(intent: IntentDocument): Promise<void>;
+  /** Other capacities, in force at both gateways: new flows are spread otherwise from here on. */
+  reweigh(capacities: Readonly<Record<'fw1' | 'fw2' | 'fw3', number>>): Promise<void>;
   /** SIGKILL to everything that runs on the machine, and every link of it down. */
   killMachine(gateway: string): Promise<void>;
   /** Links and processes as before; resolves when both routers use it again. */
@@ -68,9 +75,6 @@ export interface GatewayPair extends AsyncDisposable {
   /** Packets that the firewalls dropped since they began: of connections that they do not know. */
   refusals(): Promise<number>;
 }
-
-const idOf = (service: 'tunnel-gw' | 'bfd', gateway: string): string =>
-  gateway === 'edge1' ? service : `${service}@${gateway}`;
 
 export async function raiseGatewayPair(name: string, options: GatewayPairOptions = {}): Promise<GatewayPair> {
   const count = options.firewalls ?? 3;
@@ -84,7 +88,7 @@ export async function raiseGatewayPair(name: string, options: GatewayPairOptions
     const stack = await startStack(lab, {
       gateways: twoGateways,
       env: (service, id) => {
-        const place = twoGateways.find((gateway) => id === idOf('tunnel-gw', gateway.name));
+        const place = twoGateways.find((gateway) => id === processOf('tunnel-gw', gateway.name));
         return {
           ...(service === 'tunnel-gw' &&
             place && { DETOUR_LISTEN: `${place.management}:${gatewayPorts[place.name]}` }),
@@ -112,6 +116,8 @@ export async function raiseGatewayPair(name: string, options: GatewayPairOptions
       if (view === undefined) throw new RangeError(`no gateway ${gateway}: there are ${[...views.keys()]}`);
       return view;
     };
+    const awaitServing = async (gateway: string): Promise<void> =>
+      void (await waitFor(async () => isServing(await at(gateway).status()), serving(gateway)));
     const pair: GatewayPair = {
       ...{ lab, stack, routers, client, intent, firewalls, at },
       async apply(document) {
@@ -121,46 +127,29 @@ export async function raiseGatewayPair(name: string, options: GatewayPairOptions
         });
         if (applied.code !== 0) throw new Error(`apply: exit code ${applied.code}: ${applied.stderr}`);
       },
-      async killMachine(gateway) {
-        await Promise.all([
-          ...(['tunnel-gw', 'bfd'] as const).map((service) => stack.kill(idOf(service, gateway))),
-          ...['zebra', 'bgpd'].map((daemon) => lab.process(gateway, daemon).kill()),
-          routers.unplug(gateway),
-        ]);
+      async reweigh(capacities) {
+        const capacityOf = new Map<string, number>(Object.entries(capacities));
+        const nodes = intent.nodes?.map((node) => ({ ...node, capacity: capacityOf.get(node.name) ?? 100 }));
+        await pair.apply({ ...intent, ...(nodes && { nodes }) });
+        const isInForce = async (): Promise<boolean> => {
+          const shares = await Promise.all(twoGateways.map((gateway) => at(gateway.name).shares()));
+          return shares.every(({ fw1 = 0, fw3 = 0 }) => fw3 > fw1 === capacities.fw3 > capacities.fw1);
+        };
+        await waitFor(isInForce, {
+          ...{ what: `${JSON.stringify(capacities)} at both gateways`, timeoutMs: 20_000, everyMs: 50 },
+        });
       },
+      killMachine: (gateway) => killGateway(pair, gateway),
       async reviveMachine(gateway) {
-        await routers.plugIn(gateway);
-        for (const service of ['bfd', 'tunnel-gw'] as const) await stack.start(idOf(service, gateway));
-        await pair.at(gateway).status();
-        await waitFor(async () => isServing(await pair.at(gateway).status()), serving(gateway));
-        await routers.startAgain(gateway);
+        await reviveGateway(pair, gateway, () => awaitServing(gateway));
         await awaitSpread(routers, 2);
       },
-      async firewallOfEach() {
-        const found = new Map<string, string>();
-        for (const firewall of firewalls)
-          for (const { source, sourcePort } of await firewall.conntrack({
-            protocol: 'tcp',
-            state: 'ESTABLISHED',
-          })) {
-            const key = `${source}:${sourcePort}`;
-            if (found.has(key)) throw new Error(`${key} is known to ${found.get(key)} and ${firewall.name}`);
-            found.set(key, firewall.name);
-          }
-        return found;
-      },
-      async refusals() {
-        const counted = await Promise.all(firewalls.map((firewall) => firewall.counters()));
-        return counted.reduce(
-          (sum, { invalid, not_syn }) => sum + (invalid?.packets ?? 0) + (not_syn?.packets ?? 0),
-          0,
-        );
-      },
+      firewallOfEach: () => firewallOfEach(firewalls),
+      refusals: () => firewallRefusals(firewalls),
       [Symbol.asyncDispose]: close,
     };
     await pair.apply(intent);
-    for (const { name: gateway } of twoGateways)
-      await waitFor(async () => isServing(await at(gateway).status()), serving(gateway));
+    for (const { name: gateway } of twoGateways) await awaitServing(gateway);
     await awaitSpread(routers, 2);
     return pair;
   } catch (error) {
