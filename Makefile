@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup generate build demo test test-kernel lint bench acceptance mutate up down compose-up compose-demo compose-down test-compose clean
+.PHONY: help setup generate build demo test test-kernel lint bench simulate acceptance mutate up down compose-up compose-demo compose-down test-compose clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,6 +31,9 @@ generate: setup ## make generated code again: messages, ABI, JSON Schema
 
 bench: build ## measure; ONLY=name for one part, FLOWS=1,100k for some flow counts, ROUNDS=n
 	@node bench/dist/main.js $(if $(ONLY),--only $(ONLY)) $(if $(FLOWS),--flows $(FLOWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+simulate: build ## turn a day of 1,000 nodes, 10,000 paths and 10 million flows by a clock; SIZE=small for some seconds, SEED=n
+	@node bench/dist/simulate/main.js $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED))
 
 acceptance: build ## run the acceptance tests and write docs/acceptance.md and build/acceptance.json
 	@tools/acceptance.sh

@@ -630,10 +630,10 @@ export const FAULTS = [
   {
     name: 'hysteresis-ignored',
     what: 'every wobble of a score is published',
-    file: 'services/stats-collector/src/hysteresis.ts',
+    file: 'packages/tables/src/hysteresis.ts',
     find: 'if (change > threshold * before)',
     put: 'if (change > 0)',
-    test: 'services/stats-collector/src/hysteresis.test.ts',
+    test: 'packages/tables/src/hysteresis.test.ts',
   },
   {
     name: 'level-ignored',
@@ -683,16 +683,16 @@ export const FAULTS = [
   {
     name: 'slow-start-skipped',
     what: 'a new node has its whole share at once',
-    file: 'services/stats-collector/src/slow-start.ts',
+    file: 'packages/tables/src/slow-start.ts',
     find: 'established && slowStartMs > 0 ? 1 : STEPS',
     put: 'established && slowStartMs < 0 ? 1 : STEPS',
-    test: 'services/stats-collector/src/slow-start.test.ts',
+    test: 'packages/tables/src/slow-start.test.ts',
     pattern: 'ten steps',
   },
   {
     name: 'wobble-published',
     what: 'a score that oscillates makes tables again and again',
-    file: 'services/stats-collector/src/hysteresis.ts',
+    file: 'packages/tables/src/hysteresis.ts',
     find: 'if (change > threshold * before)',
     put: 'if (change > 0)',
     test: `${ACCEPTANCE}/levels.test.ts`,

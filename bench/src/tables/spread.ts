@@ -4,6 +4,7 @@
  *
  * spread.imbalance   the largest share over the ideal (1/N), minus 1, in percent; beside plain Maglev's
  * spread.leave       slots that change hands when one of N equal paths goes, as a share of all; the ideal is 1/N (its own)
+ * spread.maglev      the same, beside what changes hands in plain Maglev's table of the same size
  * spread.weight      the same when one path's weight doubles; the ideal is what its share grows by (Maglev has no weights)
  */
 import { buildSelection, type Member, slotCount } from '@detour/tables';
@@ -20,7 +21,7 @@ export const spread: Benchmark = {
   run: (context) => {
     const figures = SIZES.flatMap((paths) => {
       context.progress.step(`spread: ${paths} paths`);
-      return [...measureImbalance(paths), measureLeave(paths), measureWeight(paths)];
+      return [...measureImbalance(paths), ...measureLeave(paths), measureWeight(paths)];
     });
     return Promise.resolve(figures);
   },
@@ -65,7 +66,7 @@ function changed(before: Uint16Array, after: Uint16Array): number {
   return (count / before.length) * 100;
 }
 
-function measureLeave(paths: number): Figure {
+function measureLeave(paths: number): Figure[] {
   const gone = Math.ceil(paths / 2);
   const slots = slotCount(paths);
   const value = changed(
@@ -79,20 +80,14 @@ function measureLeave(paths: number): Figure {
   const rest = all.filter((_, i) => i + 1 !== gone);
   const byName = (list: readonly string[]): Uint16Array =>
     maglevTable(list, slots).map((index) => all.indexOf(list[index] ?? ''));
-  const ideal = 100 / paths;
-  return {
-    name: `spread.leave[${paths}]`,
-    value,
-    unit: '%',
-    baseline: ideal,
-    ratio: value / ideal,
-    runs: 1,
-    spread: 0,
-    detail: {
-      baseline: 'the ideal, 1/N',
-      maglevPercent: Number(changed(byName(all), byName(rest)).toFixed(2)),
-    },
-  };
+  const beside = (name: string, baseline: number, what: string): Figure => ({
+    ...{ name: `spread.${name}[${paths}]`, value, unit: '%', baseline, ratio: value / baseline },
+    ...{ runs: 1, spread: 0, detail: { baseline: what } },
+  });
+  return [
+    beside('leave', 100 / paths, 'the ideal, 1/N'),
+    beside('maglev', changed(byName(all), byName(rest)), 'plain Maglev'),
+  ];
 }
 
 function measureWeight(paths: number): Figure {

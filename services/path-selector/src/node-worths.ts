@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What each node is worth to the gateways of one zone, for flows of one level: published scores, held to the caps. Pure. */
 import { hasLevel, type Intent, type ServiceNode, scoringOf } from '@detour/intent';
-import type { NodeWorth } from '@detour/tables';
-import { capShares } from './cap-shares.js';
+import { capShares, type NodeWorth } from '@detour/tables';
 
 /** What the state bucket says about nodes. */
 export interface NodeFacts {

@@ -6,22 +6,12 @@
 import type { State, StateEntry, StateMirror } from '@detour/bus';
 import { type ScoreValue, stateKey } from '@detour/contracts';
 import { type Clock, describeError, Fault, type Log } from '@detour/core';
-import { reasonToPublish } from './hysteresis.js';
-import { isEstablished, startSlowly } from './slow-start.js';
+import { nextScore, type ScoreSteps, type WholeScore } from '@detour/tables';
 
 /** What one node's score should be, as evaluated here. */
-export interface WantedScore {
-  readonly score: number;
-  /** For gateways of other zones; null: no different. */
-  readonly otherZone: number | null;
-  readonly fresh: boolean;
-  readonly why: string;
-  /** Over how long a node that is new, or takes new flows again, comes to its whole share. */
-  readonly slowStartMs: number;
+export interface WantedScore extends WholeScore, ScoreSteps {
   /** The other nodes of its service. */
   readonly peers: readonly string[];
-  /** Share of the published score by which a new one must differ. */
-  readonly hysteresis: number;
 }
 
 export interface ScorePublisherSpec {
@@ -120,6 +110,11 @@ export class ScorePublisher implements AsyncDisposable {
     );
   }
 
+  /** One by one: mostly the first is answer enough. */
+  *#publishedOf(nodes: readonly string[]): Iterable<ScoreValue | null> {
+    for (const node of nodes) yield this.published(node);
+  }
+
   /** Writes until what is published is near enough to what is wanted; true when it could not and is to be tried again. */
   async #run(node: string): Promise<boolean> {
     const { state, mirror, clock, log, onWrite } = this.spec;
@@ -132,13 +127,9 @@ export class ScorePublisher implements AsyncDisposable {
         if (wanted === undefined || this.#ended) return false;
         const published = readScore(entry?.value);
         const nowMs = clock.nowMs();
-        const { slowStartMs } = wanted;
-        const established = wanted.peers.some((peer) =>
-          isEstablished(this.published(peer), { slowStartMs, nowMs }),
-        );
-        const { value: next, stepInMs } = startSlowly(wanted, published, { slowStartMs, nowMs, established });
+        const peers = this.#publishedOf(wanted.peers);
+        const { value: next, reason, stepInMs } = nextScore(wanted, published, { peers, nowMs });
         if (stepInMs !== null) this.#again(node, stepInMs);
-        const reason = reasonToPublish(published, next, wanted.hysteresis);
         if (reason === null) return false;
         const { score, fresh } = next;
         try {

@@ -7,6 +7,7 @@ import {
   type FormulaAttribute,
   namesIn,
 } from '@detour/intent';
+import { roundScore } from '@detour/tables';
 import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
 
 /** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
@@ -28,9 +29,6 @@ export type Evaluation =
 
 /** Inputs by name, finite values only. */
 export type Inputs = Readonly<Record<string, number>>;
-
-/** Significant decimal digits of a published score: enough to compare, few enough to read. */
-const SCORE_DIGITS = 6;
 
 export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
   const named = new Set(namesIn(formula));
@@ -79,15 +77,11 @@ function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }
       dueMs,
     };
   if (raw < 0) notes.push(`the formula gives ${raw}: clamped to 0`);
-  const score = rounded(raw);
+  const score = roundScore(raw);
   const far = evaluateFormula(formula, { ...values, zoneFactor: otherZoneFactor });
   const zoned = found.some(([name]) => name === 'zoneFactor') && Number.isFinite(far);
-  const otherZone = zoned ? rounded(far) : null;
+  const otherZone = zoned ? roundScore(far) : null;
   return { kind: 'scored', score, otherZone, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
-}
-
-export function rounded(value: number): number {
-  return Number(Math.max(0, value).toPrecision(SCORE_DIGITS));
 }
 
 function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ScoreValue } from '@detour/contracts';
 import { describe, expect, it } from 'vitest';
-import { reasonToPublish } from './hysteresis.js';
+import { nextScore } from './next-score.js';
 import { isEstablished, startSlowly } from './slow-start.js';
 
 const SLOW_MS = 30_000;
 const whole = { score: 80, otherZone: null, fresh: true, why: '' };
+/** A peer that has taken flows since before slow starts were counted. */
+const OLD = { score: 5, fresh: true, why: '', atMs: 0 };
 const silent = { score: 0, otherZone: null, fresh: false, why: 'silent' };
 const around = (nowMs: number, established = true) => ({ slowStartMs: SLOW_MS, nowMs, established });
 
@@ -14,8 +16,12 @@ class Published {
   value: ScoreValue | null = null;
   writes: number[] = [];
   step(nowMs: number, wanted = whole, established = true) {
-    const { value, stepInMs } = startSlowly(wanted, this.value, around(nowMs, established));
-    if (reasonToPublish(this.value, value, 0.1) !== null) {
+    const { value, stepInMs, reason } = nextScore(
+      { ...wanted, slowStartMs: SLOW_MS, hysteresis: 0.1 },
+      this.value,
+      { peers: [null, established ? OLD : null], nowMs },
+    );
+    if (reason !== null) {
       this.value = { ...value, atMs: nowMs };
       this.writes.push(value.score);
     }

@@ -8,12 +8,12 @@
  * may be set: backwards, and the node goes on from the step that it is at; forwards, and it is there sooner.
  */
 import type { ScoreValue } from '@detour/contracts';
-import { rounded } from './score.js';
+import { roundScore } from './round-score.js';
 
 export const STEPS = 10;
 
 /** What a node is worth, whole. */
-export interface Worth {
+export interface WholeScore {
   readonly score: number;
   readonly otherZone: number | null;
   readonly fresh: boolean;
@@ -34,7 +34,11 @@ export interface Started {
   readonly stepInMs: number | null;
 }
 
-export function startSlowly(wanted: Worth, published: ScoreValue | null, around: Circumstances): Started {
+export function startSlowly(
+  wanted: WholeScore,
+  published: ScoreValue | null,
+  around: Circumstances,
+): Started {
   const { score, otherZone, fresh, why } = wanted;
   if (!fresh || score === 0) return { value: { score, fresh, why, ...zoned(otherZone, 1) }, stepInMs: null };
   const { step, sinceMs } = stepOf(published, around);
@@ -43,7 +47,7 @@ export function startSlowly(wanted: Worth, published: ScoreValue | null, around:
   const ramp = step / STEPS;
   const note = `starts slowly: ${step * 10} % of ${score}`;
   const value = {
-    ...{ score: rounded(score * ramp), fresh, sinceMs, ramp },
+    ...{ score: roundScore(score * ramp), fresh, sinceMs, ramp },
     ...zoned(otherZone, ramp),
     why: why === '' ? note : `${note}; ${why}`,
   };
@@ -80,5 +84,5 @@ function takesFlows({ fresh, score }: ScoreValue): boolean {
 }
 
 function zoned(otherZone: number | null, ramp: number): { readonly otherZone?: number } {
-  return otherZone === null ? {} : { otherZone: rounded(otherZone * ramp) };
+  return otherZone === null ? {} : { otherZone: roundScore(otherZone * ramp) };
 }
