@@ -7,12 +7,13 @@ import {
   type FormulaAttribute,
   namesIn,
 } from '@detour/intent';
+import { type Given, givenOf } from './given.js';
 import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
 
 /** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
 export type Evaluation =
-  | { readonly kind: 'pending'; readonly why: string; readonly inputs: Inputs; readonly dueMs: number }
-  | {
+  | (Given & { readonly kind: 'pending'; readonly why: string; readonly dueMs: number })
+  | (Given & {
       readonly kind: 'scored';
       readonly score: number;
       /** For gateways of other zones than the node's; null where the formula names no zoneFactor. */
@@ -21,13 +22,9 @@ export type Evaluation =
       /** What raises an alarm: an input that is too old, or a formula without a result. */
       readonly fault: { readonly code: 'node_stale' | 'score_invalid'; readonly text: string } | null;
       readonly why: string;
-      readonly inputs: Inputs;
       /** When the next input becomes too old; null when none can. */
       readonly dueMs: number | null;
-    };
-
-/** Inputs by name, finite values only. */
-export type Inputs = Readonly<Record<string, number>>;
+    });
 
 /** Significant decimal digits of a published score: enough to compare, few enough to read. */
 const SCORE_DIGITS = 6;
@@ -39,32 +36,33 @@ export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
   );
   const report = findReport(from);
   const all = [...found.map(([, input]) => input), ...(report === null ? [] : [report])];
-  const inputs = shownInputs(found, from);
+  const given = givenOf(found, from);
   const stale = all.flatMap((input) => (input.kind === 'stale' ? [input.note] : []));
-  if (stale.length > 0) return worthNothing('node_stale', stale.join('; '), inputs);
+  if (stale.length > 0) return worthNothing('node_stale', stale.join('; '), given);
   const waiting = all.flatMap((input) => (input.kind === 'waiting' ? [input] : []));
   if (waiting.length > 0) {
     const dueMs = Math.min(...waiting.map((input) => input.dueMs));
-    return { kind: 'pending', why: waiting.map((input) => input.note).join('; '), inputs, dueMs };
+    return { ...given, kind: 'pending', why: waiting.map((input) => input.note).join('; '), dueMs };
   }
   const { otherZoneFactor } = from;
-  return scoreOf(formula, { node: from.node.name, found, all, inputs, otherZoneFactor });
+  return scoreOf(formula, { node: from.node.name, found, all, given, otherZoneFactor });
 }
 
 interface Complete {
   readonly node: string;
   readonly found: readonly (readonly [FormulaAttribute, Input])[];
   readonly all: readonly Input[];
-  readonly inputs: Inputs;
+  readonly given: Given;
   readonly otherZoneFactor: number;
 }
 
-function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }: Complete): Evaluation {
+function scoreOf(formula: Formula, { node, found, all, given, otherZoneFactor }: Complete): Evaluation {
   const values = Object.fromEntries(FORMULA_ATTRIBUTES.map((name) => [name, 0])) as Record<
     FormulaAttribute,
     number
   >;
-  for (const [name, input] of found) if (input.kind === 'found') values[name] = input.value;
+  for (const [name, input] of found)
+    if (input.kind === 'found') values[name] = given.smoothed[name] ?? input.value;
   const dues = all.flatMap((input) => (input.dueMs === null ? [] : [input.dueMs]));
   const notes = all.flatMap((input) => (input.note === null ? [] : [input.note]));
   const dueMs = dues.length === 0 ? null : Math.min(...dues);
@@ -74,7 +72,7 @@ function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }
       ...worthNothing(
         'score_invalid',
         `the formula gives ${raw} for node ${node}: change it or declare its inputs`,
-        inputs,
+        given,
       ),
       dueMs,
     };
@@ -83,31 +81,23 @@ function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }
   const far = evaluateFormula(formula, { ...values, zoneFactor: otherZoneFactor });
   const zoned = found.some(([name]) => name === 'zoneFactor') && Number.isFinite(far);
   const otherZone = zoned ? rounded(far) : null;
-  return { kind: 'scored', score, otherZone, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+  const why = notes.join('; ');
+  return { ...given, kind: 'scored', score, otherZone, fresh: true, fault: null, why, dueMs };
 }
 
 export function rounded(value: number): number {
   return Number(Math.max(0, value).toPrecision(SCORE_DIGITS));
 }
 
-function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {
+function worthNothing(code: 'node_stale' | 'score_invalid', text: string, given: Given) {
   return {
+    ...given,
     kind: 'scored',
     score: 0,
     otherZone: null,
     fresh: false,
     fault: { code, text },
     why: text,
-    inputs,
     dueMs: null,
   } as const;
-}
-
-/** What the formula was given, and every other reading, for people. */
-function shownInputs(found: Complete['found'], from: NodeReadings): Inputs {
-  const inputs: Record<string, number> = {};
-  for (const [name, reading] of from.readings) inputs[name] = reading.value;
-  for (const [name, input] of found)
-    if (input.kind === 'found' && Number.isFinite(input.value)) inputs[name] = input.value;
-  return inputs;
 }
