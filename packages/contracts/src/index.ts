@@ -28,6 +28,7 @@ export {
   ListSessionsRequest,
   ListSessionsResponse,
   NodeHealth,
+  NodeProbe,
   SetAdminDownRequest,
   SetAdminDownResponse,
   WatchHealthRequest,
