@@ -11,7 +11,7 @@ const shared = {
   ssr: { resolve: { conditions } },
 };
 /** Stand beside their source, but measure time against real peers: they run alone, with the labs. */
-const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,service}.test.ts'];
+const timed = ['services/bfd/src/{many-sessions,peer-bird,peer-frr,echo,devices,measure,service}.test.ts'];
 /** One packet after the other through the program, with no clock in it: no second try. */
 const datapath = 'tests/datapath/src/**/*.test.ts';
 /** Need Docker and the images: `make test-compose`. */

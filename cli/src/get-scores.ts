@@ -56,6 +56,10 @@ interface ExplainedRow {
   readonly levels: readonly string[];
   readonly formula: string;
   readonly inputs: Readonly<Record<string, number>>;
+  /** What the formula is given instead of an input, where the policy smooths. */
+  readonly smoothed: Readonly<Record<string, number>>;
+  /** Whose word each input is. */
+  readonly sources: Readonly<Record<string, string>>;
   readonly why: string;
 }
 
@@ -68,10 +72,16 @@ const EXPLAINED_COLUMNS: readonly Column<ExplainedRow>[] = [
   ['FORMULA', (row) => row.formula],
   [
     'INPUTS',
-    (row) => Object.entries(row.inputs).map(([name, value]) => `${name}=${Number(value.toPrecision(6))}`),
+    (row) => Object.entries(row.inputs).map(([name, value]) => inputText(name, value, row.smoothed[name])),
   ],
   ['WHY', (row) => row.why],
 ];
+
+/** `cpu=0.9 (0.4 smoothed)`. */
+function inputText(name: string, raw: number, smoothed: number | undefined): string {
+  const text = `${name}=${Number(raw.toPrecision(6))}`;
+  return smoothed === undefined ? text : `${text} (${Number(smoothed.toPrecision(6))} smoothed)`;
+}
 
 async function explain({ cluster, current }: Query, name: string): Promise<Answer> {
   const node = current?.intent.nodes.find((one) => one.name === name);
@@ -84,8 +94,8 @@ async function explain({ cluster, current }: Query, name: string): Promise<Answe
   );
   const rows = answers.flatMap(({ instance, answer }) =>
     answer.scores.map(
-      ({ node: of, score, fresh, formula, inputs, why }): ExplainedRow => ({
-        ...{ by: instance.id, node: of, score, fresh, formula, inputs, why },
+      ({ node: of, score, fresh, formula, inputs, smoothed, sources, why }): ExplainedRow => ({
+        ...{ by: instance.id, node: of, score, fresh, formula, inputs, smoothed, sources, why },
         levels: Object.keys(scoring?.levels ?? {})
           .filter((level) => hasLevel(scoring, level, score))
           .sort(),

@@ -7,6 +7,7 @@ import type { SimulatedNode } from './world.js';
 const DAY_MS = 86_400_000;
 /** How far nodes are apart in the course of the day. */
 const PHASES = 0.25;
+const FLOW_BYTES_PER_SECOND = 10_000;
 
 /** Every attribute that a formula may name. `connections`: how many flows have this node on their path now. */
 export function readNode(
@@ -28,6 +29,9 @@ export function readNode(
     memory: between(0.25 + 0.4 * busy + noise(0.02), 0, 1),
     rttMs: between(0.8 + 1.5 * demand + noise(0.3), 0.1, 60_000),
     loss: random.below(500) === 0 ? 0.02 : 0,
+    flows: connections,
+    bytesPerSecond: connections * FLOW_BYTES_PER_SECOND,
+    dropsPerSecond: 0,
     zoneFactor: 1,
   };
 }

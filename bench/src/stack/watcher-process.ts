@@ -31,7 +31,9 @@ async function watchControl(): Promise<void> {
 
 async function watchHealth(): Promise<void> {
   using connection = connectClient(BfdClient, socket);
-  for await (const report of readStream(connection.client.watchHealth({ gateway }), { signal })) {
+  for await (const report of readStream(connection.client.watchHealth({ gateway, measureEveryMs: 0 }), {
+    signal,
+  })) {
     if (report.snapshot) continue;
     for (const node of report.nodes)
       noted.health.push({

@@ -101,7 +101,7 @@ export function startReporting({ node, to, everyMs, version, bytes }: ReportSpec
     });
     before = now;
     try {
-      const request = { node, reporter, atMs: BigInt(Date.now()), attributes };
+      const request = { node, reporter, gateway: '', atMs: BigInt(Date.now()), attributes };
       const { refused } = await callUnary(connected.client.reportAttributes.bind(connected.client), request, {
         deadlineMs: Math.min(everyMs, 3_000),
       });

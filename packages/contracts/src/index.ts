@@ -27,6 +27,7 @@ export {
   ListSessionsRequest,
   ListSessionsResponse,
   NodeHealth,
+  NodeProbe,
   SetAdminDownRequest,
   SetAdminDownResponse,
   WatchHealthRequest,

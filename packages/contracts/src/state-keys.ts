@@ -87,6 +87,10 @@ export interface ScoreValue {
   readonly sinceMs?: number;
   /** Share of what it is worth that it is given while it starts slowly; absent: all of it. */
   readonly ramp?: number;
+  /** Measured inputs of the formula as they were smoothed for it; absent where nothing is smoothed. A successor goes on from them. */
+  readonly smoothed?: Readonly<Record<string, number>>;
+  /** Inputs of the formula that gateways had measured; absent: none. */
+  readonly counted?: readonly string[];
 }
 
 /** drain.<node>: undrain writes false, so that its sequence is seen by everyone. */

@@ -10,6 +10,9 @@ const ATTRIBUTES = {
   memory: 0.2,
   rttMs: 10,
   loss: 0.5,
+  flows: 400,
+  bytesPerSecond: 5e6,
+  dropsPerSecond: 3,
   zoneFactor: 1,
 };
 
@@ -27,6 +30,8 @@ describe('scoring formulas', () => {
     ['16 / 4 / 2', 2],
     ['min(3, 1, 2) + max(1, 5)', 6],
     ['capacity * (1 - cpu)', 90],
+    ['capacity * (1 - max(connections, flows) / maxConnections)', 60],
+    ['bytesPerSecond / 1000000 + dropsPerSecond', 8],
     [DEFAULT_FORMULA, 100 * (1 - 0.25) * 1 * 0.5 * 0.5],
   ])('%s', (text, value) => {
     expect(scoreOf(text)).toBeCloseTo(value, 10);

@@ -11,11 +11,18 @@ export const FORMULA_ATTRIBUTES = [
   'memory',
   'rttMs',
   'loss',
+  'flows',
+  'bytesPerSecond',
+  'dropsPerSecond',
   'zoneFactor',
 ] as const;
 export type FormulaAttribute = (typeof FORMULA_ATTRIBUTES)[number];
 
-/** Those that are measured, not declared. */
+/** Those that gateways measure of a node: the connection family. */
+export const CONNECTION_ATTRIBUTES = ['rttMs', 'loss', 'flows', 'bytesPerSecond', 'dropsPerSecond'] as const;
+export type ConnectionAttribute = (typeof CONNECTION_ATTRIBUTES)[number];
+
+/** Those that an exporter's metrics may stand for. */
 export const MEASURED_ATTRIBUTES = ['connections', 'cpu', 'memory', 'rttMs', 'loss'] as const;
 
 /** The formula where a document gives none. */

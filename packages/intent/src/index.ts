@@ -5,6 +5,8 @@ export { canonicalJson, canonicalText, fromDocument, sha256Hex, toDocument } fro
 export { diffIntent, type RowChange } from './diff.js';
 export { evaluateExpression, namesIn } from './expression.js';
 export {
+  CONNECTION_ATTRIBUTES,
+  type ConnectionAttribute,
   DEFAULT_FORMULA,
   evaluateFormula,
   FORMULA_ATTRIBUTES,

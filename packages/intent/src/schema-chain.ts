@@ -118,6 +118,10 @@ export const scoringSchema = z
       description:
         'How long a node that is new, or takes new flows again, needs to come to its whole score, beside one that has taken them as long.',
     }),
+    smoothing: duration({ minMs: 0, maxMs: 3_600_000 }).default(0).meta({
+      description:
+        'Time constant by which measured attributes are smoothed before the formula is given them: after so long a lasting change counts 63 %. 0s: not at all.',
+    }),
     levels: z
       .record(name, z.number().min(0))
       .default({})

@@ -195,6 +195,13 @@ const attributesSchema = z.strictObject({
     .strictObject({ staleAfter: interval.default(15_000) })
     .optional()
     .meta({ description: 'Attributes that the node, or an agent for it, reports.' }),
+  gateways: z
+    .strictObject({ staleAfter: interval.default(15_000) })
+    .optional()
+    .meta({
+      description:
+        'What gateways measure of the node must come, where the formula names it. Where absent it counts as long as it comes, and as 0 otherwise.',
+    }),
 });
 
 export const nodeSchema = z

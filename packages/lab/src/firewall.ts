@@ -21,7 +21,9 @@ export interface Firewall {
   silence(): Promise<number>;
   /** From now on nothing is forwarded, while the daemons go on answering. @returns as `silence`. */
   stopForwarding(): Promise<number>;
-  /** Undoes `silence` and `stopForwarding`. */
+  /** From now on so many per cent of what it forwards are lost, evenly spread; its daemons lose nothing. @returns as `silence`. */
+  loseForwarded(percent: number): Promise<number>;
+  /** Undoes `silence`, `stopForwarding` and `loseForwarded`. */
   restore(): Promise<void>;
   conntrack(filter?: ConntrackFilter): Promise<ConntrackRow[]>;
   flushConntrack(): Promise<void>;
@@ -31,7 +33,7 @@ export interface Firewall {
   bfdPeers(): Promise<BfdPeer[]>;
 }
 
-const faultTables = { silent: 'detour_silent', blocked: 'detour_blocked' } as const;
+const faultTables = { silent: 'detour_silent', blocked: 'detour_blocked', lossy: 'detour_lossy' } as const;
 
 /**
  * @param ns a namespace made of `firewallNamespace`.
@@ -55,10 +57,19 @@ export function openFirewall(lab: Lab, ns: string): Firewall {
       load(
         `table inet ${faultTables.blocked} {\n  chain forward {\n    ${dropAll('forward', '-400')}\n  }\n}\n`,
       ),
+    loseForwarded: (percent) =>
+      load(`table inet ${faultTables.lossy} {
+  chain forward {
+    type filter hook forward priority -400; policy accept;
+    numgen random mod 100 < ${percent} drop
+  }
+}
+`),
     async restore() {
       const families = [
         ['netdev', faultTables.silent],
         ['inet', faultTables.blocked],
+        ['inet', faultTables.lossy],
       ];
       // Adding first makes the deletion succeed whether or not the table was there; one transaction.
       await load(

@@ -19,7 +19,11 @@ function runThroughNode(options: { untilUs: number; rttUs: number; stopsAtUs: nu
     if (nowUs > options.untilUs) return { echo, changes, sentAtUs };
     const kind = back <= due ? 'returned' : 'tick';
     if (kind === 'returned') inFlight.shift();
-    const [next, effects] = stepEcho(echo, { kind, nowUs, random: 0.999 });
+    const [next, effects] = stepEcho(echo, {
+      ...(kind === 'returned' ? { kind, tookUs: options.rttUs } : { kind }),
+      nowUs,
+      random: 0.999,
+    });
     echo = next;
     for (const effect of effects) {
       if (effect.kind === 'changed') changes.push({ atUs: nowUs, to: effect.to, diag: effect.diag });
@@ -72,7 +76,7 @@ describe('unaffiliated echo (RFC 9747)', () => {
 
   it('falls back from Init when the second packet is lost', () => {
     let [echo] = stepEcho(newEcho(timers, 5), { kind: 'tick', nowUs: 0, random: 0 });
-    [echo] = stepEcho(echo, { kind: 'returned', nowUs: 100, random: 0 });
+    [echo] = stepEcho(echo, { kind: 'returned', tookUs: 50, nowUs: 100, random: 0 });
     expect(echo.state).toBe('init');
     [echo] = stepEcho(echo, { kind: 'tick', nowUs: 100 + 3_000_000, random: 0 });
     expect(echo.state).toBe('down');
@@ -80,8 +84,8 @@ describe('unaffiliated echo (RFC 9747)', () => {
 
   it('forgets everything when the device is gone', () => {
     let [echo] = stepEcho(newEcho(timers, 5), { kind: 'tick', nowUs: 0, random: 0 });
-    [echo] = stepEcho(echo, { kind: 'returned', nowUs: 100, random: 0 });
-    [echo] = stepEcho(echo, { kind: 'returned', nowUs: 200, random: 0 });
+    [echo] = stepEcho(echo, { kind: 'returned', tookUs: 50, nowUs: 100, random: 0 });
+    [echo] = stepEcho(echo, { kind: 'returned', tookUs: 50, nowUs: 200, random: 0 });
     expect(echo.state).toBe('up');
     const [gone, effects] = stepEcho(echo, { kind: 'path-down', nowUs: 300, random: 0 });
     expect(gone).toMatchObject({ state: 'down', diag: bfdDiag.pathDown, lastTxUs: null });
@@ -90,8 +94,8 @@ describe('unaffiliated echo (RFC 9747)', () => {
 
   it('takes new timers without leaving Up', () => {
     let [echo] = stepEcho(newEcho(timers, 5), { kind: 'tick', nowUs: 0, random: 0 });
-    [echo] = stepEcho(echo, { kind: 'returned', nowUs: 100, random: 0 });
-    [echo] = stepEcho(echo, { kind: 'returned', nowUs: 200, random: 0 });
+    [echo] = stepEcho(echo, { kind: 'returned', tookUs: 50, nowUs: 100, random: 0 });
+    [echo] = stepEcho(echo, { kind: 'returned', tookUs: 50, nowUs: 200, random: 0 });
     [echo] = stepEcho(echo, {
       kind: 'timers',
       nowUs: 300,

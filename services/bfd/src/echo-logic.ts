@@ -29,13 +29,13 @@ export interface Echo {
   readonly lastTxUs: number | null;
   readonly lastRxUs: number | null;
   readonly jitter: number;
-  /** From the latest transmission to its return; null before the first, and while packets take longer than an interval. */
+  /** Of the latest packet that returned, and whose own transmission is known; null before the first. */
   readonly rttUs: number | null;
 }
 
 /** What can happen to an echo session. `returned` is our own packet, back from the node. */
 export type EchoInput = { readonly nowUs: number; readonly random: number } & (
-  | { readonly kind: 'returned' }
+  | { readonly kind: 'returned'; readonly tookUs: number | null }
   | { readonly kind: 'tick' }
   | { readonly kind: 'timers'; readonly timers: EchoTimers }
   | { readonly kind: 'path-down' }
@@ -112,9 +112,8 @@ function enter(echo: Echo, to: Echo['state'], diag: number, input: EchoInput): S
   return [entered, [{ kind: 'changed', from: echo.state, to, diag }, ...sends]];
 }
 
-function returned(before: Echo, input: EchoInput): Stepped {
-  const tookUs = before.lastTxUs === null ? null : input.nowUs - before.lastTxUs;
-  const echo = { ...before, lastRxUs: input.nowUs, rttUs: tookUs };
+function returned(before: Echo, input: EchoInput, tookUs: number | null): Stepped {
+  const echo = { ...before, lastRxUs: input.nowUs, rttUs: tookUs ?? before.rttUs };
   if (echo.state === 'down') return enter(echo, 'init', echo.diag, input);
   if (echo.state === 'init') return enter(echo, 'up', bfdDiag.none, input);
   return [echo, []];
@@ -132,7 +131,7 @@ function tick(echo: Echo, input: EchoInput): Stepped {
 export function stepEcho(echo: Echo, input: EchoInput): Stepped {
   switch (input.kind) {
     case 'returned':
-      return returned(echo, input);
+      return returned(echo, input, input.tookUs);
     case 'tick':
       return tick(echo, input);
     case 'timers':

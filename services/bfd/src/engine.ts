@@ -4,7 +4,15 @@
 import { Worker } from 'node:worker_threads';
 import { Fault } from '@detour/core';
 import { libc } from './libc.js';
-import type { Findings, HealthRow, LoopOrder, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
+import type {
+  Findings,
+  HealthRow,
+  LoopOrder,
+  LoopReport,
+  MeasuredRow,
+  SessionRow,
+  SessionSpec,
+} from './loop-messages.js';
 import type { WorkerSetup } from './worker-setup.js';
 
 /** A change of state of one of a session's probes, for logs and counters. */
@@ -96,6 +104,7 @@ export class BfdEngine {
         listener.onEvent(report);
         break;
       case 'listed':
+      case 'measured':
       case 'admin-done':
         this.#asked.get(report.ask)?.(report);
         this.#asked.delete(report.ask);
@@ -148,6 +157,11 @@ export class BfdEngine {
 
   async list(): Promise<SessionList> {
     return this.#ask('listed', (ask) => ({ kind: 'list', ask }));
+  }
+
+  /** What was measured through nodes that are up since the last time that this was asked. */
+  async measure(): Promise<readonly MeasuredRow[]> {
+    return (await this.#ask('measured', (ask) => ({ kind: 'measure', ask }))).rows;
   }
 
   /** Says AdminDown to all peers and ends the thread. */

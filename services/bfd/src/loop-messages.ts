@@ -4,6 +4,7 @@
 import type { BfdState, SessionTimers } from '@detour/wire';
 import type { EchoTimers } from './echo-logic.js';
 import type { Health } from './health.js';
+import type { ProbeFigures } from './probe-log.js';
 
 /** A session that must run; addresses in canonical text (RFC 5952). */
 export interface SessionSpec {
@@ -67,6 +68,7 @@ export type LoopOrder =
   | { readonly kind: 'admin'; readonly id: string; readonly down: boolean; readonly ask: number }
   | { readonly kind: 'found'; readonly id: string; readonly findings: Findings }
   | { readonly kind: 'list'; readonly ask: number }
+  | { readonly kind: 'measure'; readonly ask: number }
   | { readonly kind: 'stop' };
 
 /** A session's health from `atMonoNs` on (CLOCK_MONOTONIC). */
@@ -77,6 +79,13 @@ export interface HealthRow extends Health {
   readonly end: 'a' | 'b' | null;
   readonly atMonoNs: bigint;
   readonly detectTimeUs: number;
+}
+
+/** What a session's packets through the node measured; of one with both ends here, in the direction from this end to the other. */
+export interface MeasuredRow extends ProbeFigures {
+  readonly node: string;
+  readonly vrf: string;
+  readonly end: 'a' | 'b' | null;
 }
 
 /** One session in full; microseconds, counts since the session began. */
@@ -129,4 +138,5 @@ export type LoopReport =
       readonly rows: readonly SessionRow[];
       readonly refused: Readonly<Record<string, number>>;
     }
+  | { readonly kind: 'measured'; readonly ask: number; readonly rows: readonly MeasuredRow[] }
   | { readonly kind: 'admin-done'; readonly ask: number; readonly found: boolean };

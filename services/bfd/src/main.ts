@@ -116,7 +116,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     'intent',
   );
 
-  const services = [bfdService(engine, board, signal)];
+  const services = [bfdService({ sessions: engine, board, clock, log, signal })];
   resources.use(await serve({ address: bfdSocketAddress(config.runDir), services, log }), 'unix socket');
   const { host, port } = config.listen;
   const tcp = `${host.includes(':') ? `[${host}]` : host}:${port}`;

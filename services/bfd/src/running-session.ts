@@ -3,20 +3,15 @@
 /*
  * One session as the timing loop runs it: the pure logics (control, echo) with their sockets, counters and way to the peer.
  *
- * Ownership: the loop owns the listeners and the clock and calls in; this owns the session's sending socket and both logic values.
+ * Ownership: the loop owns the listeners and the clock and calls in; this owns the session's way out and both logic values.
  * A session lives from the order that names it to the order that does not; its device may come and go meanwhile (`attach`). While
  * there is no way to the peer the logics keep their time but nothing is sent, and health says why.
  */
 
-import { Fault } from '@detour/core';
 import {
   type BfdPacket,
-  bfdEchoPort,
-  bfdMultihopPort,
   detectAtUs,
-  encodeBfdPacket,
   ipToBytes,
-  macToBytes,
   newSession,
   nextTxAtUs,
   type Session,
@@ -24,30 +19,29 @@ import {
   slowTxUs,
   step,
 } from '@detour/wire';
-import { ControlSender } from './control-socket.js';
 import { type Echo, type EchoInput, echoDetectAtUs, newEcho, nextEchoAtUs, stepEcho } from './echo-logic.js';
-import { sendRaw } from './echo-socket.js';
 import { evidenceFound, routeFound } from './findings.js';
 import { type Health, judgeHealth, noticeTimeUs } from './health.js';
-import type { Findings, HealthRow, LoopReport, SessionRow, SessionSpec } from './loop-messages.js';
+import type {
+  Findings,
+  HealthRow,
+  LoopReport,
+  MeasuredRow,
+  SessionRow,
+  SessionSpec,
+} from './loop-messages.js';
 import type { NetworkView } from './network-view.js';
 import { sessionFigures } from './session-figures.js';
 import { pathKey } from './session-table.js';
+import { SessionWay, type SharedSockets } from './session-way.js';
 
 type Report = (report: LoopReport) => void;
 /** Omit that keeps a union a union. */
 type Bare<T> = T extends unknown ? Omit<T, 'nowUs' | 'random'> : never;
 
-interface Attachment {
-  readonly ifindex: number;
-  readonly sender: ControlSender;
-}
-
 /** What a session borrows from its loop. */
-export interface Surroundings {
+export interface Surroundings extends SharedSockets {
   readonly report: Report;
-  readonly takePort: () => number;
-  readonly echoFd: number;
   readonly random: () => number;
 }
 
@@ -59,11 +53,9 @@ export class RunningSession {
   /** As the main thread last said it. */
   findings: Findings = {};
   readonly #around: Surroundings;
-  readonly #bytes = new Uint8Array(24);
+  readonly #way: SessionWay;
   #grace: { readonly untilUs: number; readonly state: 'unknown' | 'admin-down' } | null;
-  #attachment: Attachment | null = null;
   #obstacle: string | null = 'device and address not looked for yet';
-  #mac: string | null = null;
   #told: Health | null = null;
   readonly #counts = { packetsIn: 0, packetsOut: 0, echoIn: 0, echoOut: 0, sendErrors: 0, ups: 0, downs: 0 };
 
@@ -77,29 +69,31 @@ export class RunningSession {
     this.control = newSession(spec.timers, discrs[0]);
     this.echo = spec.echo === null ? null : newEcho(spec.echo, discrs[1]);
     this.#around = around;
+    this.#way = new SessionWay(around);
     this.#grace = { untilUs: nowUs + this.#handshakeUs(), state: 'unknown' };
   }
 
   /** The key under which packets of the peer arrive; null while there is no way to it. */
   get path(): string | null {
-    if (this.#attachment === null) return null;
+    const { ifindex } = this;
+    if (ifindex === null) return null;
     const { hears, multihop } = this.spec;
     return pathKey(
-      this.#attachment.ifindex,
+      ifindex,
       Buffer.from(ipToBytes(hears)).toString('hex'),
       multihop === null ? 'single' : 'multi',
     );
   }
 
   get ifindex(): number | null {
-    return this.#attachment?.ifindex ?? null;
+    return this.#way.ifindex;
   }
 
   /** When this session must be called again. */
   nextAtUs(): number {
     let next = detectAtUs(this.control) ?? Number.POSITIVE_INFINITY;
     if (this.#grace !== null) next = Math.min(next, this.#grace.untilUs);
-    if (this.#attachment === null) return next;
+    if (this.ifindex === null) return next;
     next = Math.min(next, nextTxAtUs(this.control) ?? Number.POSITIVE_INFINITY);
     if (this.#echoing()) {
       const { echo } = this;
@@ -112,37 +106,20 @@ export class RunningSession {
   /** Finds or loses the way to the peer, as the kernel's devices and addresses say. @returns whether `path` may have changed */
   attach(network: NetworkView, nowUs: number): boolean {
     const device = network.device(this.spec.device);
-    this.#mac = device === undefined ? null : network.macOf(device, this.spec.peer);
+    this.#way.mac = device === undefined ? null : network.macOf(device, this.spec.peer);
     const obstacle = network.obstacleTo(this.spec.device, this.spec.local);
     if (device !== undefined && obstacle === null) {
-      if (this.#attachment?.ifindex === device.ifindex) return false;
-      this.#detach();
-      this.#obstacle = this.#open(device.ifindex);
+      if (this.ifindex === device.ifindex) return false;
+      this.#way.close();
+      this.#obstacle = this.#way.open(this.spec, device.ifindex);
       return true;
     }
     this.#obstacle = obstacle;
-    if (this.#attachment === null) return false;
-    this.#detach();
+    if (this.ifindex === null) return false;
+    this.#way.close();
     this.#stepControl({ kind: 'path-down' }, nowUs);
     this.#stepEcho({ kind: 'path-down' }, nowUs);
     return true;
-  }
-
-  #open(ifindex: number): string | null {
-    const { device, local, peer } = this.spec;
-    try {
-      const path = { device, ifindex, local: ipToBytes(local), peer: ipToBytes(peer) };
-      this.#attachment = { ifindex, sender: ControlSender.open(path, this.#around.takePort) };
-      return null;
-    } catch (error) {
-      if (error instanceof Fault) return error.detail;
-      throw error;
-    }
-  }
-
-  #detach(): void {
-    this.#attachment?.sender.close();
-    this.#attachment = null;
   }
 
   /** Takes other timers, or echo asked for or no longer; addresses and device never change in place. */
@@ -159,10 +136,23 @@ export class RunningSession {
     this.#stepControl({ kind: 'packet', packet }, nowUs);
   }
 
-  hearEcho(nowUs: number): void {
+  /** `probe`: the number that it carries. */
+  hearEcho(probe: number, nowUs: number): void {
     if (!this.#echoing()) return;
     this.#counts.echoIn += 1;
-    this.#stepEcho({ kind: 'returned' }, nowUs);
+    this.#stepEcho({ kind: 'returned', tookUs: this.#way.probes.came(probe, nowUs) }, nowUs);
+  }
+
+  /** The other end of two on this machine heard a packet of this one. */
+  heardBeyond(probe: number, nowUs: number): void {
+    this.#way.probes.came(probe, nowUs);
+  }
+
+  /** What packets through the node measured since the last call; null when nothing was, or the node is not up. */
+  measure(nowUs: number): MeasuredRow | null {
+    const { node, vrf, end } = this.spec;
+    const figures = this.#way.probes.take(nowUs);
+    return figures === null || this.#judge(nowUs).state !== 'up' ? null : { node, vrf, end, ...figures };
   }
 
   setAdminDown(down: boolean, nowUs: number): void {
@@ -170,6 +160,7 @@ export class RunningSession {
     this.#stepControl({ kind: 'admin', down }, nowUs);
     // What the echo knew is old when it starts again.
     if (this.echo !== null) this.echo = newEcho(this.echo.timers, this.echo.discr);
+    this.#way.probes.forget();
   }
 
   /** Does what is due. */
@@ -180,8 +171,8 @@ export class RunningSession {
 
   // Without a MAC address nothing can go out, but an echo that was up still fails in time.
   #echoing(): boolean {
-    if (this.echo === null || this.#attachment === null || this.control.state === 'admin-down') return false;
-    return this.#mac !== null || this.echo.state !== 'down';
+    if (this.echo === null || this.ifindex === null || this.control.state === 'admin-down') return false;
+    return this.#way.mac !== null || this.echo.state !== 'down';
   }
 
   // The handshake takes up to two slow intervals; after a detection time at that rate silence is an answer.
@@ -201,8 +192,12 @@ export class RunningSession {
       this.#grace = { untilUs: nowUs + this.#handshakeUs(), state: 'admin-down' };
     }
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#sendControl(effect.packet);
-      else this.#around.report({ ...effect, kind: 'event', id: this.spec.id, probe: 'control' });
+      if (effect.kind === 'send') this.#sendControl(effect.packet, nowUs);
+      else {
+        // What was measured in another state is of another time.
+        if (this.spec.end !== null) this.#way.probes.forget();
+        this.#around.report({ ...effect, kind: 'event', id: this.spec.id, probe: 'control' });
+      }
     }
   }
 
@@ -211,36 +206,26 @@ export class RunningSession {
     const [echo, effects] = stepEcho(this.echo, { ...input, nowUs, random: this.#around.random() });
     this.echo = echo;
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#sendEcho(effect.packet);
-      else this.#around.report({ ...effect, kind: 'event', id: this.spec.id, probe: 'echo' });
+      if (effect.kind === 'send') this.#sendEcho(effect.packet, nowUs);
+      else {
+        this.#way.probes.forget();
+        this.#around.report({ ...effect, kind: 'event', id: this.spec.id, probe: 'echo' });
+      }
     }
   }
 
-  #sendControl(packet: BfdPacket): void {
-    if (this.#attachment === null || this.spec.noControl) return;
-    const { multihop } = this.spec;
-    const bytes = encodeBfdPacket(packet, this.#bytes);
-    const failed =
-      multihop === null
-        ? this.#attachment.sender.send(bytes)
-        : this.#sendFar(multihop.to, bfdMultihopPort, bytes);
+  #sendControl(packet: BfdPacket, nowUs: number): void {
+    if (this.ifindex === null || this.spec.noControl) return;
+    const failed = this.#way.sendControl(this.spec, packet, nowUs);
     if (failed === null) this.#counts.packetsOut += 1;
     else this.#counts.sendErrors += 1;
   }
 
-  #sendEcho(packet: BfdPacket): void {
-    if (this.#attachment === null || this.#mac === null) return;
-    const failed = this.#sendFar(this.spec.local, bfdEchoPort, encodeBfdPacket(packet, this.#bytes));
+  #sendEcho(packet: BfdPacket, nowUs: number): void {
+    if (this.ifindex === null || this.#way.mac === null) return;
+    const failed = this.#way.sendEcho(this.spec, packet, nowUs);
     if (failed === null) this.#counts.echoOut += 1;
     else this.#counts.sendErrors += 1;
-  }
-
-  /** To an address of ours, by way of the peer: the kernel would keep such a packet on the machine. */
-  #sendFar(to: string, dstPort: number, bytes: Uint8Array): string | null {
-    if (this.#attachment === null || this.#mac === null) return 'EHOSTUNREACH';
-    const { ifindex, sender } = this.#attachment;
-    const way = { ifindex, mac: macToBytes(this.#mac), local: this.spec.local, srcPort: sender.port };
-    return sendRaw(this.#around.echoFd, { ...way, to, dstPort }, bytes);
   }
 
   #judge(nowUs: number): Health {
@@ -291,6 +276,6 @@ export class RunningSession {
   /** Says AdminDown once, so that the peer knows that this is no failure, and closes. */
   close(nowUs: number): void {
     this.#stepControl({ kind: 'admin', down: true }, nowUs);
-    this.#detach();
+    this.#way.close();
   }
 }

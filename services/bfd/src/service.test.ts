@@ -105,13 +105,13 @@ describe('bfd as a process', () => {
   }
 
   /** Everything that the stream says, from now on. */
-  function watch() {
+  function watch(measureEveryMs = 0) {
     const { client } = connectClient(BfdClient, bfdSocketAddress(lab.dir));
     const reports: HealthReport[] = [];
     let ended = false;
     let call: ReturnType<typeof client.watchHealth>;
     const open = () => {
-      call = client.watchHealth({ gateway: 'gw' });
+      call = client.watchHealth({ gateway: 'gw', measureEveryMs });
       call.on('data', (report: HealthReport) => reports.push(report));
       call.on('error', () => void (ended || setTimeout(open, 20))); // the server is not there yet
     };
@@ -174,6 +174,12 @@ describe('bfd as a process', () => {
       expect(metrics).toMatch(/^detour_bfd_node_up\{[^}]*node="n1"[^}]*\} 1/m);
       expect(metrics).toMatch(/^detour_bfd_node_up\{[^}]*node="n2"[^}]*\} 0/m);
       expect(metrics).toMatch(/^detour_bfd_packets_total\{[^}]*direction="in"[^}]*\} [1-9]/m);
+
+      const measuring = watch(200);
+      const probe = await until(() => measuring.reports.flatMap(({ measured }) => measured)[0]);
+      expect(probe).toMatchObject({ node: 'n1', vrf: 'red', lost: 0, rttUs: expect.any(Number) });
+      measuring.end();
+      expect(watched.reports.flatMap(({ measured }) => measured)).toEqual([]);
 
       // Other timers: the session stays.
       await apply(intent('minTxMs: 60, minRxMs: 50, multiplier: 4'));

@@ -20,10 +20,12 @@ import {
   readEchoes,
 } from './echo-socket.js';
 import { C, lastFault, libc } from './libc.js';
+import { answerAbout, otherEnd } from './loop-answers.js';
 import type { Findings, HealthRow, LoopOrder, LoopReport, SessionSpec } from './loop-messages.js';
 import { nowUs } from './monotonic.js';
 import { NetworkView } from './network-view.js';
 import { PollSet } from './poll-set.js';
+import { probeNumber } from './probe-log.js';
 import { ReceiveBatch } from './receive-batch.js';
 import { RunningSession, type Surroundings } from './running-session.js';
 import { type Hops, pathKey, SessionTable, samePath } from './session-table.js';
@@ -130,6 +132,7 @@ export class SessionLoop {
     const session = this.#sessions.get(found.id);
     if (session === undefined) return 'no-session-with-peer';
     const now = nowUs();
+    this.#sessions.get(otherEnd(session) ?? '')?.heardBeyond(probeNumber(data), now);
     session.hearControl(parsed.packet, now);
     this.#settle(session, now);
     return null;
@@ -144,7 +147,7 @@ export class SessionLoop {
     if (session === undefined) return 'echo-no-session';
     if (session.ifindex !== ifindex || session.spec.local !== address) return 'echo-wrong-path';
     const now = nowUs();
-    session.hearEcho(now);
+    session.hearEcho(probeNumber(payload), now);
     this.#settle(session, now);
     return null;
   }
@@ -191,13 +194,10 @@ export class SessionLoop {
         case 'found':
           this.#takeFindings(order.id, order.findings);
           break;
-        case 'list': {
-          const now = nowUs();
-          const rows = [...this.#sessions.values()].map((session) => session.row(now));
-          const refused = Object.fromEntries(this.#refused);
-          this.#ports.report({ kind: 'listed', ask: order.ask, rows, refused });
+        case 'list':
+        case 'measure':
+          this.#ports.report(answerAbout(this.#sessions.values(), this.#refused, order));
           break;
-        }
         case 'stop':
           this.#stopped = true;
           return;

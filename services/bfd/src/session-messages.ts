@@ -35,7 +35,7 @@ function nodeHealth({ node, vrf, state, source, why, atMonoNs, detectTimeUs }: H
 }
 
 export function healthReport(news: HealthNews): HealthReport {
-  return { snapshot: news.complete, nodes: news.rows.map(nodeHealth) };
+  return { snapshot: news.complete, nodes: news.rows.map(nodeHealth), measured: [] };
 }
 
 export function sessionMessage(row: SessionRow): BfdSession {

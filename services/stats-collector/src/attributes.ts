@@ -9,7 +9,9 @@ export const MEASURED = [
   'rttMs',
   'loss',
   'uptime',
+  'flows',
   'bytesPerSecond',
+  'dropsPerSecond',
   'cores',
   'memoryBytes',
 ] as const;
@@ -29,7 +31,9 @@ export const BOUNDS: Readonly<Record<Measured, Bounds>> = {
   rttMs: { min: 0, max: 60_000, unit: 'ms' },
   loss: { min: 0, max: 1, unit: 'share' },
   uptime: { min: 0, max: 3.2e9, unit: 's' },
+  flows: { min: 0, max: 1e9, unit: 'flows' },
   bytesPerSecond: { min: 0, max: 1e12, unit: 'bytes/s' },
+  dropsPerSecond: { min: 0, max: 1e10, unit: 'packets/s' },
   cores: { min: 1, max: 65_536, unit: 'cores' },
   memoryBytes: { min: 1, max: 1e16, unit: 'bytes' },
 };
@@ -55,6 +59,12 @@ export function refuseValue(name: string, value: number): string | null {
   return `${name}: ${value} is outside ${min}..${max} (${unit})`;
 }
 
+function refuseName(name: string, known: readonly string[]): string | null {
+  return known.includes(name)
+    ? null
+    : `${name}: that is not for a gateway to measure; it may report ${known.join(', ')}`;
+}
+
 /** null when a report's wall-clock time is believed. */
 export function refuseTimestamp(atMs: number, nowMs: number): string | null {
   if (!Number.isFinite(atMs) || atMs < 0) return `timestamp: ${atMs} is no time in ms since 1970`;
@@ -71,14 +81,20 @@ export interface Reading {
   readonly reporter: string;
 }
 
+/** Whose word values are: of the node's exporter, of the node or an agent for it, of a gateway that measured the node. */
+export type Source = Reading['source'] | 'gateway';
+
 /** The believed part of a report, and a sentence for each value that was refused. */
 export interface Sifted {
   readonly values: ReadonlyMap<Measured, number>;
   readonly refused: readonly string[];
 }
 
-/** Takes the values that are believed, refuses the others by name. */
-export function siftAttributes(entries: Iterable<readonly [string, number]>): Sifted {
+/** Takes the values that are believed, refuses the others by name. `known`: names that this reporter may say something of. */
+export function siftAttributes(
+  entries: Iterable<readonly [string, number]>,
+  known: readonly string[] = MEASURED,
+): Sifted {
   const values = new Map<Measured, number>();
   const refused: string[] = [];
   let seen = 0;
@@ -87,7 +103,7 @@ export function siftAttributes(entries: Iterable<readonly [string, number]>): Si
       refused.push(`report: more than ${MAX_REPORTED} attributes; the rest was not read`);
       break;
     }
-    const why = refuseValue(name, value);
+    const why = refuseValue(name, value) ?? refuseName(name, known);
     if (why !== null) refused.push(why.slice(0, 200));
     else if (isMeasured(name)) values.set(name, value);
   }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All nodes of the revision in force: scrapes them, takes reports, and says what each is worth. */
-import type { AlarmCode } from '@detour/contracts';
+import type { AlarmCode, ScoreValue } from '@detour/contracts';
 import { type Clock, Fault, type Log } from '@detour/core';
 import {
+  CONNECTION_ATTRIBUTES,
   type Intent,
   parseFormula,
   parseMetricExpression,
@@ -10,7 +11,7 @@ import {
   type ServiceNode,
   scoringOf,
 } from '@detour/intent';
-import { isMeasured, type Measured, refuseTimestamp, siftAttributes } from './attributes.js';
+import { isMeasured, type Measured, refuseTimestamp, type Source, siftAttributes } from './attributes.js';
 import type { MetricExpressions } from './metric-values.js';
 import { NodeWatch } from './node-watch.js';
 import type { Evaluation } from './score.js';
@@ -20,7 +21,8 @@ import { type ScrapeResult, Scraper } from './scraper.js';
 /** Believed values on their way between replicas. `ageMs`: how old they are now. */
 export interface Observation {
   readonly node: string;
-  readonly source: 'prometheus' | 'report';
+  readonly source: Source;
+  /** Of source `gateway`: its name. */
   readonly reporter: string;
   readonly ageMs: number;
   readonly values: ReadonlyMap<Measured, number>;
@@ -30,6 +32,8 @@ export interface CollectorSpec {
   readonly clock: Clock;
   readonly log: Log;
   readonly publish: (node: string, wanted: WantedScore) => void;
+  /** The score in force, as last seen. */
+  readonly published: (node: string) => ScoreValue | null;
   readonly raise: (code: AlarmCode, node: string, text: string) => void;
   readonly clear: (code: AlarmCode, node: string) => void;
   /** Tells other replicas what was seen here. */
@@ -65,12 +69,14 @@ const STALE_CODES = ['node_stale', 'score_invalid'] as const;
 
 export class Collector implements Disposable {
   readonly #watched = new Map<string, Watched>();
+  #gateways: ReadonlySet<string> = new Set();
 
   constructor(private readonly spec: CollectorSpec) {}
 
   /** Puts an intent into force: nodes that did not change are not disturbed. */
   apply(intent: Intent): void {
     const names = new Set(intent.nodes.map(({ name }) => name));
+    this.#gateways = new Set(intent.gateways.map(({ name }) => name));
     for (const [name, held] of this.#watched) {
       if (names.has(name)) continue;
       this.#drop(held);
@@ -82,33 +88,46 @@ export class Collector implements Disposable {
       if (scoring === undefined)
         throw new Fault('internal', `the intent has no scoring policy for ${node.name}`);
       const held = this.#watched.get(node.name);
+      held?.watch.keepGateways(this.#gateways);
       if (held !== undefined && same(held.node, node) && same(held.scoring, scoring)) continue;
       this.#watch(node, scoring, held);
     }
   }
 
-  /** A report over the wire. Answers what was refused, by name. @throws Fault `not_found` for a node that is not declared. */
+  /**
+   * A report over the wire; `gateway`: which gateway measured this, '' for the node's own word. Answers what was refused, by name.
+   * @throws Fault `not_found` for a node or gateway that is not declared.
+   */
   takeReport(report: {
     node: string;
     reporter: string;
+    gateway: string;
     atMs: number;
     attributes: Iterable<[string, number]>;
   }): string[] {
     const { clock } = this.spec;
-    const { node, reporter } = report;
+    const { node, gateway } = report;
     if (!this.#watched.has(node))
       throw new Fault(
         'not_found',
-        `node "${node.slice(0, 64)}" is not in the intent: report on one of ${this.#names()}`,
+        `node "${node.slice(0, 64)}" is not in the intent: report on one of ${listed(this.#watched.keys())}`,
       );
+    if (gateway !== '' && !this.#gateways.has(gateway))
+      throw new Fault(
+        'not_found',
+        `gateway "${gateway.slice(0, 64)}" is not in the intent: report as one of ${listed(this.#gateways)}`,
+      );
+    const source = gateway === '' ? 'report' : 'gateway';
+    const reporter = (gateway === '' ? report.reporter : gateway).slice(0, 64);
     const nowMs = clock.nowMs();
     const late = report.atMs === 0 ? null : refuseTimestamp(report.atMs, nowMs);
+    const known = source === 'gateway' ? CONNECTION_ATTRIBUTES : undefined;
     const { values, refused } =
-      late === null ? siftAttributes(report.attributes) : { values: new Map(), refused: [late] };
-    this.#tellRefused(node, reporter.slice(0, 64), refused);
+      late === null ? siftAttributes(report.attributes, known) : { values: new Map(), refused: [late] };
+    this.#tellRefused(node, reporter, refused);
     if (values.size === 0) return [...refused];
     const ageMs = report.atMs === 0 ? 0 : Math.max(0, nowMs - report.atMs);
-    const seen: Observation = { node, source: 'report', reporter: reporter.slice(0, 64), ageMs, values };
+    const seen: Observation = { node, source, reporter, ageMs, values };
     this.take(seen);
     this.spec.share(seen);
     return [...refused];
@@ -116,7 +135,13 @@ export class Collector implements Disposable {
 
   /** Takes what was seen, here or by another replica. */
   take(seen: Observation): void {
+    if (seen.source === 'gateway' && !this.#gateways.has(seen.reporter)) return;
     this.#watched.get(seen.node)?.watch.take(seen.values, seen);
+  }
+
+  /** Another replica published a node's score. */
+  adopt(node: string, value: ScoreValue): void {
+    this.#watched.get(node)?.watch.adopt(value);
   }
 
   /** What each node is worth and why, by name. */
@@ -151,7 +176,9 @@ export class Collector implements Disposable {
         node,
         formula: parsed.formula,
         otherZoneFactor: scoring.otherZoneFactor,
+        smoothingMs: scoring.smoothing,
         clock,
+        published: () => this.spec.published(node.name),
         onEvaluation: (evaluation) => this.#evaluated(node.name, scoring, evaluation),
       },
       before?.watch,
@@ -210,13 +237,13 @@ export class Collector implements Disposable {
 
   #evaluated(node: string, scoring: Scoring, evaluation: Evaluation): void {
     if (evaluation.kind === 'pending') return;
-    const { score, otherZone, fresh, fault, why } = evaluation;
+    const { score, otherZone, fresh, fault, why, smoothed, counted } = evaluation;
     for (const code of STALE_CODES) if (fault?.code !== code) this.spec.clear(code, node);
     const failure = this.#watched.get(node)?.lastFailure ?? null;
     const text = failure === null ? (fault?.text ?? '') : `${fault?.text ?? ''}; the last scrape: ${failure}`;
     if (fault !== null) this.spec.raise(fault.code, node, `${node} gets no new flows: ${text}`);
     const { hysteresis, slowStart: slowStartMs } = scoring;
-    const wanted = { score, otherZone, fresh, why, hysteresis, slowStartMs };
+    const wanted = { score, otherZone, fresh, why, hysteresis, slowStartMs, smoothed, counted };
     this.spec.publish(node, { ...wanted, peers: this.#peersOf(node) });
   }
 
@@ -227,11 +254,11 @@ export class Collector implements Disposable {
       of === service && name !== node ? [name] : [],
     );
   }
+}
 
-  #names(): string {
-    const names = [...this.#watched.keys()].sort();
-    return names.length > 10 ? `${names.slice(0, 10).join(', ')} …` : names.join(', ');
-  }
+function listed(all: Iterable<string>): string {
+  const names = [...all].sort();
+  return names.length > 10 ? `${names.slice(0, 10).join(', ')} …` : names.join(', ');
 }
 
 /** Of a document that was checked; null where it names none. */

@@ -18,10 +18,9 @@ export function statsCollectorService({ collector, published, onReport }: GrpcSp
         .filter((one) => node === '' || one.node === node)
         .map((one) => toNodeScore(one, published(one.node))),
     })),
-    reportAttributes: unary(async ({ node, reporter, atMs, attributes }) => {
+    reportAttributes: unary(async ({ node, reporter, gateway, atMs, attributes }) => {
       const refused = collector.takeReport({
-        node,
-        reporter,
+        ...{ node, reporter, gateway },
         atMs: Number(atMs),
         attributes: Object.entries(attributes),
       });
@@ -45,6 +44,8 @@ export function toNodeScore(one: Explanation, published: ScoreValue | null): Nod
     fresh: published?.fresh ?? false,
     formula,
     inputs: { ...evaluation.inputs },
+    smoothed: { ...evaluation.smoothed },
+    sources: { ...evaluation.sources },
     why: notes.filter((note) => note !== '').join('; '),
     atMs: BigInt(Math.round(published?.atMs ?? 0)),
   });

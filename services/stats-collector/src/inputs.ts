@@ -7,7 +7,8 @@
  * A measured one that is missing counts as 0 only when the operator's document names no source of it, and the note says so.
  */
 import type { FormulaAttribute, ServiceNode } from '@detour/intent';
-import { DEFAULT_STALE_AFTER_MS, type Measured, type Reading } from './attributes.js';
+import { DEFAULT_STALE_AFTER_MS, type Measured, type Reading, type Source } from './attributes.js';
+import { type GatewayReadings, isConnection } from './gateway-readings.js';
 import { EXPORTED } from './node-exporter.js';
 
 export interface NodeReadings {
@@ -18,6 +19,11 @@ export interface NodeReadings {
   readonly watchedSinceMs: number;
   /** zoneFactor for gateways of other zones than the node's. */
   readonly otherZoneFactor: number;
+  readonly gateways: Pick<GatewayReadings, 'merged' | 'lastMs' | 'names'>;
+  /** What counts instead of a sample; undefined: the sample itself. */
+  readonly smoothed: (name: Measured) => number | undefined;
+  /** What gateways had measured of it when its score was published: of these a collector that has just started waits for a word. */
+  readonly counted: readonly string[];
 }
 
 /** `waiting`: a source that the document names has not spoken yet and may still do so. `dueMs`: monotonic, when that changes. */
@@ -27,13 +33,18 @@ export type Input =
       readonly value: number;
       readonly note: string | null;
       readonly dueMs: number | null;
+      /** Whose word it is, for people; null: nobody's, it counts as 0. */
+      readonly from: string | null;
+      readonly by: 'intent' | Source | null;
     }
   | { readonly kind: 'waiting' | 'stale'; readonly note: string; readonly dueMs: number };
 
-interface Source {
+interface NamedSource {
   readonly name: string;
   readonly staleAfterMs: number;
 }
+
+const REPORTS = 'reports';
 
 /** One attribute that a formula names. */
 export function findInput(attribute: FormulaAttribute, from: NodeReadings): Input {
@@ -64,25 +75,38 @@ export function findReport({ node, readings, nowMs, watchedSinceMs }: NodeReadin
   if (nowMs <= dueMs)
     return lastMs === null
       ? { kind: 'waiting', note: 'no report yet', dueMs }
-      : { kind: 'found', value: lastMs, note: null, dueMs };
+      : { kind: 'found', value: lastMs, note: null, dueMs, from: null, by: 'report' };
   const what = lastMs === null ? 'no report came' : 'no report came any more';
   return { kind: 'stale', note: `${what} within staleAfter ${report.staleAfter} ms`, dueMs };
 }
 
 function declared(value: number, note: string | null): Input {
-  return { kind: 'found', value, note, dueMs: null };
+  return { kind: 'found', value, note, dueMs: null, from: 'the intent', by: 'intent' };
 }
 
 function findMeasured(attribute: Measured, from: NodeReadings): Input {
   const { node, nowMs, watchedSinceMs } = from;
   const reading = from.readings.get(attribute);
   const source = sourceOf(attribute, node, reading);
+  const byGateways = source === null || (source.name === REPORTS && node.attributes.gateways !== undefined);
+  const merged = byGateways ? findMerged(attribute, from) : null;
+  if (merged !== null) return merged;
   const staleAfterMs = source?.staleAfterMs ?? DEFAULT_STALE_AFTER_MS;
   const dueMs = (reading?.atMs ?? watchedSinceMs) + staleAfterMs;
   const inTime = nowMs <= dueMs;
-  if (reading !== undefined && inTime) return { kind: 'found', value: reading.value, note: null, dueMs };
-  if (source === null)
-    return declared(0, `${attribute} is not measured and no source is declared: counts as 0`);
+  if (reading !== undefined && inTime)
+    return {
+      kind: 'found',
+      value: reading.value,
+      note: null,
+      dueMs,
+      from: reading.reporter,
+      by: reading.source,
+    };
+  if (source === null) {
+    const note = `${attribute} is not measured and no source is declared: counts as 0`;
+    return { kind: 'found', value: 0, note, dueMs: null, from: null, by: null };
+  }
   if (inTime) return { kind: 'waiting', note: `no ${attribute} from ${source.name} yet`, dueMs };
   const what = reading === undefined ? 'came' : 'came any more';
   return {
@@ -90,6 +114,32 @@ function findMeasured(attribute: Measured, from: NodeReadings): Input {
     note: `no ${attribute} ${what} from ${source.name} within staleAfter ${staleAfterMs} ms`,
     dueMs,
   };
+}
+
+/** What gateways measured; null where none did and the document does not say that they must. */
+function findMerged(attribute: Measured, from: NodeReadings): Input | null {
+  if (!isConnection(attribute)) return null;
+  const { gateways, nowMs, watchedSinceMs, counted } = from;
+  const asked = from.node.attributes.gateways;
+  const staleAfterMs = asked?.staleAfter ?? DEFAULT_STALE_AFTER_MS;
+  const merged = gateways.merged(attribute, nowMs, staleAfterMs);
+  if (merged !== null)
+    return {
+      kind: 'found',
+      value: merged.value,
+      note: null,
+      dueMs: merged.dueMs,
+      from: merged.from,
+      by: 'gateway',
+    };
+  const lastMs = gateways.lastMs(attribute);
+  const dueMs = (lastMs ?? watchedSinceMs) + staleAfterMs;
+  if (nowMs <= dueMs && (asked !== undefined || counted.includes(attribute)))
+    return { kind: 'waiting', note: `no ${attribute} from gateways yet`, dueMs };
+  if (asked === undefined) return null;
+  const what = lastMs === null ? 'came' : 'came any more';
+  const note = `no ${attribute} ${what} from gateways within staleAfter ${staleAfterMs} ms`;
+  return { kind: 'stale', note, dueMs };
 }
 
 function isExported(
@@ -100,10 +150,10 @@ function isExported(
 }
 
 /** The source that the document names for an attribute; null when it names none. */
-function sourceOf(attribute: Measured, node: ServiceNode, reading: Reading | undefined): Source | null {
+function sourceOf(attribute: Measured, node: ServiceNode, reading: Reading | undefined): NamedSource | null {
   const { prometheus, report } = node.attributes;
   if (report !== undefined && reading?.source === 'report')
-    return { name: 'reports', staleAfterMs: report.staleAfter };
+    return { name: REPORTS, staleAfterMs: report.staleAfter };
   if (prometheus !== undefined && reading?.source !== 'report' && isExported(attribute, prometheus))
     return { name: prometheus.url, staleAfterMs: prometheus.staleAfter };
   return null;

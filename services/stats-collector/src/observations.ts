@@ -29,7 +29,7 @@ export function readObservation(message: unknown, instance: string): Observation
   const { from, node, source, reporter, ageMs, values } = message as Record<string, unknown>;
   if (typeof from !== 'string' || from === instance) return null;
   if (typeof node !== 'string' || typeof reporter !== 'string') return null;
-  if (source !== 'prometheus' && source !== 'report') return null;
+  if (source !== 'prometheus' && source !== 'report' && source !== 'gateway') return null;
   if (typeof ageMs !== 'number' || !(ageMs >= 0 && ageMs <= MAX_AGE_MS)) return null;
   if (typeof values !== 'object' || values === null) return null;
   const numbers = Object.entries(values).filter(

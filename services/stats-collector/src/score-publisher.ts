@@ -12,6 +12,10 @@ import { nextScore, type ScoreSteps, type WholeScore } from '@detour/tables';
 export interface WantedScore extends WholeScore, ScoreSteps {
   /** The other nodes of its service. */
   readonly peers: readonly string[];
+  /** What the formula was given of what is measured, where that is smoothed. */
+  readonly smoothed: Readonly<Record<string, number>>;
+  /** Inputs that gateways had measured. */
+  readonly counted: readonly string[];
 }
 
 export interface ScorePublisherSpec {
@@ -20,6 +24,8 @@ export interface ScorePublisherSpec {
   readonly clock: Clock;
   readonly log: Log;
   readonly onWrite: (outcome: 'published' | 'conflict' | 'failed') => void;
+  /** Somebody else published a node's score. */
+  readonly onForeign: (node: string, value: ScoreValue) => void;
 }
 
 const RETRY_MS = 250;
@@ -28,7 +34,10 @@ const PREFIX = stateKey.score('');
 /** null when the value is no ScoreValue. */
 export function readScore(value: unknown): ScoreValue | null {
   if (typeof value !== 'object' || value === null) return null;
-  const { score, fresh, why, atMs, otherZone, sinceMs, ramp } = value as Record<string, unknown>;
+  const { score, fresh, why, atMs, otherZone, sinceMs, ramp, smoothed, counted } = value as Record<
+    string,
+    unknown
+  >;
   if (typeof score !== 'number' || !Number.isFinite(score) || score < 0) return null;
   if (typeof fresh !== 'boolean' || typeof why !== 'string' || typeof atMs !== 'number') return null;
   return {
@@ -36,6 +45,8 @@ export function readScore(value: unknown): ScoreValue | null {
     ...(isAmount(otherZone) && { otherZone }),
     ...(isAmount(sinceMs) && { sinceMs }),
     ...(isAmount(ramp) && ramp < 1 && { ramp }),
+    ...(isAmounts(smoothed) && { smoothed }),
+    ...(Array.isArray(counted) && counted.every((name) => typeof name === 'string') && { counted }),
   };
 }
 
@@ -43,17 +54,38 @@ function isAmount(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value) && value >= 0;
 }
 
+function isAmounts(value: unknown): value is Record<string, number> {
+  return typeof value === 'object' && value !== null && Object.values(value).every(isAmount);
+}
+
+/** What a successor needs to go on; nothing of a node that is worth nothing for want of a word: it begins anew. */
+function historyOf({ fresh, smoothed, counted }: WantedScore): Pick<ScoreValue, 'smoothed' | 'counted'> {
+  if (!fresh) return {};
+  return {
+    ...(Object.keys(smoothed).length > 0 && { smoothed }),
+    ...(counted.length > 0 && { counted }),
+  };
+}
+
 export class ScorePublisher implements AsyncDisposable {
   readonly #wanted = new Map<string, WantedScore>();
   readonly #busy = new Map<string, Promise<void>>();
   readonly #retries = new Map<string, () => void>();
+  /** Revisions that were written here. */
+  readonly #own = new Map<string, bigint>();
   readonly #off: () => void;
   #ended = false;
 
   constructor(private readonly spec: ScorePublisherSpec) {
     this.#off = spec.mirror.onChange((batch) => {
       if (batch.epochChanged) for (const node of this.#wanted.keys()) this.#kick(node);
-      for (const { key } of batch.changes) if (key.startsWith(PREFIX)) this.#kick(key.slice(PREFIX.length));
+      for (const { key, after } of batch.changes) {
+        if (!key.startsWith(PREFIX)) continue;
+        const node = key.slice(PREFIX.length);
+        // What comes while this process writes is its own, or makes that a conflict.
+        if (after !== null && !this.#busy.has(node)) this.#noticeForeign(node, after);
+        this.#kick(node);
+      }
     });
   }
 
@@ -70,7 +102,11 @@ export class ScorePublisher implements AsyncDisposable {
 
   /** Forgets nodes that are no longer declared, and deletes their scores. */
   keepOnly(nodes: ReadonlySet<string>): void {
-    for (const node of this.#wanted.keys()) if (!nodes.has(node)) this.#wanted.delete(node);
+    for (const node of this.#wanted.keys())
+      if (!nodes.has(node)) {
+        this.#wanted.delete(node);
+        this.#own.delete(node);
+      }
     for (const key of this.spec.mirror.keys(PREFIX)) {
       if (nodes.has(key.slice(PREFIX.length))) continue;
       this.spec.state.delete(key).catch((error: unknown) => {
@@ -98,6 +134,11 @@ export class ScorePublisher implements AsyncDisposable {
       if (again) this.#again(node, RETRY_MS);
     });
     this.#busy.set(node, run);
+  }
+
+  #noticeForeign(node: string, { value, revision }: Pick<StateEntry, 'value' | 'revision'>): void {
+    const score = revision === this.#own.get(node) ? null : readScore(value);
+    if (score !== null && this.#wanted.has(node)) this.spec.onForeign(node, score);
   }
 
   #again(node: string, inMs: number): void {
@@ -133,8 +174,9 @@ export class ScorePublisher implements AsyncDisposable {
         if (reason === null) return false;
         const { score, fresh } = next;
         try {
-          const value: ScoreValue = { ...next, atMs: nowMs };
+          const value: ScoreValue = { ...next, ...historyOf(wanted), atMs: nowMs };
           const revision = await state.cas(key, value, entry?.revision ?? 0n);
+          this.#own.set(node, revision);
           entry = { key, value, revision };
           onWrite('published');
           log.info(
@@ -145,6 +187,7 @@ export class ScorePublisher implements AsyncDisposable {
           if (!(error instanceof Fault) || error.code !== 'conflict') throw error;
           onWrite('conflict');
           entry = await state.get(key);
+          if (entry !== null) this.#noticeForeign(node, entry);
         }
       }
     } catch (error) {

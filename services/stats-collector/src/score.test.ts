@@ -2,6 +2,7 @@
 import { type Intent, parseFormula, parseIntent, type ServiceNode } from '@detour/intent';
 import { describe, expect, it } from 'vitest';
 import type { Measured, Reading } from './attributes.js';
+import { GatewayReadings } from './gateway-readings.js';
 import { evaluateNode } from './score.js';
 import { exampleIntent } from './testdata.js';
 
@@ -28,9 +29,12 @@ interface Given {
   readonly formula?: string;
   readonly readings?: Partial<Record<Measured, Reading>>;
   readonly nowMs?: number;
+  readonly gateways?: GatewayReadings;
+  readonly smoothed?: Partial<Record<Measured, number>>;
+  readonly counted?: readonly string[];
 }
 
-function evaluate({ lines, formula, readings = {}, nowMs = 0 }: Given) {
+function evaluate({ lines, formula, readings = {}, nowMs = 0, smoothed = {}, ...more }: Given) {
   const intent = intentOf(lines, formula);
   const node = intent.nodes[0] as ServiceNode;
   const parsed = parseFormula(intent.scoring.default?.formula ?? '');
@@ -41,7 +45,20 @@ function evaluate({ lines, formula, readings = {}, nowMs = 0 }: Given) {
     nowMs,
     watchedSinceMs: 0,
     otherZoneFactor: 0.5,
+    gateways: more.gateways ?? new GatewayReadings(),
+    smoothed: (name) => smoothed[name],
+    counted: more.counted ?? [],
   });
+}
+
+/** What gateways said, and when. */
+function heard(
+  ...said: readonly [gateway: string, values: Partial<Record<Measured, number>>, atMs: number][]
+) {
+  const gateways = new GatewayReadings();
+  for (const [gateway, values, atMs] of said)
+    gateways.take(gateway, new Map(Object.entries(values) as [Measured, number][]), atMs);
+  return gateways;
 }
 
 describe('evaluateNode', () => {
@@ -67,7 +84,7 @@ describe('evaluateNode', () => {
 
   it('waits for a named source, and is stale once staleAfter has passed without it', () => {
     const some = { memory: reading(0.2), connections: reading(1) };
-    expect(evaluate({ lines: PROMETHEUS, readings: some })).toEqual({
+    expect(evaluate({ lines: PROMETHEUS, readings: some })).toMatchObject({
       kind: 'pending',
       why: 'no cpu from http://127.0.0.1:1/m yet',
       inputs: expect.objectContaining({ memory: 0.2 }),
@@ -117,5 +134,92 @@ describe('evaluateNode', () => {
     const bad = evaluate({ lines: 'capacity: 40', formula: 'capacity / cpu' });
     expect(bad).toMatchObject({ score: 0, fresh: false, fault: { code: 'score_invalid' } });
     expect(bad.why).toContain('the formula gives Infinity for node fw1');
+  });
+
+  it('is given the mean of what gateways measured, and says whose word it is', () => {
+    const formula = 'capacity / (1 + rttMs / 10) * (1 - loss)';
+    const gateways = heard(
+      ['edge2', { rttMs: 30, loss: 0.2, flows: 7 }, 0],
+      ['edge1', { rttMs: 10, loss: 0 }, 0],
+    );
+    const result = evaluate({ lines: 'capacity: 90', formula, gateways });
+    expect(result).toMatchObject({ kind: 'scored', score: 27, fresh: true, dueMs: 15_000, why: '' });
+    expect(result.inputs).toMatchObject({ rttMs: 20, loss: 0.1, flows: 7 });
+    expect(result.sources).toEqual({
+      capacity: 'the intent',
+      rttMs: 'mean of edge1 10, edge2 30',
+      loss: 'mean of edge1 0, edge2 0.2',
+      flows: 'sum of edge2 7',
+    });
+    expect(result.counted).toEqual(['loss', 'rttMs']);
+  });
+
+  it('loses nothing for want of what gateways measure, unless the document says that it must come and the formula names it', () => {
+    const formula = 'capacity * (1 - loss)';
+    const gateways = heard(['edge1', { loss: 0.5 }, 0]);
+    const unasked = { lines: 'capacity: 10', formula };
+    expect(evaluate({ ...unasked, nowMs: 99_000 })).toMatchObject({ score: 10, fresh: true });
+    expect(evaluate({ ...unasked, gateways, nowMs: 15_000 })).toMatchObject({ score: 5 });
+    expect(evaluate({ ...unasked, gateways, nowMs: 15_001 })).toMatchObject({ score: 10, fresh: true });
+
+    const asked = { lines: 'capacity: 10, attributes: { gateways: { staleAfter: 2s } }', formula };
+    expect(evaluate(asked)).toMatchObject({
+      kind: 'pending',
+      why: 'no loss from gateways yet',
+      dueMs: 2_000,
+    });
+    expect(evaluate({ ...asked, gateways, nowMs: 2_000 })).toMatchObject({ score: 5, dueMs: 2_000 });
+    const late = evaluate({ ...asked, gateways, nowMs: 2_001 });
+    expect(late).toMatchObject({ score: 0, fresh: false, fault: { code: 'node_stale' } });
+    expect(late.why).toBe('no loss came any more from gateways within staleAfter 2000 ms');
+    expect(evaluate({ ...asked, formula: 'capacity', nowMs: 99_000 })).toMatchObject({
+      score: 10,
+      fresh: true,
+    });
+  });
+
+  it('does not take what gateways say for the word of a node that must report', () => {
+    const lines = 'attributes: { report: { staleAfter: 2s } }';
+    const gateways = heard(['edge1', { loss: 0 }, 2_000]);
+    const readings = { cpu: reading(0, 0, 'report') };
+    expect(
+      evaluate({ lines, formula: 'capacity * (1 - loss)', readings, gateways, nowMs: 2_001 }),
+    ).toMatchObject({
+      score: 0,
+      fresh: false,
+    });
+  });
+
+  it("prefers the exporter's or the agent's word where the document names it, and gateways' where it names those", () => {
+    const formula = 'capacity * (1 - loss)';
+    const gateways = heard(['edge1', { loss: 0.5 }, 0]);
+    const metrics = 'prometheus: { url: "http://127.0.0.1:1/m", metrics: { loss: drops } }';
+    const mapped = { lines: `attributes: { ${metrics}, gateways: {} }`, formula, gateways };
+    expect(evaluate({ ...mapped, readings: { loss: reading(0.1) } })).toMatchObject({ score: 90 });
+    const readings = { loss: reading(0.1, 0, 'report') };
+    const agent = { formula, gateways, readings };
+    expect(evaluate({ ...agent, lines: 'attributes: { report: {} }' })).toMatchObject({ score: 90 });
+    expect(evaluate({ ...agent, lines: 'attributes: { report: {}, gateways: {} }' })).toMatchObject({
+      score: 50,
+    });
+    expect(evaluate({ ...agent, lines: 'capacity: 100' })).toMatchObject({ score: 50 });
+  });
+
+  it('waits, when it has just started, for what gateways had measured of a published score', () => {
+    const started = { lines: 'capacity: 10', formula: 'capacity * (1 - loss)', counted: ['loss'] };
+    expect(evaluate(started)).toMatchObject({ kind: 'pending', dueMs: 15_000 });
+    expect(evaluate({ ...started, nowMs: 15_001 })).toMatchObject({ score: 10, fresh: true });
+  });
+
+  it('gives the formula what was smoothed, and tells both', () => {
+    const given = { lines: PROMETHEUS, formula: 'capacity * (1 - cpu)', readings: { cpu: reading(0.9) } };
+    const result = evaluate({ ...given, smoothed: { cpu: 0.3 } });
+    expect(result).toMatchObject({ score: 70, inputs: { cpu: 0.9 }, smoothed: { cpu: 0.3 } });
+    expect(evaluate({ ...given, lines: 'capacity: 10', readings: {}, smoothed: { cpu: 0.3 } })).toMatchObject(
+      {
+        score: 10,
+        smoothed: {},
+      },
+    );
   });
 });

@@ -8,12 +8,13 @@ import {
   namesIn,
 } from '@detour/intent';
 import { roundScore } from '@detour/tables';
+import { type Given, givenOf } from './given.js';
 import { findInput, findReport, type Input, type NodeReadings } from './inputs.js';
 
 /** `pending`: a named source has not spoken yet; nothing is published until it does or `dueMs` (monotonic) has passed. */
 export type Evaluation =
-  | { readonly kind: 'pending'; readonly why: string; readonly inputs: Inputs; readonly dueMs: number }
-  | {
+  | (Given & { readonly kind: 'pending'; readonly why: string; readonly dueMs: number })
+  | (Given & {
       readonly kind: 'scored';
       readonly score: number;
       /** For gateways of other zones than the node's; null where the formula names no zoneFactor. */
@@ -22,13 +23,9 @@ export type Evaluation =
       /** What raises an alarm: an input that is too old, or a formula without a result. */
       readonly fault: { readonly code: 'node_stale' | 'score_invalid'; readonly text: string } | null;
       readonly why: string;
-      readonly inputs: Inputs;
       /** When the next input becomes too old; null when none can. */
       readonly dueMs: number | null;
-    };
-
-/** Inputs by name, finite values only. */
-export type Inputs = Readonly<Record<string, number>>;
+    });
 
 export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
   const named = new Set(namesIn(formula));
@@ -37,32 +34,33 @@ export function evaluateNode(formula: Formula, from: NodeReadings): Evaluation {
   );
   const report = findReport(from);
   const all = [...found.map(([, input]) => input), ...(report === null ? [] : [report])];
-  const inputs = shownInputs(found, from);
+  const given = givenOf(found, from);
   const stale = all.flatMap((input) => (input.kind === 'stale' ? [input.note] : []));
-  if (stale.length > 0) return worthNothing('node_stale', stale.join('; '), inputs);
+  if (stale.length > 0) return worthNothing('node_stale', stale.join('; '), given);
   const waiting = all.flatMap((input) => (input.kind === 'waiting' ? [input] : []));
   if (waiting.length > 0) {
     const dueMs = Math.min(...waiting.map((input) => input.dueMs));
-    return { kind: 'pending', why: waiting.map((input) => input.note).join('; '), inputs, dueMs };
+    return { ...given, kind: 'pending', why: waiting.map((input) => input.note).join('; '), dueMs };
   }
   const { otherZoneFactor } = from;
-  return scoreOf(formula, { node: from.node.name, found, all, inputs, otherZoneFactor });
+  return scoreOf(formula, { node: from.node.name, found, all, given, otherZoneFactor });
 }
 
 interface Complete {
   readonly node: string;
   readonly found: readonly (readonly [FormulaAttribute, Input])[];
   readonly all: readonly Input[];
-  readonly inputs: Inputs;
+  readonly given: Given;
   readonly otherZoneFactor: number;
 }
 
-function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }: Complete): Evaluation {
+function scoreOf(formula: Formula, { node, found, all, given, otherZoneFactor }: Complete): Evaluation {
   const values = Object.fromEntries(FORMULA_ATTRIBUTES.map((name) => [name, 0])) as Record<
     FormulaAttribute,
     number
   >;
-  for (const [name, input] of found) if (input.kind === 'found') values[name] = input.value;
+  for (const [name, input] of found)
+    if (input.kind === 'found') values[name] = given.smoothed[name] ?? input.value;
   const dues = all.flatMap((input) => (input.dueMs === null ? [] : [input.dueMs]));
   const notes = all.flatMap((input) => (input.note === null ? [] : [input.note]));
   const dueMs = dues.length === 0 ? null : Math.min(...dues);
@@ -72,7 +70,7 @@ function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }
       ...worthNothing(
         'score_invalid',
         `the formula gives ${raw} for node ${node}: change it or declare its inputs`,
-        inputs,
+        given,
       ),
       dueMs,
     };
@@ -81,27 +79,19 @@ function scoreOf(formula: Formula, { node, found, all, inputs, otherZoneFactor }
   const far = evaluateFormula(formula, { ...values, zoneFactor: otherZoneFactor });
   const zoned = found.some(([name]) => name === 'zoneFactor') && Number.isFinite(far);
   const otherZone = zoned ? roundScore(far) : null;
-  return { kind: 'scored', score, otherZone, fresh: true, fault: null, why: notes.join('; '), inputs, dueMs };
+  const why = notes.join('; ');
+  return { ...given, kind: 'scored', score, otherZone, fresh: true, fault: null, why, dueMs };
 }
 
-function worthNothing(code: 'node_stale' | 'score_invalid', text: string, inputs: Inputs) {
+function worthNothing(code: 'node_stale' | 'score_invalid', text: string, given: Given) {
   return {
+    ...given,
     kind: 'scored',
     score: 0,
     otherZone: null,
     fresh: false,
     fault: { code, text },
     why: text,
-    inputs,
     dueMs: null,
   } as const;
-}
-
-/** What the formula was given, and every other reading, for people. */
-function shownInputs(found: Complete['found'], from: NodeReadings): Inputs {
-  const inputs: Record<string, number> = {};
-  for (const [name, reading] of from.readings) inputs[name] = reading.value;
-  for (const [name, input] of found)
-    if (input.kind === 'found' && Number.isFinite(input.value)) inputs[name] = input.value;
-  return inputs;
 }

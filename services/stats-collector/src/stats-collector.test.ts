@@ -2,44 +2,22 @@
 // The whole stats-collector on a real nats-server, scraping real HTTP, asked over real gRPC.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import {
-  type Bus,
-  connectBus,
-  type IntentStore,
-  openIntentStore,
-  openState,
-  type State,
-  type StateMirror,
-} from '@detour/bus';
-import { type ScoreValue, StatsCollectorClient, stateKey } from '@detour/contracts';
-import { Fault, silentLog } from '@detour/core';
-import { callUnary, connectClient } from '@detour/rpc';
-import { ResourceStack } from '@detour/runtime';
-import { applyRevision, hostService, type NatsServer, revisionOf, startNats, until } from '@detour/testkit';
-import { metrics } from '@opentelemetry/api';
+import type { StateMirror } from '@detour/bus';
+import { type ScoreValue, stateKey } from '@detour/contracts';
+import { Fault } from '@detour/core';
+import { until } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { settings } from './config.js';
 import { readScore } from './score-publisher.js';
 import { exampleIntent } from './testdata.js';
-import { wireStatsCollector } from './wire.js';
+import { StatsRig } from './testing/rig.js';
 
-const resources = new ResourceStack();
-let nats: NatsServer;
-let bus: Bus;
-let state: State;
+let rig: StatsRig;
 let mirror: StateMirror;
-let store: IntentStore;
 beforeAll(async () => {
-  nats = resources.use(await startNats());
-  bus = resources.use(
-    connectBus({ servers: [nats.url], name: 'test', signal: new AbortController().signal, log: silentLog }),
-  );
-  await bus.whenConnected();
-  state = openState(bus);
-  mirror = resources.use(state.watch());
-  store = openIntentStore(bus);
+  rig = await StatsRig.start();
+  mirror = rig.mirror;
 });
-afterAll(() => resources[Symbol.asyncDispose]());
+afterAll(() => rig?.[Symbol.asyncDispose]());
 
 /** An exporter whose figures a test turns; each scrape adds a second of processor time at the given load. */
 class Exporter implements AsyncDisposable {
@@ -92,43 +70,10 @@ node_cpu_seconds_total{cpu="0",mode="user"} ${this.#busy}
   }
 }
 
-async function startCollector(instance: string) {
-  const hosted = resources.use(
-    await hostService({
-      name: 'stats-collector',
-      settings,
-      wire: (ctx) => wireStatsCollector(ctx, metrics.getMeter('test')),
-      env: { DETOUR_NATS: nats.url, DETOUR_INSTANCE: instance },
-    }),
-  );
-  const { client } = resources.use(connectClient(StatsCollectorClient, hosted.parts.address));
-  return {
-    hosted,
-    scores: async (node = '') => {
-      const { scores } = await callUnary(client.getScores.bind(client), { node }, { deadlineMs: 2_000 });
-      return scores;
-    },
-    report: (node: string, attributes: Record<string, number>, atMs = Date.now()) =>
-      callUnary(
-        client.reportAttributes.bind(client),
-        { node, reporter: 'test', atMs: BigInt(atMs), attributes },
-        { deadlineMs: 2_000 },
-      ),
-    [Symbol.asyncDispose]: () => hosted[Symbol.asyncDispose](),
-  };
-}
-
-const published = (node: string): ScoreValue | null => readScore(mirror.get(stateKey.score(node))?.value);
-const scored = (node: string, score: number, fresh = true) =>
-  until(() => published(node)?.score === score && published(node)?.fresh === fresh, {
-    what: `score ${score} of ${node}`,
-    timeoutMs: 10_000,
-  });
-let revision = 0;
-const apply = (nodeLines: string, nodes = 1) => {
-  revision++;
-  return applyRevision({ state, store }, revisionOf(exampleIntent({ nodeLines, nodes }), { revision }));
-};
+const published = (node: string): ScoreValue | null => rig.published(node);
+const scored = (node: string, score: number, fresh = true) => rig.scored(node, score, fresh);
+const startCollector = (instance: string) => rig.startCollector(instance);
+const apply = (nodeLines: string, nodes = 1) => rig.apply(exampleIntent({ nodeLines, nodes }));
 const prometheus = (url: string, staleAfter = '600ms', more = '') =>
   `capacity: 100, maxConnections: 1000${more}, attributes: { prometheus: { url: "${url}", every: 100ms, staleAfter: ${staleAfter} } }`;
 
@@ -249,7 +194,7 @@ describe('stats-collector', () => {
       ],
     });
     await scored('fw2', 75);
-    const future = await one.report('fw2', { cpu: 0 }, Date.now() + 3_600_000);
+    const future = await one.report('fw2', { cpu: 0 }, { atMs: Date.now() + 3_600_000 });
     expect(future.refused[0]).toContain('in the future');
     const unknown = await one.report('fw9', { cpu: 0 }).catch((error: unknown) => error);
     expect(unknown instanceof Fault && unknown.code).toBe('not_found');
@@ -279,8 +224,8 @@ describe('stats-collector', () => {
     await using _one = await startCollector('s9');
     await apply(prometheus(exporter.url), 2);
     await scored('fw2', 100);
-    await nats.restart('empty');
-    await bus.whenConnected();
+    await rig.nats.restart('empty');
+    await rig.bus.whenConnected();
     await apply(prometheus(exporter.url), 2);
     await scored('fw2', 100);
     await apply(prometheus(exporter.url), 1);

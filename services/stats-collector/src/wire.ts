@@ -30,7 +30,11 @@ export async function wireStatsCollector(
     (node) => publisher.published(node),
   );
   const publisher = resources.use(
-    new ScorePublisher({ state, mirror, clock, log, onWrite: observed.write }),
+    new ScorePublisher({
+      ...{ state, mirror, clock, log },
+      onWrite: observed.write,
+      onForeign: (node, value) => collector.adopt(node, value),
+    }),
     'score publisher',
   );
   const exchange = resources.use(
@@ -41,6 +45,7 @@ export async function wireStatsCollector(
       clock,
       log,
       publish: (node, wanted) => publisher.want(node, wanted),
+      published: (node) => publisher.published(node),
       raise: (code, node, text) => alarms.raise(code, node, text),
       clear: (code, node) => alarms.clear(code, node),
       share: exchange.share,

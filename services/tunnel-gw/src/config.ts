@@ -24,6 +24,8 @@ export function tunnelGwSettings() {
     decideWithinMs: durationMs('DETOUR_DECIDE_WITHIN', { default: '20ms', minMs: 1, maxMs: 5_000 }),
     resolveWithinMs: durationMs('DETOUR_RESOLVE_WITHIN', { default: '3s', minMs: 100, maxMs: 30_000 }),
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
+    /** How often nodes are measured and reported on; well below the 15 s after which a word is too old. */
+    measureEveryMs: durationMs('DETOUR_MEASURE_EVERY', { default: '5s', minMs: 200, maxMs: 60_000 }),
     puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
     puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
     /** New flows per second and source address that the datapath decides; 0: all are asked about. */

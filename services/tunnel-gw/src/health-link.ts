@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stream from this machine's bfd: every change of a node's health goes straight into the tables; when it breaks, health is stale.
-import { BfdClient, type HealthReport } from '@detour/contracts';
+import { BfdClient, type HealthReport, type NodeProbe } from '@detour/contracts';
 import { describeError, type Log } from '@detour/core';
 import { connectClient, followStream } from '@detour/rpc';
 
 export interface HealthLinkOptions {
   readonly address: string; // unix:/…
   readonly gateway: string;
+  /** How often it is to say what probes measured, ms. */
+  readonly measureEveryMs: number;
   readonly signal: AbortSignal;
   readonly log: Log;
   readonly onReport: (report: HealthReport) => void;
+  readonly onMeasured: (rows: readonly NodeProbe[]) => void;
   readonly onLost: (why: string) => void;
 }
 
@@ -17,7 +20,7 @@ const RETRY_MS = 100;
 
 /** Runs until the signal; connects again and again, each time beginning with a snapshot. Never rejects. */
 export async function followHealth(options: HealthLinkOptions): Promise<void> {
-  const { signal, log } = options;
+  const { signal, log, gateway, measureEveryMs } = options;
   let lost = false;
   while (!signal.aborted) {
     try {
@@ -25,9 +28,11 @@ export async function followHealth(options: HealthLinkOptions): Promise<void> {
       const onReport = (report: HealthReport) => {
         if (lost) log.info({}, 'bfd is back');
         lost = false;
-        options.onReport(report);
+        if (report.measured.length > 0) options.onMeasured(report.measured);
+        else options.onReport(report);
       };
-      await followStream(connection.client.watchHealth({ gateway: options.gateway }), onReport, { signal });
+      const stream = connection.client.watchHealth({ gateway, measureEveryMs });
+      await followStream(stream, onReport, { signal });
       throw new Error('bfd ended the stream');
     } catch (error) {
       if (signal.aborted) return;

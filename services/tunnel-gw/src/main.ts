@@ -32,6 +32,7 @@ import { Gateway } from './gateway.js';
 import { gatewayService } from './gateway-service.js';
 import { followHealth } from './health-link.js';
 import { KeptTables } from './kept-tables.js';
+import { startMeasuring } from './measuring.js';
 import { gatewayMetrics } from './metrics.js';
 import type { GatewayModel } from './model.js';
 import { claimDatapath } from './only-writer.js';
@@ -200,7 +201,12 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     figures: () => keeper.figures(),
   });
   resources.use(board, 'status');
-  gatewayMetrics(gateway, keeper, telemetry.meter);
+  const everyMs = config.measureEveryMs;
+  const measuring = resources.use(
+    startMeasuring({ name, gateway, mirror, everyMs, clock, log }),
+    'measuring',
+  );
+  gatewayMetrics(gateway, { keeper, measuring }, telemetry.meter);
 
   resources.use(
     followIntent({
@@ -226,8 +232,10 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
   void followHealth({
     address: bfdSocketAddress(config.runDir),
     gateway: name,
+    measureEveryMs: everyMs,
     signal,
     log,
+    onMeasured: (rows) => measuring.takeProbes(rows),
     onReport: (report) => {
       alarms.clear('bfd_gone', '');
       if (gateway.health.take(report.snapshot, report.nodes).length > 0) gateway.core.healthChanged();

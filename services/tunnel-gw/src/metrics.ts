@@ -3,10 +3,16 @@
 import type { Meter } from '@opentelemetry/api';
 import { readDrops, readNode, readPort, readStats } from './counters.js';
 import type { Gateway } from './gateway.js';
+import type { Measuring } from './measuring.js';
 import { type AnyNode, everyNode } from './model.js';
 import type { PinKeeper } from './pin-keeper.js';
 
-export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter): void {
+interface Others {
+  readonly keeper: PinKeeper;
+  readonly measuring: Measuring;
+}
+
+export function gatewayMetrics(gateway: Gateway, { keeper, measuring }: Others, meter: Meter): void {
   const counter = (
     name: string,
     description: string,
@@ -86,6 +92,9 @@ export function gatewayMetrics(gateway: Gateway, keeper: PinKeeper, meter: Meter
   gauge('detour_revision', 'intent revision in force', () => [
     [gateway.core.running?.model.revision ?? 0, {}],
   ]);
+  counter('detour_node_reports', 'reports about nodes, by what became of them', () =>
+    rows(measuring.counts, 'outcome'),
+  );
   counter('detour_affinity', 'pins written to Redis, by what was done', () => rows(keeper.figures(), 'op'));
 }
 

@@ -37,6 +37,12 @@ export const grpcPorts: Readonly<Record<string, number>> = {
 };
 export const gatewayAt = '172.30.0.2';
 
+/**
+ * The default formula without what gateways measure of nodes: where shares are compared with scores to the last digit, the packets of this
+ * machine's own crowd must not move them.
+ */
+export const usageFormula = 'capacity * (1 - max(cpu, memory, connections / maxConnections)) * zoneFactor';
+
 export interface AcceptanceOptions {
   readonly firewalls?: number;
   readonly intent?: (standard: IntentDocument) => IntentDocument;

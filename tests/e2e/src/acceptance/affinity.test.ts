@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { IntentDocument } from '@detour/intent';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
 import type { FlowRange } from './crowd-protocol.js';
 import { namesOf } from './crowd-wire.js';
@@ -21,7 +21,7 @@ const REPORT_EVERY_MS = 8;
 function intentOf(standard: IntentDocument, count: number, reported = false): IntentDocument {
   return {
     ...standard,
-    scoring: { default: { hysteresis: '0%', slowStart: '0s' } },
+    scoring: { default: { formula: usageFormula, hysteresis: '0%', slowStart: '0s' } },
     services: [{ name: 'firewall' }, { name: 'spare' }],
     nodes: (standard.nodes ?? []).map((node, i) => ({
       ...node,

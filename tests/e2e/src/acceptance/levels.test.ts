@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
 import { expectAllDelivered, expectNoneRefused, expectShares } from './expectations.js';
 import { countCrowdAtNodes, type NodeTally, readNodeTallies, sharesSince } from './node-tally.js';
 import { awaitWeights, type Reports, startReports } from './reports.js';
 
-/** Scores follow the default formula: capacity 100 × (1 - cpu). A node of 60 and more is gold. */
+/** Scores are capacity 100 × (1 - cpu). A node of 60 and more is gold. */
 const GOLD = { cpu: 0.2 };
 const BRONZE = { cpu: 0.6 };
 const HALF = { cpu: 0.5 };
@@ -72,7 +72,9 @@ describe('levels, wobbling scores and garbage', () => {
     bench = await startAcceptanceLab('acc-levels', {
       intent: (standard) => ({
         ...standard,
-        scoring: { default: { hysteresis: '10%', slowStart: '0s', levels: { gold: 60 } } },
+        scoring: {
+          default: { formula: usageFormula, hysteresis: '10%', slowStart: '0s', levels: { gold: 60 } },
+        },
         nodes: (standard.nodes ?? []).map((node) => ({
           ...node,
           capacity: 100,
@@ -105,7 +107,7 @@ describe('levels, wobbling scores and garbage', () => {
         ...{ node: 'fw1', score: 80, fresh: true, levels: ['gold'] },
         formula: expect.stringContaining('capacity * (1 - max(cpu, memory'),
         inputs: { capacity: 100, cpu: 0.2, zoneFactor: 1 },
-        why: expect.stringContaining('rttMs is not measured and no source is declared'),
+        why: expect.stringContaining('memory is not measured and no source is declared'),
       },
     ]);
     const balance = await openBalance(bench);

@@ -2,7 +2,7 @@
 import { HealthState } from '@detour/contracts';
 import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
 import { namesOf } from './crowd-wire.js';
 import { expectAllDelivered, expectNoneRefused, expectShares, nodeOfEachFlow } from './expectations.js';
@@ -11,7 +11,7 @@ import { readReplicas } from './replica-tables.js';
 import { awaitWeights, type Reports, startReports } from './reports.js';
 
 const STALE_AFTER_MS = 8_000;
-/** Scores follow the default formula: capacity 100 × (1 - cpu). */
+/** Scores are capacity 100 × (1 - cpu). */
 const EQUAL = { cpu: 0.8 }; // 20
 const DOUBLE = { cpu: 0.6 }; // 40
 const BUSY = { cpu: 0.9 }; // 10
@@ -33,7 +33,7 @@ describe('scores', () => {
       replicas: { classifier: 2, 'path-selector': 2 },
       intent: (standard) => ({
         ...standard,
-        scoring: { default: { hysteresis: '10%', slowStart: '0s' } },
+        scoring: { default: { formula: usageFormula, hysteresis: '10%', slowStart: '0s' } },
         nodes: (standard.nodes ?? []).map((node) => ({
           ...node,
           capacity: 100,

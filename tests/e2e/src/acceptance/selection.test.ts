@@ -3,7 +3,7 @@
 import type { IntentDocument } from '@detour/intent';
 import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
 import { HOPS_THROUGH_ONE_NODE, openBalance } from './balance.js';
 import { crowdServer } from './crowd.js';
 import { namesOf } from './crowd-wire.js';
@@ -20,7 +20,7 @@ const WEIGHTS = { fw1: 1000, fw2: 600, fw3: 400 };
 function threePaths(standard: IntentDocument, reported = false): IntentDocument {
   return {
     ...standard,
-    scoring: { default: { hysteresis: '0%', slowStart: '0s' } },
+    scoring: { default: { formula: usageFormula, hysteresis: '0%', slowStart: '0s' } },
     services: [{ name: 'firewall' }, { name: 'spare' }],
     nodes: (standard.nodes ?? []).map((node) => ({
       ...node,

@@ -2,7 +2,13 @@
 import { waitFor } from '@detour/lab';
 import { rankInstances } from '@detour/rpc';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, controllersAt, grpcPorts, startAcceptanceLab } from './acceptance-lab.js';
+import {
+  type AcceptanceLab,
+  controllersAt,
+  grpcPorts,
+  startAcceptanceLab,
+  usageFormula,
+} from './acceptance-lab.js';
 import { type AgentLink, startAgent } from './agent-link.js';
 import { ALTERATIONS, type Alteration, UNKNOWN_PATH } from './alter-rows.js';
 import { openBalance } from './balance.js';
@@ -25,7 +31,7 @@ describe('shares of paths', () => {
     bench = await startAcceptanceLab('acc-shares', {
       intent: (standard) => ({
         ...standard,
-        scoring: { default: { hysteresis: '10%', slowStart: '0s' } },
+        scoring: { default: { formula: usageFormula, hysteresis: '10%', slowStart: '0s' } },
         nodes: (standard.nodes ?? []).map((node) => ({
           ...node,
           capacity: CAPACITY[node.name] ?? 1,

@@ -33,12 +33,28 @@ export const protobufFileName = "detour/v1/bfd.proto";
 
 export interface WatchHealthRequest {
   gateway: string;
+  /** how often `measured` is to come; 0: never */
+  measureEveryMs: number;
 }
 
 export interface HealthReport {
   /** these are all: what is not named has no session */
   snapshot: boolean;
   nodes: NodeHealth[];
+  /** in messages of their own, which say nothing of health */
+  measured: NodeProbe[];
+}
+
+/** What probes that crossed a node measured since the message before; of nodes that are up. */
+export interface NodeProbe {
+  node: string;
+  /** as in NodeHealth */
+  vrf: string;
+  /** of which is known what became of them; at least 1 */
+  sent: number;
+  lost: number;
+  /** the shortest; absent when none came back */
+  rttUs?: number | undefined;
 }
 
 export interface NodeHealth {
@@ -114,13 +130,16 @@ export interface SetAdminDownResponse {
 }
 
 function createBaseWatchHealthRequest(): WatchHealthRequest {
-  return { gateway: "" };
+  return { gateway: "", measureEveryMs: 0 };
 }
 
 export const WatchHealthRequest: MessageFns<WatchHealthRequest> = {
   encode(message: WatchHealthRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.gateway !== "") {
       writer.uint32(10).string(message.gateway);
+    }
+    if (message.measureEveryMs !== 0) {
+      writer.uint32(16).uint32(message.measureEveryMs);
     }
     return writer;
   },
@@ -146,6 +165,14 @@ export const WatchHealthRequest: MessageFns<WatchHealthRequest> = {
             message.gateway = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.measureEveryMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -159,13 +186,23 @@ export const WatchHealthRequest: MessageFns<WatchHealthRequest> = {
   },
 
   fromJSON(object: any): WatchHealthRequest {
-    return { gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : "" };
+    return {
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : "",
+      measureEveryMs: isSet(object.measureEveryMs)
+        ? globalThis.Number(object.measureEveryMs)
+        : isSet(object.measure_every_ms)
+        ? globalThis.Number(object.measure_every_ms)
+        : 0,
+    };
   },
 
   toJSON(message: WatchHealthRequest): unknown {
     const obj: any = {};
     if (message.gateway !== "") {
       obj.gateway = message.gateway;
+    }
+    if (message.measureEveryMs !== 0) {
+      obj.measureEveryMs = Math.round(message.measureEveryMs);
     }
     return obj;
   },
@@ -176,12 +213,13 @@ export const WatchHealthRequest: MessageFns<WatchHealthRequest> = {
   fromPartial(object: DeepPartial<WatchHealthRequest>): WatchHealthRequest {
     const message = createBaseWatchHealthRequest();
     message.gateway = object.gateway ?? "";
+    message.measureEveryMs = object.measureEveryMs ?? 0;
     return message;
   },
 };
 
 function createBaseHealthReport(): HealthReport {
-  return { snapshot: false, nodes: [] };
+  return { snapshot: false, nodes: [], measured: [] };
 }
 
 export const HealthReport: MessageFns<HealthReport> = {
@@ -191,6 +229,9 @@ export const HealthReport: MessageFns<HealthReport> = {
     }
     for (const v of message.nodes) {
       NodeHealth.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.measured) {
+      NodeProbe.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -224,6 +265,14 @@ export const HealthReport: MessageFns<HealthReport> = {
             message.nodes.push(NodeHealth.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.measured.push(NodeProbe.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -240,6 +289,9 @@ export const HealthReport: MessageFns<HealthReport> = {
     return {
       snapshot: isSet(object.snapshot) ? globalThis.Boolean(object.snapshot) : false,
       nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => NodeHealth.fromJSON(e)) : [],
+      measured: globalThis.Array.isArray(object?.measured)
+        ? object.measured.map((e: any) => NodeProbe.fromJSON(e))
+        : [],
     };
   },
 
@@ -251,6 +303,9 @@ export const HealthReport: MessageFns<HealthReport> = {
     if (message.nodes?.length) {
       obj.nodes = message.nodes.map((e) => NodeHealth.toJSON(e));
     }
+    if (message.measured?.length) {
+      obj.measured = message.measured.map((e) => NodeProbe.toJSON(e));
+    }
     return obj;
   },
 
@@ -261,6 +316,144 @@ export const HealthReport: MessageFns<HealthReport> = {
     const message = createBaseHealthReport();
     message.snapshot = object.snapshot ?? false;
     message.nodes = object.nodes?.map((e) => NodeHealth.fromPartial(e)) || [];
+    message.measured = object.measured?.map((e) => NodeProbe.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeProbe(): NodeProbe {
+  return { node: "", vrf: "", sent: 0, lost: 0, rttUs: undefined };
+}
+
+export const NodeProbe: MessageFns<NodeProbe> = {
+  encode(message: NodeProbe, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.vrf !== "") {
+      writer.uint32(18).string(message.vrf);
+    }
+    if (message.sent !== 0) {
+      writer.uint32(24).uint32(message.sent);
+    }
+    if (message.lost !== 0) {
+      writer.uint32(32).uint32(message.lost);
+    }
+    if (message.rttUs !== undefined) {
+      writer.uint32(40).uint32(message.rttUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeProbe {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeProbe();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vrf = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sent = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.lost = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rttUs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeProbe {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      vrf: isSet(object.vrf) ? globalThis.String(object.vrf) : "",
+      sent: isSet(object.sent) ? globalThis.Number(object.sent) : 0,
+      lost: isSet(object.lost) ? globalThis.Number(object.lost) : 0,
+      rttUs: isSet(object.rttUs)
+        ? globalThis.Number(object.rttUs)
+        : isSet(object.rtt_us)
+        ? globalThis.Number(object.rtt_us)
+        : undefined,
+    };
+  },
+
+  toJSON(message: NodeProbe): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.vrf !== "") {
+      obj.vrf = message.vrf;
+    }
+    if (message.sent !== 0) {
+      obj.sent = Math.round(message.sent);
+    }
+    if (message.lost !== 0) {
+      obj.lost = Math.round(message.lost);
+    }
+    if (message.rttUs !== undefined) {
+      obj.rttUs = Math.round(message.rttUs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeProbe>): NodeProbe {
+    return NodeProbe.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeProbe>): NodeProbe {
+    const message = createBaseNodeProbe();
+    message.node = object.node ?? "";
+    message.vrf = object.vrf ?? "";
+    message.sent = object.sent ?? 0;
+    message.lost = object.lost ?? 0;
+    message.rttUs = object.rttUs ?? undefined;
     return message;
   },
 };

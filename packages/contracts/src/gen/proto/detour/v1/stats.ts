@@ -47,6 +47,10 @@ export interface NodeScore {
   why: string;
   /** wall clock */
   atMs: bigint;
+  /** of the inputs, where the scoring policy smooths them: what the formula was given instead */
+  smoothed: { [key: string]: number };
+  /** of the inputs: whose word each is */
+  sources: { [key: string]: string };
 }
 
 export interface NodeScore_InputsEntry {
@@ -54,13 +58,26 @@ export interface NodeScore_InputsEntry {
   value: number;
 }
 
+export interface NodeScore_SmoothedEntry {
+  key: string;
+  value: number;
+}
+
+export interface NodeScore_SourcesEntry {
+  key: string;
+  value: string;
+}
+
 /** What a node or a gateway measured. Values outside their bounds are refused by name, the rest is taken. */
 export interface ReportAttributesRequest {
   node: string;
   /** node agent or gateway */
   reporter: string;
+  /** wall clock; 0: now */
   atMs: bigint;
   attributes: { [key: string]: number };
+  /** Not empty: the gateway, of those declared, that measured them. They count beside those of other gateways, and are no word of the node's own. */
+  gateway: string;
 }
 
 export interface ReportAttributesRequest_AttributesEntry {
@@ -209,7 +226,7 @@ export const GetScoresResponse: MessageFns<GetScoresResponse> = {
 };
 
 function createBaseNodeScore(): NodeScore {
-  return { node: "", score: 0, fresh: false, formula: "", inputs: {}, why: "", atMs: 0n };
+  return { node: "", score: 0, fresh: false, formula: "", inputs: {}, why: "", atMs: 0n, smoothed: {}, sources: {} };
 }
 
 export const NodeScore: MessageFns<NodeScore> = {
@@ -238,6 +255,12 @@ export const NodeScore: MessageFns<NodeScore> = {
       }
       writer.uint32(56).uint64(message.atMs);
     }
+    globalThis.Object.entries(message.smoothed).forEach(([key, value]: [string, number]) => {
+      NodeScore_SmoothedEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
+    });
+    globalThis.Object.entries(message.sources).forEach(([key, value]: [string, string]) => {
+      NodeScore_SourcesEntry.encode({ key: key as any, value }, writer.uint32(74).fork()).join();
+    });
     return writer;
   },
 
@@ -313,6 +336,28 @@ export const NodeScore: MessageFns<NodeScore> = {
             message.atMs = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const entry8 = NodeScore_SmoothedEntry.decode(reader, reader.uint32());
+            if (entry8.value !== undefined) {
+              message.smoothed[entry8.key] = entry8.value;
+            }
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            const entry9 = NodeScore_SourcesEntry.decode(reader, reader.uint32());
+            if (entry9.value !== undefined) {
+              message.sources[entry9.key] = entry9.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -347,6 +392,34 @@ export const NodeScore: MessageFns<NodeScore> = {
         : {},
       why: isSet(object.why) ? globalThis.String(object.why) : "",
       atMs: isSet(object.atMs) ? BigInt(object.atMs) : isSet(object.at_ms) ? BigInt(object.at_ms) : 0n,
+      smoothed: isObject(object.smoothed)
+        ? (globalThis.Object.entries(object.smoothed) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      sources: isObject(object.sources)
+        ? (globalThis.Object.entries(object.sources) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -379,6 +452,24 @@ export const NodeScore: MessageFns<NodeScore> = {
     if (message.atMs !== 0n) {
       obj.atMs = message.atMs.toString();
     }
+    if (message.smoothed) {
+      const entries = globalThis.Object.entries(message.smoothed) as [string, number][];
+      if (entries.length > 0) {
+        obj.smoothed = {};
+        entries.forEach(([k, v]) => {
+          obj.smoothed[k] = floatToJson(v);
+        });
+      }
+    }
+    if (message.sources) {
+      const entries = globalThis.Object.entries(message.sources) as [string, string][];
+      if (entries.length > 0) {
+        obj.sources = {};
+        entries.forEach(([k, v]) => {
+          obj.sources[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -402,6 +493,24 @@ export const NodeScore: MessageFns<NodeScore> = {
     );
     message.why = object.why ?? "";
     message.atMs = (object.atMs !== undefined && object.atMs !== null) ? BigInt(object.atMs) : 0n;
+    message.smoothed = (globalThis.Object.entries(object.smoothed ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.sources = (globalThis.Object.entries(object.sources ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
     return message;
   },
 };
@@ -491,8 +600,178 @@ export const NodeScore_InputsEntry: MessageFns<NodeScore_InputsEntry> = {
   },
 };
 
+function createBaseNodeScore_SmoothedEntry(): NodeScore_SmoothedEntry {
+  return { key: "", value: 0 };
+}
+
+export const NodeScore_SmoothedEntry: MessageFns<NodeScore_SmoothedEntry> = {
+  encode(message: NodeScore_SmoothedEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(17).double(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeScore_SmoothedEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeScore_SmoothedEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeScore_SmoothedEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+    };
+  },
+
+  toJSON(message: NodeScore_SmoothedEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0) {
+      obj.value = floatToJson(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeScore_SmoothedEntry>): NodeScore_SmoothedEntry {
+    return NodeScore_SmoothedEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeScore_SmoothedEntry>): NodeScore_SmoothedEntry {
+    const message = createBaseNodeScore_SmoothedEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseNodeScore_SourcesEntry(): NodeScore_SourcesEntry {
+  return { key: "", value: "" };
+}
+
+export const NodeScore_SourcesEntry: MessageFns<NodeScore_SourcesEntry> = {
+  encode(message: NodeScore_SourcesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeScore_SourcesEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeScore_SourcesEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeScore_SourcesEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: NodeScore_SourcesEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeScore_SourcesEntry>): NodeScore_SourcesEntry {
+    return NodeScore_SourcesEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeScore_SourcesEntry>): NodeScore_SourcesEntry {
+    const message = createBaseNodeScore_SourcesEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
 function createBaseReportAttributesRequest(): ReportAttributesRequest {
-  return { node: "", reporter: "", atMs: 0n, attributes: {} };
+  return { node: "", reporter: "", atMs: 0n, attributes: {}, gateway: "" };
 }
 
 export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
@@ -512,6 +791,9 @@ export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
     globalThis.Object.entries(message.attributes).forEach(([key, value]: [string, number]) => {
       ReportAttributesRequest_AttributesEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
     });
+    if (message.gateway !== "") {
+      writer.uint32(42).string(message.gateway);
+    }
     return writer;
   },
 
@@ -563,6 +845,14 @@ export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
             }
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -594,6 +884,7 @@ export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
           {},
         )
         : {},
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : "",
     };
   },
 
@@ -617,6 +908,9 @@ export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
         });
       }
     }
+    if (message.gateway !== "") {
+      obj.gateway = message.gateway;
+    }
     return obj;
   },
 
@@ -637,6 +931,7 @@ export const ReportAttributesRequest: MessageFns<ReportAttributesRequest> = {
       },
       {},
     );
+    message.gateway = object.gateway ?? "";
     return message;
   },
 };
