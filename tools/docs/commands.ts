@@ -38,5 +38,6 @@ export const APPLIED: Readonly<Record<string, string>> = {
   'docs/attach-a-node.md': 'tests/e2e/src/pages/tunnels.test.ts',
   'docs/attach-a-pair.md': 'tests/e2e/src/pages/arms.test.ts',
   'docs/attach-a-router.md': 'tests/e2e/src/pages/arms.test.ts',
+  'docs/route-over-tunnels.md': 'tests/e2e/src/acceptance/tun-routes.test.ts',
   'README.md': 'tests/e2e/src/up-down.test.ts',
 };

@@ -271,4 +271,25 @@ describe('routing over tunnels', () => {
     await arriveOnly('far', 'server');
     await sender.stop();
   });
+
+  it('the intent of docs/route-over-tunnels.md as it stands: its node is up while it advertises', async () => {
+    const [, yaml = ''] = /^```yaml\n([\s\S]*?)^```$/m.exec(page) ?? [];
+    const applied = await bench.stack.cli(['apply', '-f', '-', '--wait', '--timeout', '30s'], {
+      input: yaml,
+    });
+    expect(applied).toMatchObject({ code: 0, stderr: '' });
+    // No chain of the page leads to it: there is no row of a policy to look at.
+    const become = (health: string) =>
+      waitFor(async () => (await view('fw1'))?.health === health, {
+        what: `fw1 of the page to be ${health}`,
+        timeoutMs: 20_000,
+        everyMs: 100,
+      });
+    await become('up');
+    await advertise('fw1', 65011, prefixOf.fw1 ?? '', 'no ');
+    await become('down');
+    expect(await view('fw1')).toMatchObject({ source: 'bgp' });
+    await advertise('fw1', 65011, prefixOf.fw1 ?? '');
+    await become('up');
+  });
 });
