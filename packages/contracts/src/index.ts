@@ -116,6 +116,7 @@ export {
   FLOW_RECORD_PATTERN,
   type FlowRecord,
   flowRecordKey,
+  flowRecordRank,
 } from './redis-keys.js';
 export { bfdSocketAddress } from './socket-paths.js';
 export {

@@ -26,7 +26,7 @@ import { PuntDesk } from './punt-desk.js';
 import { RuleHalves } from './rule-halves.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
-import type { PinUse } from './sweeper.js';
+import type { PinUse, SweepResult } from './sweeper.js';
 import type { TableSet } from './table-book.js';
 import { warmUp } from './warm-up.js';
 import { Ways } from './ways.js';
@@ -57,6 +57,7 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
+  readonly onSwept: (result: SweepResult) => void;
 }
 
 const MAX_PENDING_FLOWS = 16_384;

@@ -136,6 +136,7 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     onRepin: () => {},
     onRefresh: () => {},
     onEnded: () => {},
+    onSwept: () => {},
     onUnrecorded: () => {},
     ...change,
   });
