@@ -46,6 +46,11 @@ export class PinAlarms implements Disposable {
     ];
   }
 
+  /** For how long every sweep has followed a write that failed. */
+  get behindMs(): number {
+    return this.behindSinceMs === null ? 0 : this.options.clock.monoMs() - this.behindSinceMs;
+  }
+
   /** A pin could not be written or refreshed now. */
   notWritten(): void {
     this.failedSinceSweep = true;
@@ -62,7 +67,7 @@ export class PinAlarms implements Disposable {
       return;
     }
     this.behindSinceMs ??= clock.monoMs();
-    const forMs = clock.monoMs() - this.behindSinceMs;
+    const forMs = this.behindMs;
     if (forMs >= LAG_AFTER_MS)
       alarms.raise(
         'pins_lag',

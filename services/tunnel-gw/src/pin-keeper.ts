@@ -89,6 +89,7 @@ export class PinKeeper implements Disposable {
       ...this.counts,
       repins_waiting: this.changes.size,
       batches_waiting: this.batches.size + this.refreshes.size,
+      behind_ms: Math.round(this.alarms.behindMs),
     };
     return Object.fromEntries(
       Object.entries(all).map(([name, value]) => [`redis-${name.replaceAll('_', '-')}`, BigInt(value)]),
