@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is known of the servers behind one Redis client, and who is told of it: unreachable or late for a second, refusing writes, in order
 // again. Servers in trouble are asked until they are in order.
+import { redisProbeKey } from '@detour/contracts';
 import { describeError, type Log } from '@detour/core';
 import { Cluster } from 'ioredis';
 import { type RedisClient, sendAlone } from './client.js';
@@ -143,7 +144,7 @@ export class Servers implements Disposable {
 
   /** Writes beside a key that could not be written, to the same slot; gone in a second. */
   private askWhetherWritable(state: ServerState): void {
-    sendAlone(this.options.redis, 'set', [`${state.probeKey}:probe`, '', 'PX', 1_000]).then(
+    sendAlone(this.options.redis, 'set', [redisProbeKey(state.probeKey), '', 'PX', 1_000]).then(
       () => this.wrote(state),
       (error: unknown) => {
         if (error instanceof Error) state.refused(error, state.probeKey, performance.now());

@@ -117,6 +117,7 @@ export {
   type FlowRecord,
   flowRecordKey,
   flowRecordRank,
+  redisProbeKey,
 } from './redis-keys.js';
 export { bfdSocketAddress } from './socket-paths.js';
 export {

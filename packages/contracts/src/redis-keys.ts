@@ -9,6 +9,11 @@ export function flowRecordKey(key: FlowKey): string {
   return `${PREFIX}{${flowKeyText({ ...key, scope: 0 })}}`;
 }
 
+/** Written beside a record's key, to the same cluster slot, to see whether Redis takes writes; it is gone in a second. */
+export function redisProbeKey(recordKey: string): string {
+  return `${recordKey}:probe`;
+}
+
 export const FLOW_RECORD_PATTERN = `${PREFIX}*`;
 
 /** A pin: which path a flow keeps. Higher `gen` wins, then lower path; no wall clocks. */

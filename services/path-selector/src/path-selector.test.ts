@@ -197,6 +197,28 @@ describe('path-selector', () => {
     await until(() => weights(one.table.rows)?.every((weight) => weight > 0));
   });
 
+  it('two gateways whose first packets of a flow come at the same moment, each preferring another path, get the same one', async () => {
+    const made = await rig.apply(['', '']);
+    const [fw1, fw2] = [
+      made.numbers.paths['inspect@red:fw1'] ?? 0,
+      made.numbers.paths['inspect@red:fw2'] ?? 0,
+    ];
+    await using one = await rig.startSelector('p14');
+    await using two = await rig.startSelector('p15', 'edge2');
+    await Promise.all([one.live(made.revision), two.live(made.revision)]);
+    const paths = new Set<number>();
+    for (let i = 0; i < 100; i++) {
+      const flow = rig.newFlow();
+      const askOne = () => one.ask(flow, { preferred: fw1 });
+      const askTwo = () => two.ask(flow, { preferred: fw2 });
+      const [here, there] = await Promise.all(i % 2 === 0 ? [askOne(), askTwo()] : [askTwo(), askOne()]);
+      expect(here).toMatchObject({ path: there.path, pinGen: 1 });
+      expect([here.source, there.source].sort()).toEqual([PathSource.SELECTED, PathSource.PINNED]);
+      paths.add(here.path);
+    }
+    expect(paths).toEqual(new Set([fw1, fw2])); // each was first at times
+  });
+
   it('tells what a node has said of a flow at another gateway, and not to a new connection on its ports', async () => {
     const made = await rig.apply(['', '']);
     await using one = await rig.startSelector('p12');

@@ -2,40 +2,33 @@
 // The keeper with a real Redis, and with flow records in real maps of the kernel (the program itself is not attached).
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type Affinity, openAffinity } from '@detour/affinity';
 import { type BpfObject, openObject } from '@detour/bpf';
 import { abi, type FlowRecord, flowRecordKey } from '@detour/contracts';
-import { type FlowKey, silentLog, systemClock } from '@detour/core';
+import type { FlowKey } from '@detour/core';
 import { askRedis, until as poll, type RedisServer, startRedis } from '@detour/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ChainModels } from './chain-models.js';
 import type { FlowDecision } from './decision.js';
-import { FlowSlots } from './flow-slots.js';
-import { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import { PinKeeper, type PinnedFlows } from './pin-keeper.js';
-import { type PinUse, sweepFlows } from './sweeper.js';
-import { chainRow, flowQuestion } from './testdata.js';
+import { openPinRig, type PinRig, RIG_MAPS } from './pin-rig.js';
+import { flowQuestion } from './testdata.js';
 
 const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
-const FLOWS = 32_768;
 
 /** On a busy machine everything takes longer. */
 const until: typeof poll = (probe, options) => poll(probe, { timeoutMs: 20_000, ...options });
 
 let object: BpfObject;
 let redis: RedisServer;
-let affinity: Affinity;
-let keeper: PinKeeper;
-let gateway: PinnedFlows;
-const down = new Set<number>();
-const alarms = new Map<string, string>();
+let rig: PinRig;
+let affinity: PinRig['affinity'];
+let keeper: PinRig['keeper'];
+let gateway: PinRig['gateway'];
+let down: PinRig['down'];
+let alarms: PinRig['alarms'];
 
 beforeAll(async () => {
   execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
-  object = openObject(`${DATAPATH}build/edge.bpf.o`, {
-    maxEntries: { flows: FLOWS, embryos: 1024, flow_counters: FLOWS + 1024 + 1 },
-  });
+  object = openObject(`${DATAPATH}build/edge.bpf.o`, { maxEntries: RIG_MAPS });
   redis = await startRedis();
 });
 afterAll(async () => {
@@ -43,49 +36,11 @@ afterAll(async () => {
   await redis[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  down.clear();
-  alarms.clear();
-  affinity = openAffinity({ url: redis.url, log: silentLog });
+  rig = openPinRig({ object, url: redis.url });
+  ({ affinity, keeper, gateway, down, alarms } = rig);
   await until(() => affinity.connected);
-  keeper = new PinKeeper({
-    affinity,
-    clock: systemClock(),
-    log: silentLog,
-    alarms: {
-      raise: (code, _subject, text) => void alarms.set(code, text),
-      clear: (code) => void alarms.delete(code),
-    },
-  });
-  const slots = new FlowSlots(FLOWS + 1024 + 1);
-  const models = new ChainModels(new Map());
-  models.commit(models.draft([chainRow()], () => 'up'));
-  const flows = new FlowTable({
-    maps: {
-      flows: object.map('flows'),
-      embryos: object.map('embryos'),
-      counters: object.map('flow_counters'),
-    },
-    slots,
-    nowNs: () => process.hrtime.bigint(),
-    nowMs: () => performance.now(),
-    isInside: () => true,
-    rulesGen: () => 1,
-    chainGen: () => 1,
-    onReplaced: () => undefined,
-  });
-  gateway = {
-    flows,
-    slots,
-    isUsable: (_chain, path) => !down.has(path),
-    chainOf: (number) => models.get(number),
-  };
 });
-afterEach(async () => {
-  keeper[Symbol.dispose]();
-  await affinity[Symbol.asyncDispose]();
-  for (const map of ['flows', 'embryos'])
-    for (const key of [...object.map(map).keys()]) object.map(map).delete(key);
-});
+afterEach(() => rig[Symbol.asyncDispose]());
 
 let sport = 1000;
 
@@ -121,29 +76,7 @@ function moveInKernel(one: Flow, path: number): FlowKey {
   return one.key;
 }
 
-/** One sweep over all records, into the keeper. */
-async function sweep(): Promise<{ refreshed: PinUse[]; unrecorded: number }> {
-  const refreshed: PinUse[] = [];
-  const { unrecorded } = await sweepFlows(
-    {
-      maps: {
-        flows: object.map('flows'),
-        embryos: object.map('embryos'),
-        counters: object.map('flow_counters'),
-      },
-      table: gateway.flows,
-      slots: gateway.slots,
-      chains: () => new Map([[1, gateway.chainOf(1) ?? expect.fail()]]),
-      monoMs: () => performance.now(),
-      nowNs: () => process.hrtime.bigint(),
-      onRefresh: (pins) => refreshed.push(...pins),
-      onUnrecorded: (pins) => keeper.record(pins, gateway),
-      onEnded: (keys) => keeper.end(keys),
-    },
-    new AbortController().signal,
-  );
-  return { refreshed, unrecorded };
-}
+const sweep = () => rig.sweep();
 
 describe('PinKeeper', () => {
   it('records what was decided while Redis was away, once it is back', async () => {
