@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The path-selector while Redis or NATS is stopped, frozen or emptied, and afterwards.
 import { PathSource, stateKey } from '@detour/contracts';
-import { askRedis, until } from '@detour/testkit';
+import { askRedis, startRedisCluster, startRedisSentinel, until } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rig, startRig, weights } from './testing/rig.js';
 
@@ -36,6 +36,30 @@ describe('path-selector, when things go wrong', () => {
     rig.on.redis.resume();
     await until(async () => (await one.ask(flow)).source === PathSource.PINNED);
   });
+
+  it.each([
+    ['a master that sentinels name', startRedisSentinel],
+    ['a cluster of six', startRedisCluster],
+  ])(
+    'keeps pins in %s, by its settings',
+    async (_, startServers) => {
+      await using servers = await startServers();
+      const made = await rig.apply(['', '']);
+      await using one = await rig.startSelector('p16', 'edge1', servers.url);
+      await using two = await rig.startSelector('p17', 'edge2', servers.url);
+      await Promise.all([one.live(made.revision), two.live(made.revision)]);
+      await until(async () => (await one.ask(rig.newFlow())).source === PathSource.SELECTED);
+      await until(async () => (await two.ask(rig.newFlow())).source === PathSource.SELECTED);
+      const flows = Array.from({ length: 50 }, rig.newFlow);
+      const chosen = await Promise.all(flows.map((flow) => one.ask(flow)));
+      expect(chosen.every(({ source }) => source === PathSource.SELECTED)).toBe(true);
+      const found = await Promise.all(flows.map((flow) => two.ask(flow, { midflow: true })));
+      expect(found.map(({ path, source }) => [path, source])).toEqual(
+        chosen.map(({ path }) => [path, PathSource.PINNED]),
+      );
+    },
+    60_000,
+  );
 
   it('still finds pins in a Redis that is full, and says that it records none', async () => {
     const made = await rig.apply(['', '']);
