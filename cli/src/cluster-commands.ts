@@ -97,7 +97,7 @@ export async function session(
 /** `detour status`. */
 export async function status(console: Console, options: { output: Format }): Promise<number> {
   await using cluster = await openCluster(console);
-  const report = statusOf(cluster, await loadInForce(cluster));
+  const report = await statusOf(cluster, await loadInForce(cluster));
   console.out(render(viewStatus(report), options.output));
   return report.healthy ? EXIT.ok : EXIT.degraded;
 }

@@ -69,6 +69,20 @@ const gatewayService = implement(GatewayService, {
   getStatus: unary(() =>
     GatewayStatus.fromPartial({
       gateway: 'edge1',
+      connected: { redis: true },
+      decided: { kernel: 90n, controller: 8n, 'last-tables': 2n },
+      figures: {
+        flows: 100n,
+        pinned: 95n,
+        unrecorded: 3n,
+        'redis-behind-ms': 12_300n,
+        'redis-repins-waiting': 1n,
+        'redis-batches-waiting': 2n,
+        'redis-not-written': 7n,
+        'redis-not-refreshed': 4n,
+        'redis-conflicts': 5n,
+        'redis-adopted': 6n,
+      },
       ports: [
         {
           name: 'inside',
@@ -190,6 +204,34 @@ describe('trace', () => {
       code: EXIT.notFound,
       err: expect.stringContaining('registered are edge1'),
     });
+  });
+});
+
+describe('status', () => {
+  it('shows how each gateway stands with its flows and Redis', async () => {
+    const { out } = await run(['status', '-o', 'json']);
+    expect(JSON.parse(out).pins).toEqual([
+      {
+        ...{
+          gateway: 'edge1',
+          redis: true,
+          flows: 100,
+          pins: 95,
+          notInRedis: 3,
+          behindMs: 12_300,
+          waiting: 3,
+        },
+        ...{
+          notWritten: 11,
+          conflicts: 5,
+          adopted: 6,
+          decided: { kernel: 90, controller: 8, 'last-tables': 2 },
+        },
+      },
+    ]);
+    expect((await run(['status'])).out).toMatch(
+      /edge1 +answers +100 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
+    );
   });
 });
 

@@ -7,6 +7,7 @@ import type { Revision } from '@detour/intent';
 import type { Cluster } from './cluster.js';
 import { type AlarmRow, activeAlarms, type GatewayRow, gatewayRows } from './get-state.js';
 import { formatAge, renderTable, type View } from './render.js';
+import { type PinsRow, pinsOf, renderPins } from './status-pins.js';
 
 interface ServiceRow {
   readonly service: ServiceName;
@@ -26,6 +27,8 @@ export interface StatusReport {
   readonly revision: { readonly revision: number; readonly author: string; readonly at: string } | null;
   readonly services: readonly ServiceRow[];
   readonly gateways: readonly GatewayRow[];
+  /** Flows, and how gateways stand with Redis; of those that answer. */
+  readonly pins: readonly PinsRow[];
   readonly alarms: readonly AlarmRow[];
 }
 
@@ -64,17 +67,19 @@ function problemsOf(report: Pick<StatusReport, 'services' | 'gateways' | 'alarms
   ];
 }
 
-/** Gathers the report from the state bucket. */
-export function statusOf(cluster: Cluster, current: Revision | null): StatusReport {
+/** Gathers the report from the state bucket, and from gateways. */
+export async function statusOf(cluster: Cluster, current: Revision | null): Promise<StatusReport> {
+  const pins = await pinsOf(cluster);
   const revision =
     current === null ? null : { revision: current.revision, author: current.author, at: current.at };
   const parts = {
     revision,
     services: servicesOf(cluster),
     gateways: gatewayRows({ cluster, current }),
+    pins: pins.rows,
     alarms: activeAlarms(cluster),
   };
-  const problems = problemsOf(parts);
+  const problems = [...problemsOf(parts), ...pins.missing];
   return { healthy: problems.length === 0, problems, ...parts };
 }
 
@@ -109,5 +114,8 @@ export function viewStatus(report: StatusReport): View {
   const verdict = report.healthy
     ? 'all is well\n'
     : `${report.problems.map((problem) => `! ${problem}\n`).join('')}`;
-  return { data: report, table: [`${head}\n`, services, gateways, verdict].join('\n') };
+  return {
+    data: report,
+    table: [`${head}\n`, services, gateways, renderPins(report.pins), verdict].join('\n'),
+  };
 }

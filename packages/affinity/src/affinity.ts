@@ -2,17 +2,17 @@
 // Flow affinity: look-or-create, look-up, re-pin, refresh and end of one-key records.
 import { decodeFlowRecord, encodeFlowRecord, type FlowRecord } from '@detour/contracts';
 import type { Log } from '@detour/core';
-import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
-import { type Answer, Link, type RedisLink } from './link.js';
-import { inOneGo } from './one-go.js';
+import { type Answer, Link } from './link.js';
+import { REPIN_SHA, type Reply } from './one-go.js';
+import { traced } from './traced.js';
 
 export interface AffinitySpec {
-  /** `unix:/path` or `redis://host:port`. */
+  /** Where Redis is, as `parseRedisTarget` of `@detour/core` takes it: one server, sentinels or a cluster. */
   readonly url: string;
   readonly log: Log;
   /** Milliseconds for a look-up or write of single flows (default 10). */
   readonly budgetMs?: number;
-  /** Milliseconds for each 1,000 keys of a refresh (default 250). */
+  /** Milliseconds for each 1,000 keys of a refresh (default 2,000); no packet waits for it. */
   readonly refreshBudgetMs?: number;
 }
 
@@ -20,6 +20,10 @@ export interface PinRequest {
   readonly key: string;
   readonly record: FlowRecord;
   readonly ttlS: number;
+}
+
+export interface RepinRequest extends PinRequest {
+  readonly expectedGen: number;
 }
 
 export interface CallOptions {
@@ -34,7 +38,7 @@ export interface Pin {
 }
 
 export interface AffinityCounters {
-  readonly ops: number; // keys asked about or written
+  readonly ops: number; // commands asked for
   readonly errors: number; // of these: no connection, silent, refused
   readonly timeouts: number; // of these: no answer within the budget
   readonly conflicts: number; // re-pins that found another generation or a better pin
@@ -42,138 +46,180 @@ export interface AffinityCounters {
   readonly corrupt: number; // values that were no record
 }
 
-export interface Affinity extends AsyncDisposable {
-  readonly connected: boolean;
-  readonly counters: AffinityCounters;
-  onConnectionChange(listener: (connected: boolean) => void): () => void;
-  /** What is recorded under each key, which is ours where nothing was (SET NX GET EX). */
-  lookOrCreate(requests: readonly PinRequest[], options?: CallOptions): Promise<Answer<Pin[]>>;
-  lookUp(keys: readonly string[]): Promise<Answer<(FlowRecord | null)[]>>;
-  /** Replaces a pin of generation `expectedGen` by one that wins over it, or writes where there is none. */
-  repin(
-    request: PinRequest & { readonly expectedGen: number },
-    options?: CallOptions,
-  ): Promise<Answer<{ record: FlowRecord; written: boolean }>>;
-  /** Extends the expiry; never writes a pin. */
-  refresh(
-    entries: readonly { key: string; ttlS: number }[],
-  ): Promise<Answer<{ refreshed: number; missing: string[] }>>;
-  /** Removes the pins of flows that have ended; how many there were. A gateway that still uses one records it anew. */
-  end(keys: readonly string[]): Promise<Answer<number>>;
+/** What a refresh has found of each key. */
+export interface Refreshed {
+  readonly held: ReadonlyMap<string, FlowRecord>;
+  /** Redis has no pin under these. */
+  readonly missing: readonly string[];
+  /** Not asked or not answered: these expire unless they are refreshed again. */
+  readonly failed: readonly string[];
 }
 
-const REFRESH_CHUNK = 1_000;
+export interface Affinity extends AsyncDisposable {
+  /** All of its servers answer. */
+  readonly connected: boolean;
+  /** What Redis refuses writes with (full, read-only, …); null: it does not. */
+  readonly refuses: string | null;
+  readonly counters: AffinityCounters;
+  /** Told when Redis is lost, or was silent or late for a second, with why; and when all of it is in order again. */
+  onConnectionChange(listener: (connected: boolean, why: string) => void): () => void;
+  onRefusalChange(listener: (why: string | null) => void): () => void;
+  /** What is recorded under each key, which is ours where nothing was (SET NX GET EX). */
+  lookOrCreate(requests: readonly PinRequest[], options?: CallOptions): Promise<Answer<Pin>[]>;
+  lookUp(keys: readonly string[]): Promise<Answer<FlowRecord | null>[]>;
+  /** Replaces a pin of generation `expectedGen` by one that wins over it, or writes where there is none. */
+  repin(
+    request: RepinRequest,
+    options?: CallOptions,
+  ): Promise<Answer<{ record: FlowRecord; written: boolean }>>;
+  /** Extends the expiry, and says what is recorded; never writes a pin. */
+  refresh(entries: readonly { key: string; ttlS: number }[]): Promise<Refreshed>;
+  /** Removes the pins of flows that have ended. A gateway that still uses one records it anew; one that is missed expires by itself. */
+  end(keys: readonly string[]): Promise<{ ended: number; failed: number }>;
+}
 
-/** Connects in the background and returns at once. */
+const CHUNK = 1_000;
+const keyOf = ({ key }: { readonly key: string }) => key;
+
+/** Connects in the background and returns at once. @throws Fault `invalid` when `url` cannot be read */
 export function openAffinity(spec: AffinitySpec): Affinity {
-  const { budgetMs = 10, refreshBudgetMs = 250 } = spec;
+  const { budgetMs = 10, refreshBudgetMs = 2_000 } = spec;
   const link = new Link(spec.url, spec.log);
+  const { servers } = link;
   let conflicts = 0;
   let unrecorded = 0;
   let corrupt = 0;
 
-  const take = async (redis: RedisLink, request: PinRequest, held: string | null): Promise<Pin> => {
-    const { key, record, ttlS } = request;
-    if (held === null) return { record, created: true };
-    const before = decodeFlowRecord(held);
-    if (before !== null) return { record: before, created: false };
-    corrupt += 1;
-    await redis.set(key, encodeFlowRecord(record), 'EX', ttlS);
-    return { record, created: true };
-  };
-  const setAll = async (redis: RedisLink, requests: readonly PinRequest[]): Promise<Pin[]> => {
-    const held = await inOneGo(redis, requests, (to, { key, record, ttlS }) =>
-      to.set(key, encodeFlowRecord(record), 'EX', ttlS, 'NX', 'GET'),
-    );
-    const pins: Pin[] = [];
-    for (const [i, request] of requests.entries()) {
-      const text = held[i] ?? null;
-      pins.push(text === null ? { record: request.record, created: true } : await take(redis, request, text));
-    }
-    return pins;
-  };
-  const readOne = (held: string | null): FlowRecord | null => {
-    if (held === null) return null;
+  const readOne = (held: Reply): FlowRecord | null => {
+    if (typeof held !== 'string') return null;
     const record = decodeFlowRecord(held);
     if (record === null) corrupt += 1;
     return record;
   };
-  const refreshChunk = async (redis: RedisLink, chunk: readonly { key: string; ttlS: number }[]) => {
-    const extended = await Promise.all(chunk.map(({ key, ttlS }) => redis.expire(key, ttlS, 'GT')));
-    const unsure = chunk.filter((_, i) => extended[i] !== 1).map(({ key }) => key);
-    const there = await Promise.all(unsure.map((key) => redis.exists(key)));
-    return unsure.filter((_, i) => there[i] !== 1);
+  const repinAll = (requests: readonly RepinRequest[], withinMs: number) =>
+    link.each(requests, {
+      ...{ budgetMs: withinMs, writes: true, keyOf },
+      command: (to, { key, record, ttlS, expectedGen }) =>
+        to.evalsha(REPIN_SHA, 1, key, encodeFlowRecord(record), ttlS, expectedGen),
+      read: (reply, { record }) => {
+        const held = readOne(reply);
+        return { record: held ?? record, written: held === null };
+      },
+    });
+  const readAll = (keys: readonly string[], withinMs: number) =>
+    link.each(keys, {
+      ...{ budgetMs: withinMs, writes: false, read: readOne },
+      keyOf: (key) => key,
+      command: (to, key) => to.get(key),
+    });
+  const createAll = async (requests: readonly PinRequest[], withinMs: number): Promise<Answer<Pin>[]> => {
+    const beganMs = performance.now();
+    const unreadable = new Set<PinRequest>();
+    const pins = await link.each(requests, {
+      ...{ budgetMs: withinMs, writes: true, keyOf },
+      command: (to, { key, record, ttlS }) => to.set(key, encodeFlowRecord(record), 'EX', ttlS, 'NX', 'GET'),
+      read: (reply, request): Pin => {
+        if (reply === null) return { record: request.record, created: true };
+        const record = readOne(reply);
+        if (record === null) unreadable.add(request);
+        return { record: record ?? request.record, created: record === null };
+      },
+    });
+    const leftMs = Math.max(1, beganMs + withinMs - performance.now());
+    const again = async (i: number, request: PinRequest): Promise<void> => {
+      const pin = pins[i];
+      if (pin?.ok === false && pin.refused === true) {
+        // Full or read-only: what is there still counts.
+        const [held] = await readAll([request.key], leftMs);
+        if (held?.ok === true && held.value !== null)
+          pins[i] = { ok: true, value: { record: held.value, created: false } };
+      } else if (unreadable.has(request)) {
+        // The script replaces what is no record, for one of all who find it.
+        const [now] = await repinAll([{ ...request, expectedGen: 0 }], leftMs);
+        if (now !== undefined)
+          pins[i] = now.ok
+            ? { ok: true, value: { record: now.value.record, created: now.value.written } }
+            : now;
+      }
+    };
+    if (unreadable.size > 0 || pins.some((pin) => !pin.ok && pin.refused === true))
+      await Promise.all(requests.map((request, i) => again(i, request)));
+    return pins;
   };
 
   return {
     get connected() {
-      return link.connected;
+      return servers.connected;
+    },
+    get refuses() {
+      return servers.refuses;
     },
     get counters() {
       return { ...link.counters, conflicts, unrecorded, corrupt };
     },
-    onConnectionChange: (listener) => link.onConnectionChange(listener),
+    onConnectionChange: (listener) => servers.onConnectionChange(listener),
+    onRefusalChange: (listener) => servers.onRefusalChange(listener),
     lookOrCreate: async (requests, options = {}) => {
-      const answer = await traced('redis look-or-create', () =>
-        link.run(requests.length, options.budgetMs ?? budgetMs, (redis) => setAll(redis, requests)),
+      const pins = await traced('redis look-or-create', () =>
+        createAll(requests, options.budgetMs ?? budgetMs),
       );
-      if (!answer.ok) unrecorded += requests.length;
-      return answer;
+      for (const pin of pins) if (!pin.ok) unrecorded += 1;
+      return pins;
     },
-    lookUp: (keys) =>
-      traced('redis look-up', () =>
-        link.run(keys.length, budgetMs, async (redis) =>
-          (await inOneGo(redis, keys, (to, key) => to.get(key))).map(readOne),
-        ),
-      ),
-    repin: async ({ key, record, ttlS, expectedGen }, options = {}) => {
-      const answer = await traced('redis re-pin', () =>
-        link.run(1, options.budgetMs ?? budgetMs, (redis) =>
-          redis.detourRepin(key, encodeFlowRecord(record), ttlS, expectedGen, record.gen, record.path),
-        ),
-      );
-      if (!answer.ok) {
-        unrecorded += 1;
-        return answer;
-      }
-      const held = readOne(answer.value);
-      if (held === null) return { ok: true, value: { record, written: true } };
-      conflicts += 1;
-      return { ok: true, value: { record: held, written: false } };
+    lookUp: (keys) => traced('redis look-up', () => readAll(keys, budgetMs)),
+    repin: async (request, options = {}) => {
+      const [answer] = await traced('redis re-pin', () => repinAll([request], options.budgetMs ?? budgetMs));
+      if (answer?.ok !== true) unrecorded += 1;
+      else if (!answer.value.written) conflicts += 1;
+      return answer ?? { ok: false, why: 'Redis gave no reply' };
     },
     refresh: async (entries) => {
+      const held = new Map<string, FlowRecord>();
       const missing: string[] = [];
-      for (let i = 0; i < entries.length; i += REFRESH_CHUNK) {
-        const chunk = entries.slice(i, i + REFRESH_CHUNK);
-        const answer = await link.run(chunk.length, refreshBudgetMs, (redis) => refreshChunk(redis, chunk));
-        if (!answer.ok) return answer;
-        missing.push(...answer.value);
+      const failed: string[] = [];
+      for (let i = 0; i < entries.length; i += CHUNK) {
+        const chunk = entries.slice(i, i + CHUNK);
+        const steps = chunk.flatMap(({ key, ttlS }): RefreshStep[] => [
+          { key, ttlS },
+          { key, ttlS: null },
+        ]);
+        const answers = await link.each(steps, {
+          ...{ budgetMs: refreshBudgetMs, writes: false, keyOf },
+          command: (to, { key, ttlS }) => (ttlS === null ? to.get(key) : to.expire(key, ttlS, 'GT')),
+          read: (reply) => readOne(reply),
+        });
+        for (const [at, { key }] of chunk.entries()) {
+          const [extended, read] = answers.slice(2 * at);
+          if (extended?.ok !== true || read?.ok !== true) failed.push(key);
+          else if (read.value === null) missing.push(key);
+          else held.set(key, read.value);
+        }
       }
-      return { ok: true, value: { refreshed: entries.length - missing.length, missing } };
+      return { held, missing, failed };
     },
     end: async (keys) => {
       let ended = 0;
-      for (let i = 0; i < keys.length; i += REFRESH_CHUNK) {
-        const chunk = keys.slice(i, i + REFRESH_CHUNK);
-        const answer = await link.run(chunk.length, refreshBudgetMs, async (redis) => {
-          const removed = await Promise.all(chunk.map((key) => redis.unlink(key)));
-          return removed.reduce((sum, one) => sum + one, 0);
+      let failed = 0;
+      for (let i = 0; i < keys.length; i += CHUNK) {
+        const answers = await link.each(keys.slice(i, i + CHUNK), {
+          ...{ budgetMs: refreshBudgetMs, writes: false },
+          keyOf: (key) => key,
+          command: (to, key) => to.unlink(key),
+          read: (removed) => (removed === 1 ? 1 : 0),
         });
-        if (!answer.ok) return answer;
-        ended += answer.value;
+        for (const answer of answers) {
+          if (answer.ok) ended += answer.value;
+          else failed += 1;
+        }
       }
-      return { ok: true, value: ended };
+      return { ended, failed };
     },
     [Symbol.asyncDispose]: () => link[Symbol.asyncDispose](),
   };
 }
 
-/** A span around `work` if it belongs to a trace that is sampled; never a new trace. */
-async function traced<T>(name: string, work: () => Promise<Answer<T>>): Promise<Answer<T>> {
-  if (trace.getActiveSpan()?.isRecording() !== true) return work();
-  const span = trace.getTracer('@detour/affinity').startSpan(name, { kind: SpanKind.CLIENT });
-  const answer = await work();
-  if (!answer.ok) span.setStatus({ code: SpanStatusCode.ERROR, message: answer.why });
-  span.end();
-  return answer;
+interface RefreshStep {
+  readonly key: string;
+  /** Seconds; null: say what is recorded. */
+  readonly ttlS: number | null;
 }

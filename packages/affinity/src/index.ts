@@ -7,6 +7,8 @@ export {
   openAffinity,
   type Pin,
   type PinRequest,
+  type Refreshed,
+  type RepinRequest,
 } from './affinity.js';
 export type { Answer } from './link.js';
-export { winnerOf } from './winner.js';
+export { type Settlement, type Standing, settlePin, winnerOf } from './winner.js';

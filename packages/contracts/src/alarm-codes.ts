@@ -14,9 +14,12 @@ export const ALARM_CODES = [
   'level_unmet', // tunnel-gw: flows of a QoS level go to nodes without it
   'node_down', // bfd
   'node_stale', // stats-collector: a source of attributes is silent
+  'pins_conflict', // tunnel-gw: another gateway had decided flows of this one otherwise, and its pins won
+  'pins_lag', // tunnel-gw: pins could not be written to Redis for a while
   'port_silent', // tunnel-gw: frames are handed to a port's device, which does not send them
   'publish_failed', // tunnel-gw: a change could not be written to the datapath, what was live stays
-  'redis_unreachable', // path-selector, tunnel-gw
+  'redis_refuses', // path-selector, tunnel-gw: Redis answers and takes no pins
+  'redis_unreachable', // path-selector, tunnel-gw: Redis does not answer, or not in time
   'revision_refused', // tunnel-gw: this gateway cannot carry a revision out
   'rule_unresolved', // classifier: a rule names a chain that does not exist
   'score_invalid', // stats-collector: the formula has no result

@@ -116,6 +116,8 @@ export {
   FLOW_RECORD_PATTERN,
   type FlowRecord,
   flowRecordKey,
+  flowRecordRank,
+  redisProbeKey,
 } from './redis-keys.js';
 export { bfdSocketAddress } from './socket-paths.js';
 export {

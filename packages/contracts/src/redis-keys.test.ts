@@ -13,13 +13,14 @@ describe('flow records', () => {
         fc.nat(8_388_607),
         fc.nat(63),
         fc.boolean(),
-        (gen, path, chain, initiatorIsB) => {
-          const record = { gen, path, chain, initiatorIsB };
+        fc.constantFrom({}, { programmed: 'allow' as const }, { programmed: 'drop' as const }),
+        (gen, path, chain, initiatorIsB, said) => {
+          const record = { gen, path, chain, initiatorIsB, ...said };
           expect(decodeFlowRecord(encodeFlowRecord(record))).toEqual(record);
         },
       ),
     );
-    for (const text of ['', '1|2|3', '1|2|3|2', '-1|2|3|0', '1|2|3|0|', 'x'])
+    for (const text of ['', '1|2|3', '1|2|3|6', '-1|2|3|0', '1|2|3|0|', 'x'])
       expect(decodeFlowRecord(text)).toBeNull();
   });
 

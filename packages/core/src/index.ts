@@ -25,6 +25,7 @@ export {
 } from './flow.js';
 export { type Log, silentLog } from './log.js';
 export { changedRows, inOrder, mergeRows, type Numbered, rowOf } from './numbered-rows.js';
+export { parseRedisTarget, REDIS_FORMS, type RedisEndpoint, type RedisTarget } from './redis-target.js';
 export {
   AFFINITIES,
   type Affinity,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings that every service has.
 import { randomBytes } from 'node:crypto';
-import { durationMs, hostPort, list, path, ratio, type SettingValues, text } from './settings.js';
+import { durationMs, hostPort, list, path, ratio, redisUrl, type SettingValues, text } from './settings.js';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
@@ -9,10 +9,7 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] 
 export function commonSettings() {
   return {
     nats: list('DETOUR_NATS', { default: 'nats://127.0.0.1:4222', pattern: /^(nats|tls):\/\/[^\s,]+$/ }),
-    redis: text('DETOUR_REDIS', {
-      default: 'redis://127.0.0.1:6379',
-      pattern: /^(rediss?:\/\/[^\s]+|unix:\/[^\s]+)$/,
-    }),
+    redis: redisUrl('DETOUR_REDIS', { default: 'redis://127.0.0.1:6379' }),
     listen: hostPort('DETOUR_LISTEN', { default: '127.0.0.1:0' }),
     metrics: hostPort('DETOUR_METRICS', { default: '127.0.0.1:0' }),
     instance: text('DETOUR_INSTANCE', {

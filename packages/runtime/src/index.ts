@@ -18,6 +18,7 @@ export {
   path,
   ratio,
   readSettings,
+  redisUrl,
   type Setting,
   type Settings,
   type SettingValues,

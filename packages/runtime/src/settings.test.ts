@@ -102,6 +102,13 @@ describe('commonSettings', () => {
     expect(readSettings(commonSettings(), { DETOUR_REDIS: 'unix:/run/r.sock' }).redis).toBe(
       'unix:/run/r.sock',
     );
+    const cluster = 'redis+cluster://:pw@a:1,b:2';
+    expect(readSettings(commonSettings(), { DETOUR_REDIS: cluster }).redis).toBe(cluster);
+    const refused = refusal(() =>
+      readSettings(commonSettings(), { DETOUR_REDIS: 'redis+sentinel://:pw@a:1' }),
+    );
+    expect(refused).toMatch(/DETOUR_REDIS is refused: give the name of the master/);
+    expect(refused).not.toContain('pw');
     expect(refusal(() => readSettings(commonSettings(), { DETOUR_INSTANCE: 'a.b' }))).toContain(
       'DETOUR_INSTANCE',
     );

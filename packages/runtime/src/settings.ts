@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Typed settings from environment variables: garbage is refused, with the variable's name, the value and what would be right.
-import { Fault } from '@detour/core';
+import { Fault, parseRedisTarget } from '@detour/core';
 
 type Parsed<T> = { ok: true; value: T } | { ok: false; why: string };
 
@@ -8,6 +8,8 @@ type Parsed<T> = { ok: true; value: T } | { ok: false; why: string };
 export interface Setting<T> {
   readonly variable: string;
   readonly default: string | undefined;
+  /** Its text is not repeated when it is refused. */
+  readonly secret?: boolean;
   readonly parse: (text: string) => Parsed<T>;
 }
 export type Settings = Readonly<Record<string, Setting<unknown>>>;
@@ -120,6 +122,17 @@ export function list(
   });
 }
 
+/** Where Redis is (`parseRedisTarget`). The value may have a password in it: what is wrong with it is told, not what it was. */
+export function redisUrl(variable: string, options: Default = {}): Setting<string> {
+  return {
+    ...setting(variable, options, (got) => {
+      const parsed = parseRedisTarget(got);
+      return parsed.ok ? good(got) : bad(parsed.why);
+    }),
+    secret: true,
+  };
+}
+
 /** An absolute path. */
 export function path(variable: string, options: Default = {}): Setting<string> {
   return setting(variable, options, (got) =>
@@ -137,7 +150,7 @@ export function readSettings<S extends Settings>(
 ): SettingValues<S> {
   const values: Record<string, unknown> = {};
   const problems: string[] = [];
-  for (const [name, { variable, default: fallback, parse }] of Object.entries(settings)) {
+  for (const [name, { variable, default: fallback, parse, secret }] of Object.entries(settings)) {
     const given = env[variable] ?? fallback;
     if (given === undefined) {
       problems.push(`${variable} is not set: it has no default`);
@@ -145,7 +158,8 @@ export function readSettings<S extends Settings>(
     }
     const parsed = parse(given);
     if (parsed.ok) values[name] = parsed.value;
-    else problems.push(`${variable}=${JSON.stringify(given)} is refused: give ${parsed.why}`);
+    else
+      problems.push(`${variable}${secret ? '' : `=${JSON.stringify(given)}`} is refused: give ${parsed.why}`);
   }
   if (problems.length > 0) throw new Fault('invalid', problems.join('\n'));
   return Object.freeze(values) as SettingValues<S>;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries TCP connections to a local port, and can be cut like a cable: while it is, bytes of both directions are lost and nobody is told.
+// It can also be as long as a cable: what it carries to the server arrives later.
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface Relay extends AsyncDisposable {
@@ -7,12 +8,15 @@ export interface Relay extends AsyncDisposable {
   cut(): void;
   /** From now on new connections pass; those that lost bytes are reset. */
   mend(): void;
+  /** From now on what clients send arrives so many milliseconds later, in its order. */
+  delay(ms: number): void;
 }
 
 export async function startRelay(to: number): Promise<Relay> {
   const open = new Set<Socket>();
   const harmed = new Set<Socket>();
   let isCut = false;
+  let delayMs = 0;
   const server = createServer((outside) => {
     const inside = connect({ host: '127.0.0.1', port: to, noDelay: true });
     for (const [from, other] of [
@@ -20,10 +24,17 @@ export async function startRelay(to: number): Promise<Relay> {
       [inside, outside],
     ] as const) {
       open.add(from);
+      let lastMs = 0;
+      const carry = (bytes: Buffer) => {
+        const nowMs = performance.now();
+        lastMs = Math.max(lastMs, from === outside ? nowMs + delayMs : nowMs);
+        if (lastMs <= nowMs) other.write(bytes);
+        else setTimeout(() => other.write(bytes), lastMs - nowMs);
+      };
       from.on('error', () => from.destroy()); // a peer's reset is its own business
       from.on('data', (bytes) => {
         if (isCut) harmed.add(outside).add(inside);
-        else other.write(bytes);
+        else carry(bytes);
       });
       from.on('close', () => {
         open.delete(from);
@@ -43,6 +54,9 @@ export async function startRelay(to: number): Promise<Relay> {
     port: address.port,
     cut: () => {
       isCut = true;
+    },
+    delay: (ms) => {
+      delayMs = ms;
     },
     mend: () => {
       isCut = false;

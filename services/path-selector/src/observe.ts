@@ -44,7 +44,7 @@ function unanswered({ id }: SelectQuestion): SelectAnswer {
 export function observeSelector(
   meter: Meter,
   paths: LivePaths,
-  affinity: Pick<Affinity, 'counters' | 'connected'>,
+  affinity: Pick<Affinity, 'counters' | 'connected' | 'refuses'>,
 ): Observed {
   const count = tally(meter, 'detour_paths_questions', {
     description: 'Questions answered, by outcome: selected, pinned, repinned, unrecorded, no-path, error.',
@@ -75,6 +75,11 @@ export function observeSelector(
   meter
     .createObservableGauge('detour_paths_redis_connected', { description: '1: Redis answers.' })
     .addCallback((result) => result.observe(affinity.connected ? 1 : 0));
+  meter
+    .createObservableGauge('detour_paths_redis_refuses', {
+      description: '1: Redis answers and takes no pins.',
+    })
+    .addCallback((result) => result.observe(affinity.refuses === null ? 0 : 1));
   meter
     .createObservableCounter('detour_paths_redis', {
       description: 'Redis operations, by kind: ops, errors, timeouts, conflicts, unrecorded, corrupt.',

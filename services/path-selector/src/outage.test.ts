@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The path-selector while Redis or NATS is stopped, frozen or emptied, and afterwards.
 import { PathSource, stateKey } from '@detour/contracts';
-import { until } from '@detour/testkit';
+import { askRedis, startRedisCluster, startRedisSentinel, until } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rig, startRig, weights } from './testing/rig.js';
 
@@ -35,6 +35,46 @@ describe('path-selector, when things go wrong', () => {
     expect(await one.ask(rig.newFlow())).toMatchObject({ source: PathSource.UNRECORDED, error: '' });
     rig.on.redis.resume();
     await until(async () => (await one.ask(flow)).source === PathSource.PINNED);
+  });
+
+  it.each([
+    ['a master that sentinels name', startRedisSentinel],
+    ['a cluster of six', startRedisCluster],
+  ])(
+    'keeps pins in %s, by its settings',
+    async (_, startServers) => {
+      await using servers = await startServers();
+      const made = await rig.apply(['', '']);
+      await using one = await rig.startSelector('p16', 'edge1', servers.url);
+      await using two = await rig.startSelector('p17', 'edge2', servers.url);
+      await Promise.all([one.live(made.revision), two.live(made.revision)]);
+      await until(async () => (await one.ask(rig.newFlow())).source === PathSource.SELECTED);
+      await until(async () => (await two.ask(rig.newFlow())).source === PathSource.SELECTED);
+      const flows = Array.from({ length: 50 }, rig.newFlow);
+      const chosen = await Promise.all(flows.map((flow) => one.ask(flow)));
+      expect(chosen.every(({ source }) => source === PathSource.SELECTED)).toBe(true);
+      const found = await Promise.all(flows.map((flow) => two.ask(flow, { midflow: true })));
+      expect(found.map(({ path, source }) => [path, source])).toEqual(
+        chosen.map(({ path }) => [path, PathSource.PINNED]),
+      );
+    },
+    60_000,
+  );
+
+  it('still finds pins in a Redis that is full, and says that it records none', async () => {
+    const made = await rig.apply(['', '']);
+    await using one = await rig.startSelector('p13');
+    await one.live(made.revision);
+    const [before, after] = [rig.newFlow(), rig.newFlow()];
+    const { path } = await one.ask(before);
+    const alarm = stateKey.alarm('path-selector-p13', 'redis_refuses', '');
+    await askRedis(rig.on.redis.url, 'CONFIG', 'SET', 'maxmemory', '1');
+    expect(await one.ask(before, { midflow: true })).toMatchObject({ path, source: PathSource.PINNED });
+    expect(await one.ask(after)).toMatchObject({ source: PathSource.UNRECORDED, error: '' });
+    await until(() => rig.on.state.get(alarm));
+    await askRedis(rig.on.redis.url, 'CONFIG', 'SET', 'maxmemory', '0');
+    await until(async () => (await rig.on.state.get(alarm)) === null);
+    expect(await one.ask(after)).toMatchObject({ source: PathSource.SELECTED });
   });
 
   it('answers from its last table while NATS is away, and heals when it is back, also without its store', async () => {

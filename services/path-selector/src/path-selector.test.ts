@@ -3,7 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { openAffinity } from '@detour/affinity';
-import { type ChainRow, flowRecordKey, PathSource, stateKey } from '@detour/contracts';
+import { type ChainRow, FlowInstruction, flowRecordKey, PathSource, stateKey } from '@detour/contracts';
 import { hashKeyFromHex, normaliseTuple, silentLog, type Tuple } from '@detour/core';
 import { choosePath, digestChains, expandChain } from '@detour/tables';
 import { until } from '@detour/testkit';
@@ -67,8 +67,8 @@ describe('path-selector', () => {
     expect(await two.ask(back)).toMatchObject({ path: first.path, source: PathSource.PINNED });
     const client = rig.resources.use(openAffinity({ url: rig.on.redis.url, log: silentLog, budgetMs: 1000 }));
     await until(() => client.connected);
-    const held = await client.lookUp([keyOf(flow)]);
-    expect(held.ok && held.value[0]).toMatchObject({ gen: 1, path: first.path, chain: 1 });
+    const [held] = await client.lookUp([keyOf(flow)]);
+    expect(held?.ok === true && held.value).toMatchObject({ gen: 1, path: first.path, chain: 1 });
     const { stdout } = await promisify(execFile)('redis-cli', [
       '-s',
       rig.on.redis.url.slice(5),
@@ -195,6 +195,50 @@ describe('path-selector', () => {
     expect(after.filter(({ source }) => source === PathSource.REPINNED).length).toBeGreaterThan(5);
     await rig.drain('fw2', false);
     await until(() => weights(one.table.rows)?.every((weight) => weight > 0));
+  });
+
+  it('two gateways whose first packets of a flow come at the same moment, each preferring another path, get the same one', async () => {
+    const made = await rig.apply(['', '']);
+    const [fw1, fw2] = [
+      made.numbers.paths['inspect@red:fw1'] ?? 0,
+      made.numbers.paths['inspect@red:fw2'] ?? 0,
+    ];
+    await using one = await rig.startSelector('p14');
+    await using two = await rig.startSelector('p15', 'edge2');
+    await Promise.all([one.live(made.revision), two.live(made.revision)]);
+    const paths = new Set<number>();
+    for (let i = 0; i < 100; i++) {
+      const flow = rig.newFlow();
+      const askOne = () => one.ask(flow, { preferred: fw1 });
+      const askTwo = () => two.ask(flow, { preferred: fw2 });
+      const [here, there] = await Promise.all(i % 2 === 0 ? [askOne(), askTwo()] : [askTwo(), askOne()]);
+      expect(here).toMatchObject({ path: there.path, pinGen: 1 });
+      expect([here.source, there.source].sort()).toEqual([PathSource.SELECTED, PathSource.PINNED]);
+      paths.add(here.path);
+    }
+    expect(paths).toEqual(new Set([fw1, fw2])); // each was first at times
+  });
+
+  it('tells what a node has said of a flow at another gateway, and not to a new connection on its ports', async () => {
+    const made = await rig.apply(['', '']);
+    await using one = await rig.startSelector('p12');
+    await one.live(made.revision);
+    const flow = rig.newFlow();
+    const { path } = await one.ask(flow);
+    const client = rig.resources.use(openAffinity({ url: rig.on.redis.url, log: silentLog, budgetMs: 1000 }));
+    await until(() => client.connected);
+    const record = { gen: 2, path, chain: 1, initiatorIsB: false, programmed: 'allow' as const };
+    await client.repin({ key: keyOf(flow), record, ttlS: 60, expectedGen: 1 });
+    expect(await one.ask(flow, { midflow: true })).toMatchObject({
+      ...{ path, source: PathSource.PINNED, pinGen: 2, said: FlowInstruction.SKIP_ALL },
+    });
+    expect(await one.ask(flow)).toMatchObject({
+      ...{ path, source: PathSource.REPINNED, pinGen: 3, said: FlowInstruction.UNSPECIFIED },
+    });
+    expect(await one.ask(flow, { midflow: true })).toMatchObject({
+      pinGen: 3,
+      said: FlowInstruction.UNSPECIFIED,
+    });
   });
 
   it('a drained path keeps its pinned flows and gets no new one', async () => {

@@ -10,6 +10,7 @@
 import type { Affinity, Answer, Pin, PinRequest } from '@detour/affinity';
 import {
   type ChainRow,
+  FlowInstruction,
   type FlowRecord,
   flowRecordKey,
   PathSource,
@@ -51,13 +52,12 @@ export async function selectPaths(
     if (typeof flow !== 'string' && flow.choice !== null) offers.push(offerOf(flow, flow.choice));
     return flow;
   });
-  const given = offers.length === 0 ? NOTHING_OFFERED : await pins.lookOrCreate(offers);
-  let at = 0;
+  const given = (offers.length === 0 ? [] : await pins.lookOrCreate(offers)).values();
   return flows.map((flow, i) => {
     if (typeof flow === 'string')
       return SelectAnswer.fromPartial({ id: questions[i]?.id ?? 0n, error: flow });
     if (flow.choice === null) return findPin(flow, pins);
-    const held = given.ok ? { ok: true as const, value: given.value[at++] } : given;
+    const held = given.next().value ?? { ok: false, why: 'Redis gave no reply' };
     return settleOffer({ ...flow, choice: flow.choice }, held, pins);
   });
 }
@@ -71,8 +71,6 @@ export async function selectPath(
   const [given] = await selectPaths([question], paths, pins);
   return given ?? SelectAnswer.fromPartial({ id: question.id, error: 'no answer was made' });
 }
-
-const NOTHING_OFFERED: Answer<Pin[]> = { ok: true, value: [] };
 
 /** The question as a flow of a chain, or the sentence that refuses it. */
 function readFlow(question: SelectQuestion, paths: LivePaths): Flow | string {
@@ -105,9 +103,10 @@ function idleSeconds(row: ChainRow, key: FlowKey): number {
 /** No path is up: a pin may still name one that takes no new flows but keeps its own (drained, or of unknown health). */
 async function findPin(flow: Flow, pins: Pins): Promise<SelectAnswer> {
   const nothing = `chain ${flow.chain.row.name}: no path takes new flows${reasons(flow.chain)}`;
-  const found = await pins.lookUp([flow.key]);
-  if (!found.ok) return answer(flow, 0, { source: PathSource.UNRECORDED, why: `${nothing}; ${found.why}` });
-  const record = found.value[0] ?? null;
+  const [found] = await pins.lookUp([flow.key]);
+  if (found?.ok !== true)
+    return answer(flow, 0, { source: PathSource.UNRECORDED, why: `${nothing}; ${found?.why}` });
+  const record = found.value;
   if (record !== null && isKept(flow, record)) return pinned(flow, record);
   return answer(flow, 0, { source: PathSource.SELECTED, why: nothing });
 }
@@ -117,16 +116,12 @@ function offerOf({ key, chain, initiatorIsB, ttlS }: Flow, choice: number): PinR
 }
 
 /** What is recorded already counts, unless its path is gone. */
-function settleOffer(
-  flow: ChosenFlow,
-  given: Answer<Pin | undefined>,
-  pins: Pins,
-): SelectAnswer | Promise<SelectAnswer> {
+function settleOffer(flow: ChosenFlow, given: Answer<Pin>, pins: Pins): SelectAnswer | Promise<SelectAnswer> {
   const { choice } = flow;
   if (!given.ok)
     return answer(flow, choice, { source: PathSource.UNRECORDED, why: `chosen; not recorded: ${given.why}` });
   const pin = given.value;
-  if (pin === undefined || pin.created)
+  if (pin.created)
     return answer(flow, choice, {
       source: PathSource.SELECTED,
       pinGen: 1,
@@ -169,6 +164,7 @@ async function replacePin(flow: ChosenFlow, held: FlowRecord, pins: Pins): Promi
  */
 function isKept({ chain, midflow }: Flow, record: FlowRecord): boolean {
   if (record.chain !== chain.row.number) return false;
+  if (record.programmed !== undefined) return midflow; // of no connection that begins, and no node needs to be up for it
   const state = chain.stateOf(record.path);
   if (state === undefined) return false;
   if (!midflow) return chain.mayTake(record.path);
@@ -178,6 +174,8 @@ function isKept({ chain, midflow }: Flow, record: FlowRecord): boolean {
 function whyLeft({ chain }: Flow, record: FlowRecord): string {
   if (record.chain !== chain.row.number) return `was pinned to path ${record.path} of chain ${record.chain}`;
   if (chain.stateOf(record.path) === undefined) return `was pinned to path ${record.path}, which is no more`;
+  if (record.programmed !== undefined)
+    return `an ended connection was pinned to path ${record.path}, and a node had said what becomes of it`;
   const notUp = chain.notUp(record.path);
   if (chain.stateOf(record.path) === 'down')
     return `was pinned to path ${record.path}, which is down (${notUp})`;
@@ -186,8 +184,15 @@ function whyLeft({ chain }: Flow, record: FlowRecord): string {
 
 function pinned(flow: Flow, record: FlowRecord): SelectAnswer {
   const notUp = flow.chain.notUp(record.path);
-  const why = `pinned to path ${record.path}${notUp === '' ? '' : `, kept though ${notUp}`}`;
-  return answer(flow, record.path, { source: PathSource.PINNED, pinGen: record.gen, why });
+  const { path, gen, programmed } = record;
+  const said = programmed === undefined ? undefined : SAID[programmed];
+  const why = `pinned to path ${path}${notUp === '' ? '' : `, kept though ${notUp}`}${said === undefined ? '' : ', and a node has said what becomes of it'}`;
+  return answer(flow, path, {
+    source: PathSource.PINNED,
+    pinGen: gen,
+    why,
+    ...(said === undefined ? {} : { said }),
+  });
 }
 
 function reasons(chain: LiveChain): string {
@@ -202,10 +207,18 @@ function answer(
     source,
     pinGen = 0,
     why,
-  }: { readonly source: PathSource; readonly pinGen?: number; readonly why: string },
+    said = FlowInstruction.UNSPECIFIED,
+  }: {
+    readonly source: PathSource;
+    readonly pinGen?: number;
+    readonly why: string;
+    readonly said?: FlowInstruction;
+  },
 ): SelectAnswer {
-  return SelectAnswer.fromPartial({ id, version: chain.version, path, pinGen, source, why });
+  return SelectAnswer.fromPartial({ id, version: chain.version, path, pinGen, source, why, said });
 }
+
+const SAID = { allow: FlowInstruction.SKIP_ALL, drop: FlowInstruction.DROP } as const;
 
 /** `source:port > destination:port protocol` for spans. */
 export function describeFlow({ tuple }: SelectQuestion): string {

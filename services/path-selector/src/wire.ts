@@ -33,20 +33,27 @@ export async function wirePathSelector(
     openAffinity({ url: config.redis, log, budgetMs: config.redisBudgetMs }),
     'Redis',
   );
-  const redisGone = () =>
-    alarms.raise(
-      'redis_unreachable',
-      '',
-      `Redis at ${config.redis} does not answer: new flows are chosen, not recorded`,
-    );
+  const redisGone = (why: string) =>
+    alarms.raise('redis_unreachable', '', `${why}: new flows are chosen, not recorded`);
   resources.defer(
-    affinity.onConnectionChange((connected) => {
+    affinity.onConnectionChange((connected, why) => {
       if (connected) alarms.clear('redis_unreachable', '');
-      else redisGone();
+      else redisGone(why);
+    }),
+  );
+  resources.defer(
+    affinity.onRefusalChange((why) => {
+      if (why === null) alarms.clear('redis_refuses', '');
+      else
+        alarms.raise('redis_refuses', '', `Redis takes no pin: ${why}: new flows are chosen, not recorded`);
     }),
   );
   // A server that was never reached raises no change of connection.
-  resources.defer(clock.after(REDIS_GRACE_MS, () => (affinity.connected ? undefined : redisGone())));
+  resources.defer(
+    clock.after(REDIS_GRACE_MS, () =>
+      affinity.connected ? undefined : redisGone('Redis was not reached yet'),
+    ),
+  );
   const health = new GatewayHealth();
   const paths = new LivePaths((gateway, node) => health.stateOf(gateway, node));
   const observed = observeSelector(meter, paths, affinity);

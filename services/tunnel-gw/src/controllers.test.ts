@@ -2,6 +2,7 @@
 import {
   ClassifyAnswer,
   type ClassifyQuestion,
+  FlowInstruction,
   PathSource,
   RuleAction,
   SelectAnswer,
@@ -122,6 +123,17 @@ describe('askControllers', () => {
   it("a pin is kept although its path is down: the chain's onNodeDown decides", async () => {
     const { ask } = controllers({ select: { path: 9, pinGen: 4, source: PathSource.PINNED } });
     expect(await ask()).toMatchObject({ path: 9, pinGen: 4, recorded: true });
+  });
+
+  it('what a node has said of the flow at another gateway holds here', async () => {
+    const select = { path: 2, pinGen: 4, source: PathSource.PINNED };
+    const said = async (said: FlowInstruction) => {
+      const { ask } = controllers({ select: { ...select, said } });
+      return (await ask()).programmed;
+    };
+    expect(await said(FlowInstruction.SKIP_ALL)).toBe('allow');
+    expect(await said(FlowInstruction.DROP)).toBe('drop');
+    expect(await said(FlowInstruction.UNSPECIFIED)).toBeUndefined();
   });
 
   it('without Redis the choice counts, and is recorded later', async () => {

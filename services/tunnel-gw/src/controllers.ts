@@ -2,7 +2,7 @@
 // Asking the controllers about one flow: Classify, then SelectPath where the rule names a chain. One trace per sampled flow.
 
 import type { ClassifyAnswer, ClassifyQuestion, SelectAnswer, SelectQuestion } from '@detour/contracts';
-import { PathSource, RuleAction } from '@detour/contracts';
+import { FlowInstruction, PathSource, RuleAction } from '@detour/contracts';
 import { Fault, formatAddress } from '@detour/core';
 import { SAMPLED_ATTRIBUTE } from '@detour/telemetry';
 import { context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api';
@@ -108,18 +108,26 @@ async function decide(
   // A pin is kept although its path is down: the chain's onNodeDown decides that, not this gateway. Otherwise health is this gateway's own
   // word: also where the path-selector knows of no path, or not yet of a change.
   const usable = chosen.source === PathSource.PINNED || options.isUsable(found.chain, chosen.path);
+  const programmed = PROGRAMMED[chosen.said];
   return {
     action: 'steer',
     rule: found.rule,
     chain: found.chain,
     path: usable ? chosen.path : options.choose(found.chain, question, found.reversed),
     initiatorIsB: initiatorIsB(question, found.reversed),
+    ...(programmed === undefined ? {} : { programmed }),
     pinGen: chosen.pinGen,
     recorded: usable && chosen.source !== PathSource.UNRECORDED,
     by: 'controller',
     why: `${found.why}; ${chosen.why}`,
   };
 }
+
+/** What a node has said of the flow at another gateway. */
+const PROGRAMMED: Readonly<Partial<Record<FlowInstruction, 'allow' | 'drop'>>> = {
+  [FlowInstruction.SKIP_ALL]: 'allow',
+  [FlowInstruction.DROP]: 'drop',
+};
 
 function inSpan<T>(
   options: ControllerOptions,

@@ -4,9 +4,10 @@
 import { PROTO } from '@detour/core';
 import { OWN_PIN_GEN } from './decision.js';
 import type { DecidedFlow } from './event-desk.js';
+import { chainIdleMs } from './flow-pin.js';
 import type { FlowSlots } from './flow-slots.js';
 import type { ChainModel } from './model.js';
-import { chainIdleMs, type PinUse } from './sweeper.js';
+import type { PinUse } from './sweeper.js';
 
 export interface DecidedDeskOptions {
   readonly slots: FlowSlots;

@@ -33,6 +33,8 @@ export interface FlowDecision {
   readonly initiatorIsB: boolean;
   readonly pinGen: number;
   readonly recorded: boolean; // Redis knows the pin
+  /** Of a flow that has a path: a node said that it is not to be steered. */
+  readonly programmed?: 'allow' | 'drop';
   readonly by: Decider;
   readonly why: string;
 }

@@ -40,6 +40,11 @@ export class FlowSlots {
     return this.freeCount;
   }
 
+  /** Slots that are given or lent. */
+  get inUse(): number {
+    return this.capacity - 1 - this.freeCount;
+  }
+
   /** @throws Fault `exhausted` */
   take(nowMs: number): number {
     if (this.freeCount === 0)
@@ -95,9 +100,9 @@ export class FlowSlots {
       if (slot === 0 || slot >= this.capacity) continue;
       this.used[slot] = USED;
       this.pinGens[slot] = pinGen;
-      this.refreshedAt[slot] = nowMs;
+      this.refreshAgain(slot);
       this.takenAt[slot] = nowMs;
-      this.recorded[slot] = 1; // its predecessor recorded it, or the next refresh finds that it is not there
+      this.recorded[slot] = 1; // its predecessor recorded it, or the refresh by the first sweep finds otherwise
     }
     this.freeCount = 0;
     for (let slot = this.capacity - 1; slot > 0; slot--)
@@ -144,5 +149,12 @@ export class FlowSlots {
   }
   setRefreshed(slot: number, nowMs: number): void {
     this.refreshedAt[slot] = nowMs;
+  }
+  /** Its next refresh is due now. */
+  refreshAgain(slot: number): void {
+    this.refreshedAt[slot] = Number.NEGATIVE_INFINITY;
+  }
+  refreshAllAgain(): void {
+    this.refreshedAt.fill(Number.NEGATIVE_INFINITY);
   }
 }

@@ -38,6 +38,11 @@ const ACTION = {
   steer: { action: abi.FlowAction.FLOW_STEER, flags: 0 },
 } as const;
 
+function actionOf({ action, programmed }: FlowDecision): { readonly action: number; readonly flags: number } {
+  if (programmed === undefined) return ACTION[action];
+  return { action: ACTION[programmed].action, flags: abi.FlowWordFlag.WORD_FLAG_PROGRAMMED };
+}
+
 const NO_WAY_OUT = { gen: 0, ifindex: 0, dmac: new Uint8Array(6), smac: new Uint8Array(6), mtu: 0, hop: 0 };
 /** Outer UDP source ports (RFC 7348 section 5 recommends the dynamic range). */
 const ENTROPY_BASE = 49152;
@@ -130,7 +135,7 @@ export class FlowTable implements Disposable {
   }
 
   private redecided(flow: abi.Flow, decision: FlowDecision): abi.Flow {
-    const { action, flags } = ACTION[decision.action];
+    const { action, flags } = actionOf(decision);
     const before = unpackFlowWord(flow.word);
     const turned = before.initiatorIsB !== decision.initiatorIsB;
     const inside = ((before.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== turned;
@@ -201,7 +206,7 @@ export class FlowTable implements Disposable {
     decision: FlowDecision,
     { slot, rulesGen }: { readonly slot: number; readonly rulesGen: number },
   ): Uint8Array {
-    const { action, flags } = ACTION[decision.action];
+    const { action, flags } = actionOf(decision);
     const forward = (question.norm === 1) === decision.initiatorIsB;
     const inside = this.options.isInside(question.port) === forward;
     return abi.flow.encode({

@@ -28,7 +28,7 @@ import { RecallDesk } from './recall-desk.js';
 import { RuleHalves } from './rule-halves.js';
 import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
-import type { PinUse } from './sweeper.js';
+import type { PinUse, SweepResult } from './sweeper.js';
 import type { TableSet } from './table-book.js';
 import { warmUp } from './warm-up.js';
 import { Ways } from './ways.js';
@@ -58,9 +58,10 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onRepin: (repin: Repin) => void;
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   /** What Redis holds of flows, which is ours where it held nothing. */
-  readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin[]>>;
+  readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
+  readonly onSwept: (result: SweepResult) => void;
 }
 
 const MAX_PENDING_FLOWS = 16_384;

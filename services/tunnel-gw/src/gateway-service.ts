@@ -11,7 +11,7 @@ import {
   type TraceRequest,
   type TraceResponse,
 } from '@detour/contracts';
-import { Fault } from '@detour/core';
+import { Fault, type FlowKey } from '@detour/core';
 import { implement, serverStream, unary } from '@detour/rpc';
 import { type CounterMaps, readDrops, readExamples, readPort, readRule, readStats } from './counters.js';
 import { type FlowRowSources, flowRows } from './flow-rows.js';
@@ -33,6 +33,8 @@ export interface GatewayServiceOptions {
   readonly traceView: (set: TableSet) => TraceView;
   readonly status: () => GatewayStatus;
   readonly flowTable: FlowTable;
+  /** A node has said of a flow what becomes of it. */
+  readonly onProgrammed: (key: FlowKey) => void;
 }
 
 export function gatewayService(options: GatewayServiceOptions): ReturnType<typeof implement> {
@@ -51,7 +53,10 @@ export function gatewayService(options: GatewayServiceOptions): ReturnType<typeo
     getStatus: unary(async () => options.status()),
     getCounters: unary(async () => countersResponse(options.counters, options.core.running)),
     programFlow: unary(async (request: ProgramFlowRequest) =>
-      programFlow({ model: running().model, flows: options.flowTable }, request),
+      programFlow(
+        { model: running().model, flows: options.flowTable, onProgrammed: options.onProgrammed },
+        request,
+      ),
     ),
     getTables: unary(async (): Promise<TablesResponse> => {
       const set = running();

@@ -136,7 +136,8 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     onRepin: () => {},
     onRefresh: () => {},
     onEnded: () => {},
-    lookOrCreate: async () => ({ ok: false, why: 'no Redis here' }),
+    lookOrCreate: async (offers) => offers.map(() => ({ ok: false, why: 'no Redis here' })),
+    onSwept: () => {},
     onUnrecorded: () => {},
     ...change,
   });

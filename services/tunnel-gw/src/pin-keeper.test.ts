@@ -2,41 +2,33 @@
 // The keeper with a real Redis, and with flow records in real maps of the kernel (the program itself is not attached).
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type Affinity, openAffinity } from '@detour/affinity';
 import { type BpfObject, openObject } from '@detour/bpf';
 import { abi, type FlowRecord, flowRecordKey } from '@detour/contracts';
-import { silentLog, systemClock } from '@detour/core';
-import { until as poll, type RedisServer, startRedis } from '@detour/testkit';
+import type { FlowKey } from '@detour/core';
+import { askRedis, until as poll, type RedisServer, startRedis } from '@detour/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ChainModels } from './chain-models.js';
 import type { FlowDecision } from './decision.js';
-import type { Repin } from './event-desk.js';
-import { FlowSlots } from './flow-slots.js';
-import { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import { PinKeeper, type PinnedFlows } from './pin-keeper.js';
-import { type PinUse, sweepFlows } from './sweeper.js';
-import { chainRow, flowQuestion } from './testdata.js';
+import { openPinRig, type PinRig, RIG_MAPS } from './pin-rig.js';
+import { flowQuestion } from './testdata.js';
 
 const DATAPATH = fileURLToPath(new URL('../../../datapath/', import.meta.url));
-const FLOWS = 32_768;
 
 /** On a busy machine everything takes longer. */
 const until: typeof poll = (probe, options) => poll(probe, { timeoutMs: 20_000, ...options });
 
 let object: BpfObject;
 let redis: RedisServer;
-let affinity: Affinity;
-let keeper: PinKeeper;
-let gateway: PinnedFlows;
-const down = new Set<number>();
-const alarms = new Map<string, string>();
+let rig: PinRig;
+let affinity: PinRig['affinity'];
+let keeper: PinRig['keeper'];
+let gateway: PinRig['gateway'];
+let down: PinRig['down'];
+let alarms: PinRig['alarms'];
 
 beforeAll(async () => {
   execFileSync('flock', [`${DATAPATH}Makefile`, 'make', '-s', '-C', DATAPATH]);
-  object = openObject(`${DATAPATH}build/edge.bpf.o`, {
-    maxEntries: { flows: FLOWS, embryos: 1024, flow_counters: FLOWS + 1024 + 1 },
-  });
+  object = openObject(`${DATAPATH}build/edge.bpf.o`, { maxEntries: RIG_MAPS });
   redis = await startRedis();
 });
 afterAll(async () => {
@@ -44,49 +36,11 @@ afterAll(async () => {
   await redis[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  down.clear();
-  alarms.clear();
-  affinity = openAffinity({ url: redis.url, log: silentLog });
+  rig = openPinRig({ object, url: redis.url });
+  ({ affinity, keeper, gateway, down, alarms } = rig);
   await until(() => affinity.connected);
-  keeper = new PinKeeper({
-    affinity,
-    clock: systemClock(),
-    log: silentLog,
-    alarms: {
-      raise: (code, _subject, text) => void alarms.set(code, text),
-      clear: (code) => void alarms.delete(code),
-    },
-  });
-  const slots = new FlowSlots(FLOWS + 1024 + 1);
-  const models = new ChainModels(new Map());
-  models.commit(models.draft([chainRow()], () => 'up'));
-  const flows = new FlowTable({
-    maps: {
-      flows: object.map('flows'),
-      embryos: object.map('embryos'),
-      counters: object.map('flow_counters'),
-    },
-    slots,
-    nowNs: () => process.hrtime.bigint(),
-    nowMs: () => performance.now(),
-    isInside: () => true,
-    rulesGen: () => 1,
-    chainGen: () => 1,
-    onReplaced: () => undefined,
-  });
-  gateway = {
-    flows,
-    slots,
-    isUsable: (_chain, path) => !down.has(path),
-    chainOf: (number) => models.get(number),
-  };
 });
-afterEach(async () => {
-  keeper[Symbol.dispose]();
-  await affinity[Symbol.asyncDispose]();
-  for (const map of ['flows', 'embryos'])
-    for (const key of [...object.map(map).keys()]) object.map(map).delete(key);
-});
+afterEach(() => rig[Symbol.asyncDispose]());
 
 let sport = 1000;
 
@@ -111,40 +65,18 @@ function flow(path: number, change: Partial<FlowDecision> = {}) {
 type Flow = ReturnType<typeof flow>;
 
 const held = async (one: Flow): Promise<FlowRecord | null> => {
-  const answer = await affinity.lookUp([flowRecordKey(one.key)]);
-  return answer.ok ? (answer.value[0] ?? null) : null;
+  const [answer] = await affinity.lookUp([flowRecordKey(one.key)]);
+  return answer?.ok === true ? answer.value : null;
 };
 const pathOf = (one: Flow) => unpackFlowWord(gateway.flows.read(one.key)?.flow.word ?? 0n).path;
 
 /** What the kernel does when it moves a flow: another path in the word, and an event. */
-function moveInKernel(one: Flow, path: number): Repin {
+function moveInKernel(one: Flow, path: number): FlowKey {
   gateway.flows.replace(one.key, { ...one.decision, path });
-  return { key: one.key, oldPath: one.decision.path, newPath: path, chain: 1, initiatorIsB: false };
+  return one.key;
 }
 
-/** One sweep over all records, into the keeper. */
-async function sweep(): Promise<{ refreshed: PinUse[]; unrecorded: number }> {
-  const refreshed: PinUse[] = [];
-  const { unrecorded } = await sweepFlows(
-    {
-      maps: {
-        flows: object.map('flows'),
-        embryos: object.map('embryos'),
-        counters: object.map('flow_counters'),
-      },
-      table: gateway.flows,
-      slots: gateway.slots,
-      chains: () => new Map([[1, gateway.chainOf(1) ?? expect.fail()]]),
-      monoMs: () => performance.now(),
-      nowNs: () => process.hrtime.bigint(),
-      onRefresh: (pins) => refreshed.push(...pins),
-      onUnrecorded: (pins) => keeper.record(pins, gateway),
-      onEnded: (keys) => keeper.end(keys),
-    },
-    new AbortController().signal,
-  );
-  return { refreshed, unrecorded };
-}
+const sweep = () => rig.sweep();
 
 describe('PinKeeper', () => {
   it('records what was decided while Redis was away, once it is back', async () => {
@@ -189,7 +121,7 @@ describe('PinKeeper', () => {
     await sweep();
     await until(() => gateway.slots.isRecorded(one.slot));
     expect(pathOf(one)).toBe(1);
-    expect(await held(one)).toMatchObject({ gen: 2, path: 1 });
+    expect(await held(one)).toMatchObject({ gen: 1, path: 1 });
   });
 
   it('a pin whose path is down here is replaced by the next generation', async () => {
@@ -208,9 +140,9 @@ describe('PinKeeper', () => {
     const one = flow(1);
     await sweep();
     await until(() => gateway.slots.isRecorded(one.slot));
-    keeper.repin(moveInKernel(one, 2), gateway);
+    keeper.changed(moveInKernel(one, 2), gateway);
     expect(gateway.slots.isRecorded(one.slot)).toBe(false);
-    keeper.repin(moveInKernel(one, 1), gateway);
+    keeper.changed(moveInKernel(one, 1), gateway);
     await until(() => gateway.slots.isRecorded(one.slot));
     await until(async () => (await held(one))?.path === 1);
     expect((await held(one))?.gen).toBe(gateway.slots.pinGenOf(one.slot));
@@ -222,7 +154,7 @@ describe('PinKeeper', () => {
     const repin = moveInKernel(one, 2);
     object.map('flows').delete(object.map('flows').getNextKey() ?? new Uint8Array());
     gateway.slots.release(one.slot);
-    keeper.repin(repin, gateway);
+    keeper.changed(repin, gateway);
     expect(await held(one)).toBeNull();
     const pins = [
       { key: one.key, slot: one.slot, record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 },
@@ -244,7 +176,7 @@ describe('PinKeeper', () => {
     await until(() => affinity.connected);
     keeper.refresh(
       [{ key: one.key, slot: one.slot, record: { gen: 1, path: 1, chain: 1, initiatorIsB: true }, ttlS: 60 }],
-      gateway.slots,
+      gateway,
     );
     await until(() => !gateway.slots.isRecorded(one.slot));
     await sweep();
@@ -272,6 +204,96 @@ describe('PinKeeper', () => {
     expect(await held(one)).toMatchObject({ gen: 8, path: 1 });
   });
 
+  it('notices that another gateway has written over a recorded pin, and goes its way', async () => {
+    const one = flow(2);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    const better = { gen: 1, path: 1, chain: 1, initiatorIsB: one.decision.initiatorIsB };
+    await affinity.repin({ key: flowRecordKey(one.key), record: better, ttlS: 60, expectedGen: 1 });
+    gateway.slots.refreshAgain(one.slot);
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await until(() => pathOf(one) === 1);
+    expect(await held(one)).toEqual(better);
+    expect(alarms.get('pins_conflict')).toContain('1 flows went another way here');
+  });
+
+  it('looks at every pin again when Redis is back, whatever it has kept', async () => {
+    const one = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await redis.restart('empty');
+    await until(() => affinity.connected && !alarms.has('redis_unreachable'));
+    const { refreshed } = await sweep();
+    expect(refreshed.map(({ slot }) => slot)).toEqual([one.slot]);
+    keeper.refresh(refreshed, gateway);
+    await until(() => !gateway.slots.isRecorded(one.slot));
+    await sweep();
+    await until(() => held(one));
+  });
+
+  it('what a node has said of a flow reaches Redis, and the flow at a gateway that had not heard of it', async () => {
+    const one = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    gateway.flows.program(one.key, 'drop');
+    keeper.changed(one.key, gateway);
+    await until(() => gateway.slots.isRecorded(one.slot));
+    expect(await held(one)).toMatchObject({ gen: 2, path: 1, programmed: 'drop' });
+    const other = flow(1, { recorded: true, pinGen: 1 });
+    const key = flowRecordKey(other.key);
+    const said = { gen: 2, path: 1, chain: 1, initiatorIsB: true, programmed: 'allow' as const };
+    await affinity.repin({ key, record: said, ttlS: 60, expectedGen: 1 });
+    gateway.slots.refreshAgain(other.slot);
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await until(() => gateway.slots.pinGenOf(other.slot) === 2);
+    const word = unpackFlowWord(gateway.flows.read(other.key)?.flow.word ?? 0n);
+    expect(word).toMatchObject({ path: 1, action: abi.FlowAction.FLOW_ALLOW, initiatorIsB: true });
+    expect(word.flags & abi.FlowWordFlag.WORD_FLAG_PROGRAMMED).not.toBe(0);
+    expect(alarms.has('pins_conflict')).toBe(false); // it goes by no other node
+  });
+
+  it('loses nothing that a full Redis does not take: it stays marked, is counted and told, and is written once there is room', async () => {
+    const recorded = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(recorded.slot));
+    await askRedis(redis.url, 'CONFIG', 'SET', 'maxmemory', '1');
+    const flows = [1, 2, 1].map((path) => flow(path));
+    await sweep();
+    await until(() => keeper.figures()['redis-not-written'] === 3n);
+    expect(flows.map((one) => gateway.slots.isRecorded(one.slot))).toEqual([false, false, false]);
+    expect(alarms.get('redis_refuses')).toContain('OOM');
+    gateway.slots.refreshAgain(recorded.slot);
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await until(() => Number.isFinite(gateway.slots.refreshedAtMs(recorded.slot)));
+    await askRedis(redis.url, 'CONFIG', 'SET', 'maxmemory', '0');
+    await until(() => !alarms.has('redis_refuses'));
+    await sweep();
+    await until(() => flows.every((one) => gateway.slots.isRecorded(one.slot)));
+    for (const one of flows) expect(await held(one)).toMatchObject({ path: one.decision.path });
+  });
+
+  it('a refresh that fails is made again by the next sweep; a pin that was not removed is counted; both are told', async () => {
+    const one = flow(1);
+    await sweep();
+    await until(() => gateway.slots.isRecorded(one.slot));
+    await redis.stop();
+    await until(() => alarms.has('redis_unreachable'));
+    const { refreshed } = await sweep();
+    expect(refreshed).toEqual([]);
+    gateway.slots.refreshAgain(one.slot);
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await until(() => gateway.slots.refreshedAtMs(one.slot) === Number.NEGATIVE_INFINITY);
+    keeper.end([one.key]);
+    await until(() => keeper.figures()['redis-ends-lost'] === 1n);
+    expect(keeper.figures()['redis-not-refreshed']).toBe(1n);
+    await redis.start();
+    await until(() => !alarms.has('redis_unreachable'));
+    keeper.refresh((await sweep()).refreshed, gateway);
+    await until(() => Number.isFinite(gateway.slots.refreshedAtMs(one.slot)));
+    expect(gateway.slots.isRecorded(one.slot)).toBe(true);
+  });
+
   it('removes the pin of a connection that was reset, when its record goes', async () => {
     const [ended, other] = [flow(1), flow(1)];
     await sweep();
@@ -294,7 +316,7 @@ describe('PinKeeper', () => {
   it('thousands of re-pins at once are all written', async () => {
     const flows = Array.from({ length: 3_000 }, () => flow(1));
     await until(async () => (await sweep()).unrecorded === 0, { everyMs: 100 });
-    for (const repin of flows.map((one) => moveInKernel(one, 2))) keeper.repin(repin, gateway);
+    for (const key of flows.map((one) => moveInKernel(one, 2))) keeper.changed(key, gateway);
     expect(keeper.figures()['redis-repins-waiting']).toBe(3_000n);
     await until(() => keeper.figures()['redis-repins-waiting'] === 0n);
     // The sweep comes back to those that Redis had no time for.

@@ -2,7 +2,7 @@
 // On real maps of the kernel; what the datapath makes of the words is tested in tests/datapath.
 import type { BpfObject } from '@detour/bpf';
 import { abi, FlowInstruction, type ProgramFlowRequest } from '@detour/contracts';
-import { Fault, type Tuple } from '@detour/core';
+import { Fault, type FlowKey, flowKeyText, normaliseTuple, type Tuple } from '@detour/core';
 import { revisionOf } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gatewayModel } from './desired.js';
@@ -29,6 +29,7 @@ beforeAll(() => {
 });
 afterAll(() => object.close());
 
+const programmed: FlowKey[] = [];
 let sport = 1;
 function flow(node = 'fw1', change: { syn?: boolean; action?: 'steer' | 'allow' } = {}) {
   const question = flowQuestion({ sport: sport++, syn: change.syn ?? false });
@@ -46,7 +47,11 @@ function flow(node = 'fw1', change: { syn?: boolean; action?: 'steer' | 'allow' 
 }
 
 const say = (tuple: Tuple | undefined, instruction: FlowInstruction, node = 'fw1') =>
-  programFlow({ model, flows }, { node, tuple, instruction } satisfies ProgramFlowRequest).generation;
+  programFlow({ model, flows, onProgrammed: (key) => programmed.push(key) }, {
+    node,
+    tuple,
+    instruction,
+  } satisfies ProgramFlowRequest).generation;
 
 function refusal(work: () => unknown): string {
   try {
@@ -65,7 +70,9 @@ describe('programFlow', () => {
       const before = one.read();
       const untouched = other.read();
       const count = replaced;
+      programmed.length = 0;
       expect(say(one.tuple, SKIP_ALL)).toBe(1);
+      expect(programmed.map(flowKeyText)).toEqual([flowKeyText(normaliseTuple(one.tuple).key)]);
       expect(replaced - count).toBe(syn ? 0 : 1); // an embryo has no row in front of the table
       expect(one.read()).toEqual({
         ...before,

@@ -2,14 +2,21 @@
 // Flow programming, out of band: a node says over gRPC what is to become of one flow that passes it. Believed only of a node that is on
 // the path of a flow that has a record here; the action lives as long as the record, and a rule change that gives the flow another chain ends it.
 import { FlowInstruction, type ProgramFlowRequest, type ProgramFlowResponse } from '@detour/contracts';
-import { Fault, flowKeyText, normaliseTuple } from '@detour/core';
+import { Fault, type FlowKey, flowKeyText, normaliseTuple } from '@detour/core';
 import type { FlowTable } from './flow-table.js';
 import { isServiced, unpackFlowWord } from './flow-word.js';
 import { everyNode, type GatewayModel } from './model.js';
 
+export interface ProgramFlowParts {
+  readonly model: GatewayModel;
+  readonly flows: FlowTable;
+  /** Other gateways are to hear of it. */
+  readonly onProgrammed: (key: FlowKey) => void;
+}
+
 /** @throws Fault `invalid` for a request that says nothing usable, `not_found` for an unknown node or flow, `refused` for a node off the flow's path */
 export function programFlow(
-  { model, flows }: { readonly model: GatewayModel; readonly flows: FlowTable },
+  { model, flows, onProgrammed }: ProgramFlowParts,
   request: ProgramFlowRequest,
 ): ProgramFlowResponse {
   const { tuple } = request;
@@ -32,6 +39,7 @@ export function programFlow(
     );
   const generation = flows.program(key, actionOf(request.instruction, path.length));
   if (generation === null) throw new Fault('not_found', `flow ${flowKeyText(key)} has just ended`);
+  onProgrammed(key);
   return { generation };
 }
 

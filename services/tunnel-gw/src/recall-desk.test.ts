@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Answer, Pin, PinRequest } from '@detour/affinity';
-import { flowRecordKey } from '@detour/contracts';
+import { type FlowRecord, flowRecordKey } from '@detour/contracts';
 import { hashKeyFromHex } from '@detour/core';
 import { ReferenceRules } from '@detour/tables';
 import { describe, expect, it } from 'vitest';
@@ -10,7 +10,7 @@ import { RecallDesk } from './recall-desk.js';
 import { chainRow, flowQuestion, ruleRow } from './testdata.js';
 
 /** One chain with paths 1 and 2; Redis answers as the test says. */
-function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin[]>) {
+function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin>[]) {
   const models = new ChainModels(new Map());
   models.commit(models.draft([chainRow()], () => 'up'));
   const rules = new ReferenceRules([ruleRow({ number: 1 })]);
@@ -28,20 +28,23 @@ function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin[]>) {
 }
 
 const midflow = (sport: number) => ({ ...flowQuestion({ sport }), syn: false });
-const asOffered = (offers: readonly PinRequest[]): Answer<Pin[]> => ({
-  ok: true,
-  value: offers.map(({ record }) => ({ record, created: true })),
-});
+const asOffered = (offers: readonly PinRequest[]): Answer<Pin>[] =>
+  offers.map(({ record }) => ({ ok: true, value: { record, created: true } }));
+/** What Redis holds of each instead. */
+const held = (
+  offers: readonly PinRequest[],
+  change: (record: FlowRecord) => Partial<FlowRecord>,
+): Answer<Pin>[] =>
+  offers.map(({ record }) => ({
+    ok: true,
+    value: { record: { ...record, ...change(record) }, created: false },
+  }));
 
 describe('RecallDesk', () => {
   it('what Redis holds counts, not what the tables say now; flows that come together are asked about together', async () => {
-    const { desk, offered } = recallDesk((offers) => ({
-      ok: true,
-      value: offers.map(({ record }) => ({
-        record: { ...record, gen: 4, path: record.path === 1 ? 2 : 1 },
-        created: false,
-      })),
-    }));
+    const { desk, offered } = recallDesk((offers) =>
+      held(offers, ({ path }) => ({ gen: 4, path: path === 1 ? 2 : 1 })),
+    );
     const questions = [1_001, 1_002, 1_003].map(midflow);
     const decisions = await Promise.all(questions.map((question) => desk.ask(question)));
     expect(offered.map((batch) => batch.map(({ key }) => key))).toEqual([
@@ -67,19 +70,27 @@ describe('RecallDesk', () => {
     expect(desk.counts).toMatchObject({ recalled: 0, created: 1 });
   });
 
+  it('what a node has said of the flow elsewhere, and who began it, come with the pin', async () => {
+    const { desk, offered } = recallDesk((offers) =>
+      held(offers, ({ initiatorIsB }) => ({ initiatorIsB: !initiatorIsB, programmed: 'drop' })),
+    );
+    const decision = await desk.ask(midflow(1_001));
+    const { initiatorIsB } = offered[0]?.[0]?.record ?? expect.fail();
+    expect(decision).toMatchObject({ by: 'redis', programmed: 'drop', initiatorIsB: !initiatorIsB });
+  });
+
   it('a pin of another chain, or of a path that is no more, is left to be settled afterwards', async () => {
     for (const change of [{ chain: 9 }, { path: 77 }]) {
-      const { desk, offered } = recallDesk((offers) => ({
-        ok: true,
-        value: offers.map(({ record }) => ({ record: { ...record, ...change, gen: 3 }, created: false })),
-      }));
+      const { desk, offered } = recallDesk((offers) => held(offers, () => ({ ...change, gen: 3 })));
       const decision = await desk.ask(midflow(1_001));
       expect(decision).toMatchObject({ path: offered[0]?.[0]?.record.path, pinGen: 3, recorded: false });
     }
   });
 
   it('nobody is asked about what begins here, and a silent Redis is named', async () => {
-    const { desk, offered } = recallDesk(() => ({ ok: false, why: 'no answer from Redis within 500 ms' }));
+    const { desk, offered } = recallDesk((offers) =>
+      offers.map(() => ({ ok: false, why: 'no answer from Redis within 500 ms' })),
+    );
     expect(desk.ask(flowQuestion())).toBeNull();
     expect(offered).toEqual([]);
     await expect(desk.ask(midflow(1_001))).rejects.toThrow('no answer from Redis within 500 ms');

@@ -6,13 +6,13 @@ import type { Answer, Pin, PinRequest } from '@detour/affinity';
 import { flowRecordKey } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import type { FlowDecision, FlowQuestion } from './decision.js';
+import { chainIdleMs } from './flow-pin.js';
 import { Gathered } from './gathered.js';
 import type { ChainModel } from './model.js';
-import { chainIdleMs } from './sweeper.js';
 
 export interface RecallDeskOptions {
   /** SET NX GET EX of each, within its own budget; rejects never. */
-  readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin[]>>;
+  readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
   readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
   readonly chainOf: (number: number) => ChainModel | undefined;
 }
@@ -49,13 +49,14 @@ export class RecallDesk implements Disposable {
   }
 
   private async offer(batch: readonly Recalled[]): Promise<void> {
-    const answer = await this.options.lookOrCreate(batch.map(({ offer }) => offer));
+    const answers = await this.options.lookOrCreate(batch.map(({ offer }) => offer));
     for (const [i, { decision, resolve, reject }] of batch.entries()) {
-      const held = answer.ok ? answer.value[i] : undefined;
-      if (held === undefined) {
+      const answer = answers[i];
+      if (answer?.ok === true) resolve(this.settled(decision, answer.value));
+      else {
         this.counts.unanswered++;
-        reject(new Fault('unavailable', answer.ok ? 'Redis left a key out' : answer.why));
-      } else resolve(this.settled(decision, held));
+        reject(new Fault('unavailable', answer?.why ?? 'Redis left a key out'));
+      }
     }
   }
 
@@ -70,7 +71,11 @@ export class RecallDesk implements Disposable {
     }
     this.counts.recalled++;
     const why = `${decision.why}; pinned to path ${record.path}`;
-    return { ...decision, by: 'redis', path: record.path, pinGen: record.gen, recorded: true, why };
+    const { path, gen: pinGen, initiatorIsB, programmed } = record;
+    return {
+      ...{ ...decision, by: 'redis', path, pinGen, initiatorIsB, recorded: true, why },
+      ...(programmed !== undefined && { programmed }),
+    };
   }
 
   [Symbol.dispose](): void {

@@ -58,6 +58,7 @@ export class SweepLoop {
       signal,
     );
     counted(this.last.byPath);
+    options.onSwept(this.last);
     await parts.desks.snat.sweep(signal);
   }
 

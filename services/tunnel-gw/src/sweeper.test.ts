@@ -163,16 +163,32 @@ describe('sweepFlows', () => {
     expect(fresh.isThere()).toBe(true);
   });
 
-  it('refreshes a pin once in a quarter of its time, and only while packets come', async () => {
+  it('refreshes a pin once a minute, and only while packets come', async () => {
     const used = flow({ idleMs: 1_000 });
-    const silent = flow({ idleMs: 901 * S });
+    const silent = flow({ idleMs: 61 * S });
     expect((await sweep()).refreshed).toEqual([]);
-    nowMs += 899 * S;
+    nowMs += 59 * S;
     expect((await sweep()).refreshed).toEqual([]);
     nowMs += 1 * S;
     const { refreshed } = await sweep();
     expect(refreshed.map((pin) => [pin.slot, pin.ttlS])).toEqual([[used.slot, 3_600]]);
     expect(silent.isThere()).toBe(true);
+  });
+
+  it('refreshes a pin that could not be refreshed by the next sweep, and all of them when it is told so', async () => {
+    const [one, other] = [flow({ idleMs: 1_000 }), flow({ idleMs: 61 * S })];
+    slots.refreshAgain(one.slot);
+    expect((await sweep()).refreshed.map(({ slot }) => slot)).toEqual([one.slot]);
+    slots.refreshAllAgain();
+    expect((await sweep()).refreshed.map(({ slot }) => slot).sort()).toEqual([one.slot, other.slot].sort());
+  });
+
+  it('keeps the pin of a flow that a node has said something of, with what it said, and counts it at no node', async () => {
+    const one = flow({ idleMs: 0, decision: { recorded: false, path: 2, programmed: 'drop' } });
+    flow({ idleMs: 0, decision: { recorded: false, action: 'drop', chain: 0, path: 0 } });
+    const { recorded, byNode, byPath } = await sweep();
+    expect(recorded).toMatchObject([{ slot: one.slot, record: { path: 2, chain: 1, programmed: 'drop' } }]);
+    expect([...byNode, ...byPath]).toEqual([]);
   });
 
   it('hands over every pin that is not recorded, each time, with the generation as last known', async () => {

@@ -5,10 +5,11 @@ import { setImmediate } from 'node:timers/promises';
 import { abi, type FlowRecord } from '@detour/contracts';
 import { type FlowKey, PROTO } from '@detour/core';
 import { BOTH_FIN, type FlowHead, hasEnded, readFlowHead } from './flow-head.js';
+import { chainIdleMs, pinOf } from './flow-pin.js';
 import { flowsOf, type ScannedFlow, scanFlowBatches } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowMaps, type FlowTable } from './flow-table.js';
-import { isProgrammed } from './flow-word.js';
+import { isProgrammed, isServiced } from './flow-word.js';
 import type { ChainModel } from './model.js';
 
 export interface PinUse {
@@ -56,6 +57,9 @@ const IDLE_MS = {
   pending: 2_000,
 } as const;
 const REFRESH_FRACTION = 4;
+/** A pin that another gateway has written over is noticed within this time, unless there are more than can be looked at so often. */
+const REFRESH_WITHIN_MS = 60_000;
+const REFRESHES_PER_S = 10_000;
 const BATCH = 512;
 const ENDS_AT_ONCE = 256;
 
@@ -80,6 +84,7 @@ interface Ending {
 
 class Sweep {
   private readonly beganMs: number;
+  private readonly refreshWithinMs: number;
   private readonly nowNs: number;
   private readonly chains: ReadonlyMap<number, ChainModel>;
   private readonly pathNodes: ReadonlyMap<number, readonly number[]>;
@@ -101,6 +106,7 @@ class Sweep {
       ),
     );
     this.seenSlots = new Uint8Array(options.slots.capacity);
+    this.refreshWithinMs = Math.max(REFRESH_WITHIN_MS, (options.slots.inUse / REFRESHES_PER_S) * 1_000);
   }
 
   look({ key, value, established }: ScannedFlow): void {
@@ -120,11 +126,11 @@ class Sweep {
         key: key.slice(),
         established,
         slot,
-        unpin:
-          hasEnded(seen) && flow.action === abi.FlowAction.FLOW_STEER && this.options.slots.isRecorded(slot),
+        unpin: hasEnded(seen) && isServiced(flow) && this.options.slots.isRecorded(slot),
       });
-    else if (flow.action === abi.FlowAction.FLOW_STEER && chain !== undefined && flow.path !== 0) {
-      if (!hasEnded(seen)) this.byPath.set(flow.path, (this.byPath.get(flow.path) ?? 0) + 1);
+    else if (isServiced(flow) && chain !== undefined && flow.path !== 0) {
+      if (!hasEnded(seen) && !isProgrammed(flow))
+        this.byPath.set(flow.path, (this.byPath.get(flow.path) ?? 0) + 1);
       this.lookAtPin(flow, { key, idleMs, ttlMs: chainIdleMs(chain, proto) });
     }
   }
@@ -137,20 +143,20 @@ class Sweep {
     const { slots } = this.options;
     if (flow.slot === 0) return; // nothing but its opening was seen: nobody is told of it
     counts.pinned++;
-    for (const node of this.pathNodes.get(flow.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
+    if (!isProgrammed(flow))
+      for (const node of this.pathNodes.get(flow.path) ?? []) byNode.set(node, (byNode.get(node) ?? 0) + 1);
     const recorded = slots.isRecorded(flow.slot);
     if (!recorded) counts.unrecorded++;
     const sinceRefreshMs = beganMs - slots.refreshedAtMs(flow.slot);
-    if (recorded && (sinceRefreshMs < ttlMs / REFRESH_FRACTION || idleMs > sinceRefreshMs)) return;
+    if (
+      recorded &&
+      (sinceRefreshMs < Math.min(ttlMs / REFRESH_FRACTION, this.refreshWithinMs) || idleMs > sinceRefreshMs)
+    )
+      return;
     (recorded ? this.refresh : this.unrecorded).push({
       key: decodeFlowKey(key),
       slot: flow.slot,
-      record: {
-        gen: Math.max(1, slots.pinGenOf(flow.slot)),
-        path: flow.path,
-        chain: flow.chain,
-        initiatorIsB: flow.initiatorIsB,
-      },
+      record: pinOf(flow, slots.pinGenOf(flow.slot)),
       ttlS: Math.ceil(ttlMs / 1000),
     });
     if (this.refresh.length + this.unrecorded.length >= BATCH) this.flush();
@@ -210,9 +216,4 @@ function idleLimitMs(
     if (!flow.established) return IDLE_MS.embryonicTcp;
   }
   return chain === undefined ? IDLE_MS.unchained : chainIdleMs(chain, flow.proto);
-}
-
-export function chainIdleMs(chain: ChainModel, proto: number): number {
-  if (proto === PROTO.tcp) return chain.idleMs.tcp;
-  return proto === PROTO.udp ? chain.idleMs.udp : chain.idleMs.other;
 }

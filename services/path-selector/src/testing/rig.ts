@@ -85,8 +85,12 @@ export class Rig implements AsyncDisposable {
     this.on.state.put(stateKey.drain(node), { draining, by: 'test', atMs: 0 });
 
   /** One selector with a gateway's table stream and a way to ask; all closed by the test. */
-  readonly startSelector = async (instance: string, gateway = 'edge1') => {
-    const { nats, redis } = this.on;
+  readonly startSelector = async (
+    instance: string,
+    gateway = 'edge1',
+    redisUrl: string = this.on.redis.url,
+  ) => {
+    const { nats } = this.on;
     const own = new ResourceStack();
     const hosted = own.use(
       await hostService({
@@ -95,7 +99,7 @@ export class Rig implements AsyncDisposable {
         wire: (ctx) => wirePathSelector(ctx, metrics.getMeter('test')),
         env: {
           DETOUR_NATS: nats.url,
-          DETOUR_REDIS: redis.url,
+          DETOUR_REDIS: redisUrl,
           DETOUR_INSTANCE: instance,
           DETOUR_REDIS_BUDGET: '200ms',
         },

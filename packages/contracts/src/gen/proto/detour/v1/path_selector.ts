@@ -18,6 +18,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { TableVersion, Tuple, WatchRequest } from "./common.js";
+import { FlowInstruction, flowInstructionFromJSON, flowInstructionToJSON } from "./gateway.js";
 
 export const protobufPackage = "detour.v1";
 
@@ -370,6 +371,8 @@ export interface SelectAnswer {
   source: PathSource;
   why: string;
   error: string;
+  /** what a node of the pinned path has said of the flow: SKIP_ALL, DROP, or unspecified */
+  said: FlowInstruction;
 }
 
 export interface PathRow {
@@ -749,7 +752,7 @@ export const SelectAnswers: MessageFns<SelectAnswers> = {
 };
 
 function createBaseSelectAnswer(): SelectAnswer {
-  return { id: 0n, version: undefined, path: 0, pinGen: 0, source: 0, why: "", error: "" };
+  return { id: 0n, version: undefined, path: 0, pinGen: 0, source: 0, why: "", error: "", said: 0 };
 }
 
 export const SelectAnswer: MessageFns<SelectAnswer> = {
@@ -777,6 +780,9 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
     }
     if (message.error !== "") {
       writer.uint32(58).string(message.error);
+    }
+    if (message.said !== 0) {
+      writer.uint32(64).int32(message.said);
     }
     return writer;
   },
@@ -850,6 +856,14 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
             message.error = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.said = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -875,6 +889,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
       source: isSet(object.source) ? pathSourceFromJSON(object.source) : 0,
       why: isSet(object.why) ? globalThis.String(object.why) : "",
       error: isSet(object.error) ? globalThis.String(object.error) : "",
+      said: isSet(object.said) ? flowInstructionFromJSON(object.said) : 0,
     };
   },
 
@@ -901,6 +916,9 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
     if (message.error !== "") {
       obj.error = message.error;
     }
+    if (message.said !== 0) {
+      obj.said = flowInstructionToJSON(message.said);
+    }
     return obj;
   },
 
@@ -918,6 +936,7 @@ export const SelectAnswer: MessageFns<SelectAnswer> = {
     message.source = object.source ?? 0;
     message.why = object.why ?? "";
     message.error = object.error ?? "";
+    message.said = object.said ?? 0;
     return message;
   },
 };
