@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * steer.hops     crossings/s of the gateway on paths of 1, 2, 4 and 8 nodes, beside those of one node: what a hop costs wherever it stands
- * steer.kind     packets/s through a node behind each kind of tunnel, beside VXLAN
+ * steer.kind     packets/s through a node of each kind of attach, beside VXLAN; steer.kind.plain: beside plain kernel forwarding of the same packets
  * steer.crowded  packets/s with 1,000 pairs and 200 VTIs configured, in one VRF and in 100, beside the same without them
  */
 import type { BenchContext, Figure } from '../figure.js';
@@ -49,21 +49,22 @@ async function measureHops(context: BenchContext, track: Track): Promise<Figure[
 }
 
 async function measureKinds(context: BenchContext, track: Track): Promise<Figure[]> {
-  const samples = await measureRounds(
-    context,
-    'steer.kind',
-    Object.fromEntries(KINDS.map((kind) => [kind, () => steered(track, kindPath(kind).base)])),
-  );
-  const pps = (kind: string): number[] => samples.of(kind).map((trip) => trip.pps);
-  return KINDS.map((kind) =>
-    ratioFigure({
-      name: `steer.kind[${kind}]`,
-      unit: '/s',
-      values: pps(kind),
-      baselines: pps('vxlan'),
-      detail: { loss: Math.max(...samples.of(kind).map((trip) => trip.loss)) },
-    }),
-  );
+  const samples = await measureRounds(context, 'steer.kind', {
+    plain: () => track.trip({ lane: 'kernel', flows: CURVE_FLOWS }),
+    ...Object.fromEntries(KINDS.map((kind) => [kind, () => steered(track, kindPath(kind).base)])),
+  });
+  const pps = (side: string): number[] => samples.of(side).map((trip) => trip.pps);
+  const figures = (name: string, beside: string): Figure[] =>
+    KINDS.map((kind) =>
+      ratioFigure({
+        name: `${name}[${kind}]`,
+        unit: '/s',
+        values: pps(kind),
+        baselines: pps(beside),
+        detail: { loss: Math.max(...samples.of(kind).map((trip) => trip.loss)) },
+      }),
+    );
+  return [...figures('steer.kind', 'vxlan'), ...figures('steer.kind.plain', 'plain')];
 }
 
 async function measureCrowded(context: BenchContext, track: Track): Promise<Figure[]> {

@@ -26,7 +26,7 @@ import {
   underlayMac,
 } from './lanes.js';
 
-const VRF = 1;
+export const VRF = 1;
 const CHAIN = 1;
 const RULE = 5;
 const PORT = { inside: 1, outside: 2, underlay: 3 } as const;

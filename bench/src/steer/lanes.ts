@@ -14,6 +14,7 @@
  * generator (in0) and from the node (ul0). Sinks count in XDP in every lane.
  */
 import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec } from '@detour/lab';
+import { armLinkSpecs } from './arms.js';
 import { DESTINATION } from './generator-protocol.js';
 
 export const LANES = ['none', 'empty', 'reflector', 'forwarder', 'kernel', 'way', 'steer'] as const;
@@ -107,6 +108,7 @@ export function laneLab(): LabSpec {
         addresses: [`${FIREWALL.address}/24`],
       }),
     ]),
+    ...armLinkSpecs('steer', 'node'),
   ];
   return {
     links,

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // More tables for the gateway of the lane `steer`: paths through 1, 2, 4 and 8 nodes, a node behind each kind of tunnel, and the rows of a thousand
-// pairs and two hundred VTIs that no packet needs. All nodes are the reflector, told apart by VNI or key.
+// pairs and two hundred VTIs that no packet needs. Nodes behind tunnels are the reflector, told apart by VNI or key.
 import type { BpfObject } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { buildEthernet, buildIpv4, buildUdp, ipToKeyBytes, macToBytes, onesSum } from '@detour/wire';
-import { type Devices, publishPath, tunnelFields, u32 } from './edge-tables.js';
+import { type PutRow, putArmedNode } from './armed-nodes.js';
+import { ARMED_KINDS } from './arms.js';
+import { type Devices, publishPath, tunnelFields, u32, VRF } from './edge-tables.js';
 import { INNER_MAC, OUTER_REFLECTOR, TABLE, UNDERLAY, UNDERLAY_MAC } from './lanes.js';
 
 /** Where flows of a curve's point come from, and the number of the path on which they are. */
@@ -14,7 +16,9 @@ export interface Steered {
 }
 
 export const HOPS = [1, 2, 4, 8] as const;
-export const KINDS = ['vxlan', 'geneve', 'gre', 'gwlb'] as const;
+const TUNNEL_KINDS = ['vxlan', 'geneve', 'gre', 'gwlb'] as const;
+type TunnelKind = (typeof TUNNEL_KINDS)[number];
+export const KINDS = [...TUNNEL_KINDS, ...ARMED_KINDS] as const;
 type Kind = (typeof KINDS)[number];
 const FIRST_HOP_NODE = 11;
 const FIRST_KIND_NODE = 31;
@@ -30,7 +34,10 @@ export function publishStations(edge: BpfObject, devices: Devices): void {
   const device = devices.get(OUTER_REFLECTOR.device) ?? 0;
   const most = Math.max(...HOPS);
   for (let i = 0; i < most; i++) putNode(edge, device, FIRST_HOP_NODE + i, 'vxlan');
-  for (const kind of KINDS) putNode(edge, device, kindPath(kind).number, kind);
+  for (const kind of TUNNEL_KINDS) putNode(edge, device, kindPath(kind).number, kind);
+  const put: PutRow = (map, key, value) => edge.map(map).update(key, value);
+  for (const kind of ARMED_KINDS)
+    putArmedNode(put, devices, { number: kindPath(kind).number, vrf: VRF, kind, vlan: 0 });
   for (const hops of HOPS)
     publishPath(
       edge,
@@ -52,7 +59,7 @@ interface Shape {
 const UDP_PORT = { vxlan: 4789, geneve: 6081, gwlb: 6081 } as const;
 
 /** As in RFC 7348 5, RFC 8926 3.4, RFC 2890; gwlb with its three options. */
-function shapeOf(kind: Kind, tag: number): Shape {
+function shapeOf(kind: TunnelKind, tag: number): Shape {
   const { TunnelProto: proto, GeneveOption: option } = abi;
   const header = new Uint8Array(kind === 'gwlb' ? 8 + 32 : 8);
   const view = new DataView(header.buffer);
@@ -85,7 +92,7 @@ function shapeOf(kind: Kind, tag: number): Shape {
   }
 }
 
-function putNode(edge: BpfObject, ifindex: number, node: number, kind: Kind): void {
+function putNode(edge: BpfObject, ifindex: number, node: number, kind: TunnelKind): void {
   const tag = kind === 'gwlb' ? 0 : 5_000 + node;
   const shape = shapeOf(kind, tag);
   const cookie = shape.cookieAt === undefined ? 0 : abi.TunnelFlag.TUNNEL_COOKIE;
@@ -96,7 +103,7 @@ function putNode(edge: BpfObject, ifindex: number, node: number, kind: Kind): vo
   edge.map('hops').update(u32(node), hopRow(shape, { ifindex, node, kind }));
 }
 
-function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: Kind }): Uint8Array {
+function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: TunnelKind }): Uint8Array {
   const ends = { src: UNDERLAY, dst: OUTER_REFLECTOR.address };
   const inner = shape.l3
     ? new Uint8Array(0)
