@@ -9,6 +9,7 @@
  *	kernel     generator ── kernel router ── sink                             plain forwarding: no rule, no nftables
  *	way        generator ── kernel router ── node ── kernel router ── sink    nftables mark, ip rule, kernel VXLAN
  *	steer      generator ── detour_edge ── node ── detour_edge ── sink        the gateway
+ *	tagged     the same gateway, by a device of which it knows VLANs alone
  *
  * A veth takes frames from XDP only if its peer runs an XDP program: kernel routers have one that passes where frames come in from the
  * generator (in0) and from the node (ul0). Sinks count in XDP in every lane.
@@ -17,7 +18,7 @@ import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec } from '@detour/lab';
 import { armLinkSpecs } from './arms.js';
 import { DESTINATION } from './generator-protocol.js';
 
-export const LANES = ['none', 'empty', 'reflector', 'forwarder', 'kernel', 'way', 'steer'] as const;
+export const LANES = ['none', 'empty', 'reflector', 'forwarder', 'kernel', 'way', 'steer', 'tagged'] as const;
 export type LaneName = (typeof LANES)[number];
 const ROUTERS = ['forwarder', 'kernel', 'way', 'steer'] as const;
 type Router = (typeof ROUTERS)[number];
@@ -108,6 +109,7 @@ export function laneLab(): LabSpec {
         addresses: [`${FIREWALL.address}/24`],
       }),
     ]),
+    link({ ns: 'gen', device: laneDevice('tagged') }, { ns: 'steer', device: 'in1', mac: GATEWAY_MAC }),
     ...armLinkSpecs('steer', 'node'),
   ];
   return {

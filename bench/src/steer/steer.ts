@@ -16,8 +16,9 @@ import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds, type Samples } from '../rounds.js';
 import { summarise } from '../statistics.js';
 import { restoringBpfStats } from './bpf-stats.js';
+import { VRF_POINTS, vrfFlows } from './crowd.js';
 import { CURVE_FLOWS, measureCurves } from './curves.js';
-import { recordFlows } from './edge-tables.js';
+import { type RecordedFlows, recordFlows } from './flow-records.js';
 import { FIREWALL, REFLECTOR } from './lanes.js';
 import { measurePrograms } from './programs.js';
 import { HOPS, hopsPath, KINDS, kindPath } from './stations.js';
@@ -44,7 +45,11 @@ export const steer: Benchmark = {
     const chosen = chooseSizes(sizes, context.flows);
     const most = Math.max(...sizes.map(({ flows }) => flows));
     context.progress.step('steer: building the lanes');
-    const curves = [...HOPS.map(hopsPath), ...KINDS.map(kindPath)];
+    const curves: RecordedFlows[] = [
+      ...HOPS.map(hopsPath),
+      ...KINDS.map(kindPath),
+      ...VRF_POINTS.map(vrfFlows),
+    ];
     await using track = await openTrack({
       name: 'bench-steer',
       flowCapacity: most + FIREWALL_FLOWS + curves.length * CURVE_FLOWS + 1,
@@ -52,8 +57,8 @@ export const steer: Benchmark = {
     context.progress.step(`steer: recording ${most} flows`);
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
-    for (const [i, path] of curves.entries())
-      await recordFlows(track.edge, path, {
+    for (const [i, flows] of curves.entries())
+      await recordFlows(track.edge, flows, {
         from: 0,
         to: CURVE_FLOWS,
         slotBase: most + FIREWALL_FLOWS + 1 + i * CURVE_FLOWS,

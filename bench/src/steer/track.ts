@@ -18,6 +18,7 @@ import { cpuSeconds, ksoftirqdPid, processSeconds } from '../cpu.js';
 import { joinArms } from './armed-nodes.js';
 import { armPrograms } from './arms.js';
 import { setBpfStats } from './bpf-stats.js';
+import { publishVrfs } from './crowd.js';
 import { type Devices, publishTables } from './edge-tables.js';
 import { type Generator, startGenerator } from './generator.js';
 import { GATEWAY_MAC, type LaneName, laneDevice, laneLab, REFLECTOR } from './lanes.js';
@@ -28,6 +29,8 @@ export interface TripOptions {
   readonly flows: number;
   /** Source address of flow 0 as a number; default that of what is steered to the reflector. */
   readonly base?: number;
+  /** Tags that packets have in turn, flow by flow; default none. */
+  readonly vlans?: { readonly first: number; readonly count: number };
   /** How long packets are sent and counted; default 500. */
   readonly ms?: number;
   /** Whether the kernel is to time programs meanwhile (kernel.bpf_stats_enabled), which slows all of them; default not. */
@@ -106,6 +109,7 @@ export async function openTrack(options: {
     const own = await devices('steer');
     publishTables(edge, own);
     publishStations(edge, own);
+    publishVrfs(edge, own);
     joinArms(arms, await devices('node'));
     const leaving = await devices('gen');
     return {
@@ -151,7 +155,7 @@ const ATTACHED: Readonly<Record<string, Readonly<Record<string, ProgramName>>>> 
   forwarder: { in0: 'forward' },
   kernel: { in0: 'pass' },
   way: { in0: 'pass', ul0: 'pass', ul1: 'pass' },
-  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', ul2: 'edge', out0: 'edge', ...ARMS.gateway },
+  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', ul2: 'edge', in1: 'edge', out0: 'edge', ...ARMS.gateway },
   'fw-steer': { eth0: 'pass' },
 };
 
@@ -219,6 +223,7 @@ async function makeTrip({ generator, leaving, arrived }: Ends, options: TripOpti
     dmac: GATEWAY_MAC,
     flows,
     base,
+    vlans: options.vlans ?? { first: 0, count: 0 },
   };
   const warmPackets = options.warmPackets ?? Math.max(WARM_PACKETS, 2 * flows);
   const warm = await generator.send({ ...stream, packets: warmPackets });
