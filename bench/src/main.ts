@@ -11,6 +11,7 @@ import { applyLatency } from './stack/apply-latency.js';
 import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
 import { healthLatency } from './stack/health-latency.js';
+import { manyRows } from './stack/many-rows.js';
 import { steer } from './steer/steer.js';
 import { affinity } from './tables/affinity.js';
 import { classify } from './tables/classify.js';
@@ -24,6 +25,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   failover,
   applyLatency,
   healthLatency,
+  manyRows,
   classify,
   compile,
   spread,
