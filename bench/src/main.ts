@@ -16,8 +16,11 @@ import { steer } from './steer/steer.js';
 import { affinity } from './tables/affinity.js';
 import { classify } from './tables/classify.js';
 import { compile } from './tables/compile.js';
+import { equivalence } from './tables/equivalence.js';
 import { memory } from './tables/memory.js';
+import { selection } from './tables/selection.js';
 import { spread } from './tables/spread.js';
+import { tries } from './tables/tries.js';
 
 const BENCHMARKS: readonly Benchmark[] = [
   steer,
@@ -27,7 +30,10 @@ const BENCHMARKS: readonly Benchmark[] = [
   healthLatency,
   manyRows,
   classify,
+  tries,
   compile,
+  equivalence,
+  selection,
   spread,
   affinity,
   memory,

@@ -4,14 +4,14 @@
  *
  * Kernel maps are made at full size: a flow's cost is the difference between two sizes of table, divided by the flows between them.
  */
-import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { type BpfMap, openObject } from '@detour/bpf';
+import { openObject } from '@detour/bpf';
 import { abi, frontRows } from '@detour/contracts';
 import { buildSelection, RuleImage } from '@detour/tables';
 import { EDGE_OBJECT } from '../bpf-objects.js';
 import type { Benchmark, Figure } from '../figure.js';
+import { mapBytes } from './map-bytes.js';
 import { makeRules } from './rule-set.js';
 
 const SMALL = 1 << 17;
@@ -70,10 +70,6 @@ function measureMaps(flows: number): { flows: number; rules: number; paths: numb
     paths: of('paths'),
     all: [...edge.maps.values()].reduce((sum, map) => sum + mapBytes(map), 0),
   };
-}
-
-function mapBytes(map: BpfMap): number {
-  return Number(/^memlock:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${map.fd}`, 'utf8'))?.[1]);
 }
 
 function heapOf<T>(make: () => T): { made: T; bytes: number } {

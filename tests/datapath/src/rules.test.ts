@@ -4,8 +4,8 @@
 import { abi, RuleRow } from '@detour/contracts';
 import { parseAddress, parsePrefix, type Tuple } from '@detour/core';
 import { ReferenceRules, RuleImage } from '@detour/tables';
+import { makeRuleWorld, randomNumbers } from '@detour/testkit';
 import { expect, it } from 'vitest';
-import { makeRuleWorld, randomNumbers } from './rule-worlds.js';
 import { type Answer, openRulesProbe, type Question } from './rules-probe.js';
 
 /** On an emulated machine (tools/kernel) everything takes twenty times as long. */
