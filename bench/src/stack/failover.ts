@@ -3,10 +3,12 @@
  * failover: how long flows are without service when their node falls silent: the longest silence at the server, at 10,000 packets/s, while
  * one of two firewalls is cut off (links stay up), beside the detection time of its BFD session (RFC 5880 6.8.4).
  *
+ * failover.memory[flow] is what tunnel-gw's resident memory grows by for each of 100,000 flows, from none.
+ *
  * All flows are on one node before each cut: a node stays cut off until each flow has sent a packet and so moved to the other, where it stays
  * (a flow is moved by its next packet). The first cut of a size gathers the flows and is not measured.
  */
-
+import { readFileSync } from 'node:fs';
 import { Fault } from '@detour/core';
 import type { BfdTiming } from '@detour/lab';
 import { standardIntent } from '@detour/lab';
@@ -23,6 +25,7 @@ const SIZES = [
   { name: '1k', flows: 1_000 },
   { name: '100k', flows: 100_000 },
 ] as const;
+const MOST_FLOWS = Math.max(...SIZES.map(({ flows }) => flows));
 const WINDOW = 256;
 const BEFORE_MS = 400;
 const AFTER_MS = 1_500;
@@ -40,12 +43,14 @@ export const failover: Benchmark = {
     await world.apply(standardIntent({ firewalls: 2, bfd: TIMING }));
     await world.nodesUp(2);
     const figures: Figure[] = [];
+    const resident = residentBytes(world);
     let opened = 0;
     let cut: 1 | 2 = 1;
     for (const { name, flows } of SIZES) {
       context.progress.step(`failover: setting up ${flows} flows`);
       await openFlows(world, opened, flows - opened);
       opened = flows;
+      if (flows === MOST_FLOWS) figures.push(memoryFigure(residentBytes(world) - resident));
       await cutOff(world, cut, opened); // gathers all flows on the other node
       cut = other(cut);
       figures.push(await measureSize(context, world, { name, flows, firstCut: cut }));
@@ -54,6 +59,16 @@ export const failover: Benchmark = {
     return figures;
   },
 };
+
+/** Of tunnel-gw's process; pages of the datapath's maps that it has touched are among them. */
+function residentBytes(world: World): number {
+  const status = readFileSync(`/proc/${world.stack.process('tunnel-gw').pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
+}
+
+function memoryFigure(added: number): Figure {
+  return valueFigure({ name: 'failover.memory[flow]', unit: 'B', values: [Math.round(added / MOST_FLOWS)] });
+}
 
 function other(firewall: 1 | 2): 1 | 2 {
   return firewall === 1 ? 2 : 1;

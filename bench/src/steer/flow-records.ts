@@ -3,6 +3,7 @@
 import { type BpfObject, updateBatch } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { type FlowKey, normaliseTuple } from '@detour/core';
+import { ipToKeyBytes } from '@detour/wire';
 import { CHAIN, CHAIN_ROW, PORT, VRF } from './edge-tables.js';
 import { DESTINATION, flowSource } from './generator-protocol.js';
 
@@ -21,6 +22,23 @@ export interface RecordedFlows {
   readonly number: number;
   /** … or where each of them is. */
   readonly placeOf?: (index: number) => FlowPlace;
+  /** The other end, as the record has it; default where packets are sent to. */
+  readonly destination?: string;
+  /** The flow began there: packets are its replies. */
+  readonly reply?: true;
+}
+
+export interface FlowEnds {
+  readonly key: FlowKey;
+  /** Which end point sends: 1 = b. */
+  readonly norm: 0 | 1;
+}
+
+/** Key of a flow, from what the generator sends. */
+export function flowEnds(flows: RecordedFlows, index: number, vrf: number = VRF): FlowEnds {
+  const { address, port } = flowSource(flows.base, index);
+  const dst = ipToKeyBytes(flows.destination ?? DESTINATION.address);
+  return normaliseTuple({ vrf, src: mapped(address), dst, sport: port, dport: DESTINATION.port, proto: 17 });
 }
 
 const RULE = 5;
@@ -32,21 +50,17 @@ export async function recordFlows(
   flows: RecordedFlows,
   range: { readonly from: number; readonly to: number; readonly slotBase: number },
 ): Promise<void> {
-  const [, dstA = 0, dstB = 0, dstC = 0, dstD = 0] =
-    /^(.+)\.(.+)\.(.+)\.(.+)$/.exec(DESTINATION.address)?.map(Number) ?? [];
-  const dst = mapped((((dstA << 24) | (dstB << 16) | (dstC << 8) | dstD) >>> 0) as number);
   for (let at = range.from; at < range.to; at += CHUNK) {
     const count = Math.min(CHUNK, range.to - at);
     const keys = new Uint8Array(count * abi.flowKey.size);
     const values = new Uint8Array(count * abi.flow.size);
     for (let i = 0; i < count; i++) {
-      const source = flowSource(flows.base, at + i);
       const place = flows.placeOf?.(at + i) ?? { path: flows.number, vrf: VRF, port: PORT.inside };
-      const tuple = { vrf: place.vrf, dst, dport: DESTINATION.port, proto: 17 };
-      const { key, norm } = normaliseTuple({ ...tuple, src: mapped(source.address), sport: source.port });
-      abi.flowKey.write(key as FlowKey, keys, i * abi.flowKey.size);
+      const { key, norm } = flowEnds(flows, at + i, place.vrf);
+      const initiator = flows.reply === true ? norm ^ 1 : norm;
+      abi.flowKey.write(key, keys, i * abi.flowKey.size);
       abi.flow.write(
-        flowRow(place, norm, { index: at + i, slot: range.slotBase + at + i }),
+        flowRow(place, initiator, { index: at + i, slot: range.slotBase + at + i }),
         values,
         i * abi.flow.size,
       );
@@ -57,14 +71,14 @@ export async function recordFlows(
 
 function flowRow(
   place: FlowPlace,
-  norm: 0 | 1,
+  initiator: number,
   at: { readonly index: number; readonly slot: number },
 ): abi.Flow {
   const { FlowWord: word } = abi;
   return {
     word:
       BigInt(place.path) |
-      (BigInt(norm) << BigInt(word.WORD_FWD_B_SHIFT)) |
+      (BigInt(initiator) << BigInt(word.WORD_FWD_B_SHIFT)) |
       (BigInt(abi.FlowAction.FLOW_STEER) << BigInt(word.WORD_ACTION_SHIFT)) |
       (BigInt(CHAIN_ROW.gen) << BigInt(word.WORD_CHAIN_GEN_SHIFT)),
     createdNs: 0n,

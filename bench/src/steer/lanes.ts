@@ -66,6 +66,8 @@ export const OUTER_REFLECTOR = {
   mac: '02:00:00:00:03:13',
   innerMac: '02:00:00:00:04:13',
 } as const;
+/** Who is behind the sink, too: the inner end of flows with SNAT. */
+export const SNAT_INNER = '203.0.113.10';
 /** Inner MAC of the router's end of both tunnels. */
 export const INNER_MAC = '02:00:00:00:05:01';
 
@@ -150,7 +152,7 @@ function router(more: readonly string[] = []): NamespaceSpec {
       ...nodes.map(({ address, device }) => ({ to: `${address}/32`, dev: device, src: UNDERLAY })),
     ],
     neighbours: [
-      { address: DESTINATION.address, mac: SINK_MAC, dev: 'out0' },
+      ...[DESTINATION.address, SNAT_INNER].map((address) => ({ address, mac: SINK_MAC, dev: 'out0' })),
       ...nodes.map(({ address, mac, device }) => ({ address, mac, dev: device })),
     ],
     sysctls: forwarding(['in0', 'out0', ...more]),

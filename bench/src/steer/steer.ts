@@ -21,6 +21,8 @@ import { CURVE_FLOWS, measureCurves } from './curves.js';
 import { type RecordedFlows, recordFlows } from './flow-records.js';
 import { FIREWALL, REFLECTOR } from './lanes.js';
 import { measurePrograms } from './programs.js';
+import { measureSnat } from './snat.js';
+import { SNAT_IN, SNAT_OUT, SNAT_REPLIES } from './snat-tables.js';
 import { HOPS, hopsPath, KINDS, kindPath } from './stations.js';
 import { openTrack, type Track, type Trip } from './track.js';
 
@@ -35,6 +37,7 @@ const MOONSHOT_BYTES = 4e9;
 const FIREWALL_FLOWS = 1_000;
 const LIMIT_SIZE = '1k';
 const RATES = ['pps', 'limit', 'kernel-way', 'firewall', 'generator'].map((name) => `steer.${name}`);
+const PROGRAMS = ['program.established', 'program.new', 'program.asked'];
 
 export const steer: Benchmark = {
   name: 'steer',
@@ -49,6 +52,7 @@ export const steer: Benchmark = {
       ...HOPS.map(hopsPath),
       ...KINDS.map(kindPath),
       ...VRF_POINTS.map(vrfFlows),
+      ...[SNAT_OUT, SNAT_REPLIES, SNAT_IN],
     ];
     await using track = await openTrack({
       name: 'bench-steer',
@@ -66,7 +70,8 @@ export const steer: Benchmark = {
     return await restoringBpfStats(async () => [
       ...(RATES.some((name) => context.wants(name)) ? await measureRates(context, track, chosen) : []),
       ...(await measureCurves(context, track)),
-      ...(context.wants('program.') ? await measurePrograms(context, track, chosen) : []),
+      ...(context.wants('program.snat') ? await measureSnat(context, track) : []),
+      ...(PROGRAMS.some((name) => context.wants(name)) ? await measurePrograms(context, track, chosen) : []),
     ]);
   },
 };
