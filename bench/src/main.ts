@@ -76,7 +76,7 @@ async function main(): Promise<number> {
 
 const namesOf = ({ name, also = [] }: Benchmark): readonly string[] => [name, ...also];
 const overlaps = (name: string, only: string): boolean =>
-  name.startsWith(only) || only === name || only.startsWith(`${name}.`);
+  name.startsWith(only) || only === name || ['.', '['].some((end) => only.startsWith(`${name}${end}`));
 
 interface Wanted {
   readonly only: string;

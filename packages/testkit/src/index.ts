@@ -6,7 +6,7 @@ export { type HostedService, type HostSpec, hostService } from './host-service.j
 export { type NatsServer, startNats } from './nats.js';
 export { type RedisServer, startRedis } from './redis.js';
 export { applyRevision, type RevisionSpec, revisionOf } from './revisions.js';
-export { makeRuleWorld, type RuleWorld, randomNumbers } from './rule-worlds.js';
+export { makeRuleWorld, type RuleOrder, type RuleWorld, randomNumbers } from './rule-worlds.js';
 export { type ServerProcess, type ServerSpec, startServer } from './server-process.js';
 export { faultCodeOf, startTestBus, type TestBus } from './test-bus.js';
 export { type UntilOptions, until } from './until.js';
