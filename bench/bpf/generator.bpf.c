@@ -4,7 +4,7 @@
  *
  * Frames are used again by the kernel as they came back, so every run writes the whole frame anew from a template: UDP over IPv4, of which
  * flow i has source address base + i / 1024 and source port 1024 + i % 1024. Flows are visited in a scattered order (multiples of the
- * golden ratio), so that tables are not walked in the order in which they were filled. One CPU runs it at a time. It notes when it began
+ * golden ratio), so that tables are not walked in the order in which they were filled. With VLANs, flow i has tag vlan + i % vlans. One CPU runs it at a time. It notes when it began
  * and ended, because the system call around it also waits for a grace period before and after.
  */
 #include <linux/bpf.h>
@@ -14,7 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-enum generator_size { FRAME = 64, FRAME_WORDS = FRAME / 8, PORTS_SHIFT = 10, PORT_BASE = 1024, TIMED = 64 };
+enum generator_size { FRAME = 64, FRAME_WORDS = FRAME / 8, PORTS_SHIFT = 10, PORT_BASE = 1024, TIMED = 64, TAG = 4 };
 
 /* Shared with bench/src/steer/generator.ts, field by field. */
 struct generator {
@@ -26,6 +26,8 @@ struct generator {
 	__u64 first_ns;	 /* CLOCK_MONOTONIC, of the first frame */
 	__u64 last_ns;	 /* and of the latest whose number is a multiple of 64 */
 	__u8 frame[FRAME];
+	__u32 vlan;	 /* the first one */
+	__u32 vlans;	 /* 0: the template has no tag */
 };
 
 struct {
@@ -41,9 +43,8 @@ int bench_generate(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u64 *to = data, *from;
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (struct iphdr *)(eth + 1);
-	struct udphdr *udp = (struct udphdr *)(ip + 1);
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	struct udphdr *udp;
 	struct generator *g;
 	__u32 zero = 0, i, src, sum;
 
@@ -60,6 +61,11 @@ int bench_generate(struct xdp_md *ctx)
 	from = (__u64 *)g->frame;
 	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3];
 	to[4] = from[4], to[5] = from[5], to[6] = from[6], to[7] = from[7];
+	if (g->vlans) {
+		((__be16 *)ip)[0] = bpf_htons(g->vlan + i % g->vlans);
+		ip = (void *)ip + TAG;
+	}
+	udp = (struct udphdr *)(ip + 1);
 	src = g->base + (i >> PORTS_SHIFT);
 	sum = g->sum + bpf_htons(src >> 16) + bpf_htons(src & 0xffff);
 	sum = (sum & 0xffff) + (sum >> 16);

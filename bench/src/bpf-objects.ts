@@ -8,7 +8,7 @@ const SOURCES = fileURLToPath(new URL('../bpf/', import.meta.url));
 const BUILD = fileURLToPath(new URL('../build/', import.meta.url));
 const DATAPATH = fileURLToPath(new URL('../../datapath/build/', import.meta.url));
 
-export type BenchObject = 'generator' | 'sink' | 'forwarder' | 'reflector' | 'server';
+export type BenchObject = 'arms' | 'generator' | 'sink' | 'forwarder' | 'reflector' | 'server' | 'tries';
 
 /** The gateway's program, as `make build` left it. */
 export const EDGE_OBJECT = `${DATAPATH}edge.bpf.o`;

@@ -11,12 +11,16 @@ import { applyLatency } from './stack/apply-latency.js';
 import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
 import { healthLatency } from './stack/health-latency.js';
+import { manyRows } from './stack/many-rows.js';
 import { steer } from './steer/steer.js';
 import { affinity } from './tables/affinity.js';
 import { classify } from './tables/classify.js';
 import { compile } from './tables/compile.js';
+import { equivalence } from './tables/equivalence.js';
 import { memory } from './tables/memory.js';
+import { selection } from './tables/selection.js';
 import { spread } from './tables/spread.js';
+import { tries } from './tables/tries.js';
 
 const BENCHMARKS: readonly Benchmark[] = [
   steer,
@@ -24,8 +28,12 @@ const BENCHMARKS: readonly Benchmark[] = [
   failover,
   applyLatency,
   healthLatency,
+  manyRows,
   classify,
+  tries,
   compile,
+  equivalence,
+  selection,
   spread,
   affinity,
   memory,
@@ -68,7 +76,7 @@ async function main(): Promise<number> {
 
 const namesOf = ({ name, also = [] }: Benchmark): readonly string[] => [name, ...also];
 const overlaps = (name: string, only: string): boolean =>
-  name.startsWith(only) || only === name || only.startsWith(`${name}.`);
+  name.startsWith(only) || only === name || ['.', '['].some((end) => only.startsWith(`${name}${end}`));
 
 interface Wanted {
   readonly only: string;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gateway's tables as tunnel-gw would publish them for one VRF, two nodes and a path to each; and flow records, many at once.
-import { type BpfObject, mapArray, updateBatch } from '@detour/bpf';
+// The gateway's tables as tunnel-gw would publish them for one VRF, two nodes and a path to each.
+import { type BpfObject, mapArray } from '@detour/bpf';
 import { abi } from '@detour/contracts';
-import { type FlowKey, normaliseTuple } from '@detour/core';
 import { copyLines, type RuleImage } from '@detour/tables';
 import {
   buildEthernet,
@@ -13,7 +12,6 @@ import {
   macToBytes,
   onesSum,
 } from '@detour/wire';
-import { DESTINATION, flowSource } from './generator-protocol.js';
 import {
   FIREWALL,
   GATEWAY_MAC,
@@ -26,10 +24,9 @@ import {
   underlayMac,
 } from './lanes.js';
 
-const VRF = 1;
-const CHAIN = 1;
-const RULE = 5;
-const PORT = { inside: 1, outside: 2, underlay: 3 } as const;
+export const VRF = 1;
+export const CHAIN = 1;
+export const PORT = { inside: 1, outside: 2, underlay: 3 } as const;
 const MTU = 1500;
 const VXLAN_UDP_PORT = 4789;
 
@@ -101,7 +98,7 @@ export function decideInKernel(edge: BpfObject, image: RuleImage | null): void {
 }
 const SLOTS = 101;
 
-const CHAIN_ROW: abi.Chain = {
+export const CHAIN_ROW: abi.Chain = {
   gen: 1,
   onFailure: abi.OnFailure.ON_FAILURE_DROP,
   onNodeDown: abi.OnNodeDown.ON_NODE_DOWN_REBALANCE,
@@ -192,68 +189,6 @@ function hopRow(node: NodePlace, ifindex: number): Uint8Array {
     patchAt: 0,
     header,
   });
-}
-
-/** Records of established flows `from` .. `to` - 1 of what the generator makes for a node; slots start behind `slotBase`. */
-export async function recordFlows(
-  edge: BpfObject,
-  node: Pick<NodePlace, 'number' | 'base'>,
-  range: { readonly from: number; readonly to: number; readonly slotBase: number },
-): Promise<void> {
-  const CHUNK = 8192;
-  const [, dstA = 0, dstB = 0, dstC = 0, dstD = 0] =
-    /^(.+)\.(.+)\.(.+)\.(.+)$/.exec(DESTINATION.address)?.map(Number) ?? [];
-  const dst = mapped((((dstA << 24) | (dstB << 16) | (dstC << 8) | dstD) >>> 0) as number);
-  for (let at = range.from; at < range.to; at += CHUNK) {
-    const count = Math.min(CHUNK, range.to - at);
-    const keys = new Uint8Array(count * abi.flowKey.size);
-    const values = new Uint8Array(count * abi.flow.size);
-    for (let i = 0; i < count; i++) {
-      const source = flowSource(node.base, at + i);
-      const tuple = { vrf: VRF, dst, dport: DESTINATION.port, proto: 17 };
-      const { key, norm } = normaliseTuple({ ...tuple, src: mapped(source.address), sport: source.port });
-      abi.flowKey.write(key as FlowKey, keys, i * abi.flowKey.size);
-      abi.flow.write(flowRow(node, norm, at + i, range.slotBase + at + i), values, i * abi.flow.size);
-    }
-    await updateBatch(edge.map('flows'), keys, values);
-  }
-}
-
-function flowRow(node: Pick<NodePlace, 'number'>, norm: 0 | 1, index: number, slot: number): abi.Flow {
-  const { FlowWord: word } = abi;
-  return {
-    word:
-      BigInt(node.number) |
-      (BigInt(norm) << BigInt(word.WORD_FWD_B_SHIFT)) |
-      (BigInt(abi.FlowAction.FLOW_STEER) << BigInt(word.WORD_ACTION_SHIFT)) |
-      (BigInt(CHAIN_ROW.gen) << BigInt(word.WORD_CHAIN_GEN_SHIFT)),
-    createdNs: 0n,
-    rule: RULE,
-    slot,
-    rulesGen: 1,
-    chain: CHAIN,
-    fwdPort: PORT.inside,
-    entropy: 0xc000 | (index & 0x3fff),
-    pinGen: 1,
-    altScope: 0,
-    out: [NO_HOP, NO_HOP],
-  };
-}
-
-const NO_HOP: abi.Nexthop = {
-  gen: 0,
-  ifindex: 0,
-  dmac: new Uint8Array(6),
-  smac: new Uint8Array(6),
-  mtu: 0,
-  hop: 0,
-};
-
-/** ::ffff:a.b.c.d (RFC 4291 2.5.5.2) */
-function mapped(address: number): Uint8Array {
-  const bytes = new Uint8Array(16).fill(0xff, 10, 12);
-  new DataView(bytes.buffer).setUint32(12, address);
-  return bytes;
 }
 
 export function u32(value: number): Uint8Array {

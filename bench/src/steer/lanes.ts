@@ -9,14 +9,16 @@
  *	kernel     generator ── kernel router ── sink                             plain forwarding: no rule, no nftables
  *	way        generator ── kernel router ── node ── kernel router ── sink    nftables mark, ip rule, kernel VXLAN
  *	steer      generator ── detour_edge ── node ── detour_edge ── sink        the gateway
+ *	tagged     the same gateway, by a device of which it knows VLANs alone
  *
  * A veth takes frames from XDP only if its peer runs an XDP program: kernel routers have one that passes where frames come in from the
  * generator (in0) and from the node (ul0). Sinks count in XDP in every lane.
  */
 import type { LabSpec, LinkEnd, LinkSpec, NamespaceSpec } from '@detour/lab';
+import { armLinkSpecs } from './arms.js';
 import { DESTINATION } from './generator-protocol.js';
 
-export const LANES = ['none', 'empty', 'reflector', 'forwarder', 'kernel', 'way', 'steer'] as const;
+export const LANES = ['none', 'empty', 'reflector', 'forwarder', 'kernel', 'way', 'steer', 'tagged'] as const;
 export type LaneName = (typeof LANES)[number];
 const ROUTERS = ['forwarder', 'kernel', 'way', 'steer'] as const;
 type Router = (typeof ROUTERS)[number];
@@ -64,6 +66,8 @@ export const OUTER_REFLECTOR = {
   mac: '02:00:00:00:03:13',
   innerMac: '02:00:00:00:04:13',
 } as const;
+/** Who is behind the sink, too: the inner end of flows with SNAT. */
+export const SNAT_INNER = '203.0.113.10';
 /** Inner MAC of the router's end of both tunnels. */
 export const INNER_MAC = '02:00:00:00:05:01';
 
@@ -107,6 +111,8 @@ export function laneLab(): LabSpec {
         addresses: [`${FIREWALL.address}/24`],
       }),
     ]),
+    link({ ns: 'gen', device: laneDevice('tagged') }, { ns: 'steer', device: 'in1', mac: GATEWAY_MAC }),
+    ...armLinkSpecs('steer', 'node'),
   ];
   return {
     links,
@@ -146,7 +152,7 @@ function router(more: readonly string[] = []): NamespaceSpec {
       ...nodes.map(({ address, device }) => ({ to: `${address}/32`, dev: device, src: UNDERLAY })),
     ],
     neighbours: [
-      { address: DESTINATION.address, mac: SINK_MAC, dev: 'out0' },
+      ...[DESTINATION.address, SNAT_INNER].map((address) => ({ address, mac: SINK_MAC, dev: 'out0' })),
       ...nodes.map(({ address, mac, device }) => ({ address, mac, dev: device })),
     ],
     sysctls: forwarding(['in0', 'out0', ...more]),

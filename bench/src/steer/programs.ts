@@ -7,12 +7,13 @@
  * mean is that of both crossings. program.asked is such a packet up to the event that holds it for user space. program.new.rate is how many
  * such flows a second arrive at the sink, generator, node and sink on the same CPU.
  */
-import { type BpfProgram, programInfo } from '@detour/bpf';
+import type { BpfProgram } from '@detour/bpf';
 import { RuleImage } from '@detour/tables';
 import type { BenchContext, Figure } from '../figure.js';
 import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
 import { makeRules, trafficOf } from '../tables/rule-set.js';
+import { meanRun } from './bpf-stats.js';
 import { decideInKernel } from './edge-tables.js';
 import type { LaneName } from './lanes.js';
 import type { Track, TripOptions } from './track.js';
@@ -80,11 +81,4 @@ export async function measurePrograms(
       goal: { of: 'value', atLeast: 300_000 },
     }),
   ];
-}
-
-async function meanRun(program: BpfProgram, work: () => Promise<unknown>): Promise<number> {
-  const before = programInfo(program.fd);
-  await work();
-  const after = programInfo(program.fd);
-  return Number(after.runTimeNs - before.runTimeNs) / Number(after.runCount - before.runCount);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// More tables for the gateway of the lane `steer`: paths through 1, 2, 4 and 8 nodes, a node behind each kind of tunnel, and the rows of a thousand
-// pairs and two hundred VTIs that no packet needs. All nodes are the reflector, told apart by VNI or key.
+// More tables for the gateway of the lane `steer`: paths through 1, 2, 4 and 8 nodes, and a node of each kind of attach. Nodes behind tunnels are the reflector, told apart by VNI or key.
 import type { BpfObject } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { buildEthernet, buildIpv4, buildUdp, ipToKeyBytes, macToBytes, onesSum } from '@detour/wire';
-import { type Devices, publishPath, tunnelFields, u32 } from './edge-tables.js';
-import { INNER_MAC, OUTER_REFLECTOR, TABLE, UNDERLAY, UNDERLAY_MAC } from './lanes.js';
+import { type PutRow, putArmedNode } from './armed-nodes.js';
+import { ARMED_KINDS } from './arms.js';
+import { type Devices, publishPath, tunnelFields, u32, VRF } from './edge-tables.js';
+import { INNER_MAC, OUTER_REFLECTOR, UNDERLAY, UNDERLAY_MAC } from './lanes.js';
 
 /** Where flows of a curve's point come from, and the number of the path on which they are. */
 export interface Steered {
@@ -14,9 +15,11 @@ export interface Steered {
 }
 
 export const HOPS = [1, 2, 4, 8] as const;
-export const KINDS = ['vxlan', 'geneve', 'gre', 'gwlb'] as const;
+const TUNNEL_KINDS = ['vxlan', 'geneve', 'gre', 'gwlb'] as const;
+type TunnelKind = (typeof TUNNEL_KINDS)[number];
+export const KINDS = [...TUNNEL_KINDS, ...ARMED_KINDS] as const;
 type Kind = (typeof KINDS)[number];
-const FIRST_HOP_NODE = 11;
+export const FIRST_HOP_NODE = 11;
 const FIRST_KIND_NODE = 31;
 
 export const hopsPath = (hops: number): Steered => ({ number: 20 + hops, base: 0x0a03_0001 + (hops << 12) });
@@ -30,7 +33,10 @@ export function publishStations(edge: BpfObject, devices: Devices): void {
   const device = devices.get(OUTER_REFLECTOR.device) ?? 0;
   const most = Math.max(...HOPS);
   for (let i = 0; i < most; i++) putNode(edge, device, FIRST_HOP_NODE + i, 'vxlan');
-  for (const kind of KINDS) putNode(edge, device, kindPath(kind).number, kind);
+  for (const kind of TUNNEL_KINDS) putNode(edge, device, kindPath(kind).number, kind);
+  const put: PutRow = (map, key, value) => edge.map(map).update(key, value);
+  for (const kind of ARMED_KINDS)
+    putArmedNode(put, devices, { number: kindPath(kind).number, vrf: VRF, kind, vlan: 0 });
   for (const hops of HOPS)
     publishPath(
       edge,
@@ -52,7 +58,7 @@ interface Shape {
 const UDP_PORT = { vxlan: 4789, geneve: 6081, gwlb: 6081 } as const;
 
 /** As in RFC 7348 5, RFC 8926 3.4, RFC 2890; gwlb with its three options. */
-function shapeOf(kind: Kind, tag: number): Shape {
+function shapeOf(kind: TunnelKind, tag: number): Shape {
   const { TunnelProto: proto, GeneveOption: option } = abi;
   const header = new Uint8Array(kind === 'gwlb' ? 8 + 32 : 8);
   const view = new DataView(header.buffer);
@@ -85,7 +91,7 @@ function shapeOf(kind: Kind, tag: number): Shape {
   }
 }
 
-function putNode(edge: BpfObject, ifindex: number, node: number, kind: Kind): void {
+function putNode(edge: BpfObject, ifindex: number, node: number, kind: TunnelKind): void {
   const tag = kind === 'gwlb' ? 0 : 5_000 + node;
   const shape = shapeOf(kind, tag);
   const cookie = shape.cookieAt === undefined ? 0 : abi.TunnelFlag.TUNNEL_COOKIE;
@@ -96,7 +102,7 @@ function putNode(edge: BpfObject, ifindex: number, node: number, kind: Kind): vo
   edge.map('hops').update(u32(node), hopRow(shape, { ifindex, node, kind }));
 }
 
-function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: Kind }): Uint8Array {
+function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: TunnelKind }): Uint8Array {
   const ends = { src: UNDERLAY, dst: OUTER_REFLECTOR.address };
   const inner = shape.l3
     ? new Uint8Array(0)
@@ -131,59 +137,4 @@ function hopRow(shape: Shape, at: { ifindex: number; node: number; kind: Kind })
     patchAt: shape.cookieAt === undefined ? 0 : behindIp + shape.cookieAt,
     header,
   });
-}
-
-const PAIRS = 1_000;
-const VTIS = 200;
-/** Above every ifindex of the lab. */
-const FAR_IFINDEX = 1_000_000;
-
-/** Puts the rows there that 1,000 pairs on VLANs and 200 VTIs have, all of them in one VRF or each tenth in another; returns what takes them away. */
-export function crowdTables(edge: BpfObject, vrfs: number): () => void {
-  const put: [map: string, key: Uint8Array][] = [];
-  const row = (map: string, key: Uint8Array, value: Uint8Array): void => {
-    edge.map(map).update(key, value);
-    put.push([map, key]);
-  };
-  const { PortKind: kind, DetourLimit: limit } = abi;
-  const port = (ifindex: number, vlan: number, fields: Partial<abi.Port>): void =>
-    row(
-      'ports',
-      abi.portKey.encode({ ifindex, vlan, inner: 0, bank: 0 }),
-      abi.port.encode({
-        ...{ number: 0, table: TABLE, kind: 0, flags: 0, hop: 0, vtiIfindex: 0, node: 0, vrf: 1 },
-        mac: new Uint8Array(6),
-        ...fields,
-      }),
-    );
-  for (let i = 0; i < PAIRS; i++) {
-    const node = 1_000 + i;
-    const vrf = 2 + (i % vrfs);
-    const address = (which: number): Uint8Array => ipToKeyBytes(`172.${16 + which}.${i >> 8}.${i & 255}`);
-    row('node_tunnels', u32(node), abi.tunnel.encode({ ...tunnelFields(node), vrf }));
-    for (const arm of [0, 1]) {
-      port(FAR_IFINDEX + arm, 1 + i, { kind: kind.PORT_SERVICE, vrf, node });
-      port(FAR_IFINDEX + 2 + 2 * i + arm, 0, { kind: kind.PORT_LINK_INNER, vrf, hop: node });
-      row('own', abi.ownKey.encode({ addr: address(arm), vrf, bank: 0 }), u32(1));
-      const hop = edge.map('hops').lookup(u32(FIRST_HOP_NODE));
-      if (hop !== undefined) row('hops', u32(node + arm * limit.DT_SECOND_ARM), hop);
-    }
-  }
-  for (let i = 0; i < VTIS; i++) {
-    const [src, dst] = [ipToKeyBytes(`198.51.100.${1 + (i % 250)}`), ipToKeyBytes(UNDERLAY)];
-    const key = { src, dst, vni: 9_000 + i, proto: abi.TunnelProto.TUNNEL_VXLAN, bank: 0 };
-    row(
-      'tunnels',
-      abi.tunnelKey.encode(key),
-      abi.tunnel.encode({ ...tunnelFields(0), kind: abi.TunnelKind.TUNNEL_TO_VTI, vrf: 2 + (i % vrfs) }),
-    );
-    port(FAR_IFINDEX + 10_000 + i, 0, { kind: kind.PORT_VTI_INNER, vrf: 2 + (i % vrfs) });
-  }
-  return () => {
-    for (const [name, key] of put) {
-      const map = edge.map(name);
-      if (name === 'hops' || name === 'node_tunnels') map.update(key, new Uint8Array(map.valueSize));
-      else map.delete(key);
-    }
-  };
 }

@@ -16,10 +16,13 @@ import { ratioFigure, valueFigure } from '../figure.js';
 import { measureRounds, type Samples } from '../rounds.js';
 import { summarise } from '../statistics.js';
 import { restoringBpfStats } from './bpf-stats.js';
+import { VRF_POINTS, vrfFlows } from './crowd.js';
 import { CURVE_FLOWS, measureCurves } from './curves.js';
-import { recordFlows } from './edge-tables.js';
+import { type RecordedFlows, recordFlows } from './flow-records.js';
 import { FIREWALL, REFLECTOR } from './lanes.js';
 import { measurePrograms } from './programs.js';
+import { measureSnat } from './snat.js';
+import { SNAT_IN, SNAT_OUT, SNAT_REPLIES } from './snat-tables.js';
 import { HOPS, hopsPath, KINDS, kindPath } from './stations.js';
 import { openTrack, type Track, type Trip } from './track.js';
 
@@ -34,6 +37,7 @@ const MOONSHOT_BYTES = 4e9;
 const FIREWALL_FLOWS = 1_000;
 const LIMIT_SIZE = '1k';
 const RATES = ['pps', 'limit', 'kernel-way', 'firewall', 'generator'].map((name) => `steer.${name}`);
+const PROGRAMS = ['program.established', 'program.new', 'program.asked'];
 
 export const steer: Benchmark = {
   name: 'steer',
@@ -44,7 +48,12 @@ export const steer: Benchmark = {
     const chosen = chooseSizes(sizes, context.flows);
     const most = Math.max(...sizes.map(({ flows }) => flows));
     context.progress.step('steer: building the lanes');
-    const curves = [...HOPS.map(hopsPath), ...KINDS.map(kindPath)];
+    const curves: RecordedFlows[] = [
+      ...HOPS.map(hopsPath),
+      ...KINDS.map(kindPath),
+      ...VRF_POINTS.map(vrfFlows),
+      ...[SNAT_OUT, SNAT_REPLIES, SNAT_IN],
+    ];
     await using track = await openTrack({
       name: 'bench-steer',
       flowCapacity: most + FIREWALL_FLOWS + curves.length * CURVE_FLOWS + 1,
@@ -52,8 +61,8 @@ export const steer: Benchmark = {
     context.progress.step(`steer: recording ${most} flows`);
     await recordFlows(track.edge, REFLECTOR, { from: 0, to: most, slotBase: 1 });
     await recordFlows(track.edge, FIREWALL, { from: 0, to: FIREWALL_FLOWS, slotBase: most + 1 });
-    for (const [i, path] of curves.entries())
-      await recordFlows(track.edge, path, {
+    for (const [i, flows] of curves.entries())
+      await recordFlows(track.edge, flows, {
         from: 0,
         to: CURVE_FLOWS,
         slotBase: most + FIREWALL_FLOWS + 1 + i * CURVE_FLOWS,
@@ -61,7 +70,8 @@ export const steer: Benchmark = {
     return await restoringBpfStats(async () => [
       ...(RATES.some((name) => context.wants(name)) ? await measureRates(context, track, chosen) : []),
       ...(await measureCurves(context, track)),
-      ...(context.wants('program.') ? await measurePrograms(context, track, chosen) : []),
+      ...(context.wants('program.snat') ? await measureSnat(context, track) : []),
+      ...(PROGRAMS.some((name) => context.wants(name)) ? await measurePrograms(context, track, chosen) : []),
     ]);
   },
 };

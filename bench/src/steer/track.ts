@@ -15,7 +15,10 @@ import { Fault } from '@detour/core';
 import { createLab, type Lab } from '@detour/lab';
 import { buildBenchObject, EDGE_OBJECT } from '../bpf-objects.js';
 import { cpuSeconds, ksoftirqdPid, processSeconds } from '../cpu.js';
+import { joinArms } from './armed-nodes.js';
+import { armPrograms } from './arms.js';
 import { setBpfStats } from './bpf-stats.js';
+import { publishVrfs } from './crowd.js';
 import { type Devices, publishTables } from './edge-tables.js';
 import { type Generator, startGenerator } from './generator.js';
 import { GATEWAY_MAC, type LaneName, laneDevice, laneLab, REFLECTOR } from './lanes.js';
@@ -26,6 +29,8 @@ export interface TripOptions {
   readonly flows: number;
   /** Source address of flow 0 as a number; default that of what is steered to the reflector. */
   readonly base?: number;
+  /** Tags that packets have in turn, flow by flow; default none. */
+  readonly vlans?: { readonly first: number; readonly count: number };
   /** How long packets are sent and counted; default 500. */
   readonly ms?: number;
   /** Whether the kernel is to time programs meanwhile (kernel.bpf_stats_enabled), which slows all of them; default not. */
@@ -69,6 +74,7 @@ export async function openTrack(options: {
   const sink = openObject(await buildBenchObject('sink'));
   const forwarder = openObject(await buildBenchObject('forwarder'));
   const reflector = openObject(await buildBenchObject('reflector'));
+  const arms = openObject(await buildBenchObject('arms'));
   const maxEntries = {
     flows: options.flowCapacity,
     embryos: 65_536,
@@ -76,7 +82,7 @@ export async function openTrack(options: {
     flow_front: frontRows(options.flowCapacity),
   };
   const edge = openObject(EDGE_OBJECT, { maxEntries });
-  const objects = [sink, forwarder, reflector, edge];
+  const objects = [sink, forwarder, reflector, arms, edge];
   const lab = await createLab(laneLab(), { name: options.name });
   const close = async (): Promise<void> => {
     await lab.close();
@@ -90,6 +96,8 @@ export async function openTrack(options: {
       forward: forwarder.program('bench_forward'),
       reflect: reflector.program('bench_reflect'),
       reflectOuter: reflector.program('bench_reflect_outer'),
+      bump: arms.program('bench_bump'),
+      router: arms.program('bench_router'),
       edge: edge.program('detour_edge'),
     };
     await attachAll(lab, programs);
@@ -101,6 +109,8 @@ export async function openTrack(options: {
     const own = await devices('steer');
     publishTables(edge, own);
     publishStations(edge, own);
+    publishVrfs(edge, own);
+    joinArms(arms, await devices('node'));
     const leaving = await devices('gen');
     return {
       lab,
@@ -117,8 +127,18 @@ export async function openTrack(options: {
   }
 }
 
-type ProgramName = 'sink' | 'pass' | 'drop' | 'forward' | 'reflect' | 'reflectOuter' | 'edge';
+type ProgramName =
+  | 'sink'
+  | 'pass'
+  | 'drop'
+  | 'forward'
+  | 'reflect'
+  | 'reflectOuter'
+  | 'edge'
+  | 'bump'
+  | 'router';
 
+const ARMS = armPrograms();
 /** Device → program, by namespace: the whole of what carries an XDP program. */
 const ATTACHED: Readonly<Record<string, Readonly<Record<string, ProgramName>>>> = {
   gen: { [laneDevice('reflector')]: 'sink' },
@@ -128,11 +148,14 @@ const ATTACHED: Readonly<Record<string, Readonly<Record<string, ProgramName>>>> 
       ['none', 'forwarder', 'kernel', 'way', 'steer'].map((lane) => [`s-${lane}`, 'sink'] as const),
     ),
   },
-  node: { 'n-alone': 'reflect', 'n-way': 'reflect', 'n-steer': 'reflect', 'o-steer': 'reflectOuter' },
+  node: {
+    ...{ 'n-alone': 'reflect', 'n-way': 'reflect', 'n-steer': 'reflect', 'o-steer': 'reflectOuter' },
+    ...ARMS.node,
+  },
   forwarder: { in0: 'forward' },
   kernel: { in0: 'pass' },
   way: { in0: 'pass', ul0: 'pass', ul1: 'pass' },
-  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', ul2: 'edge', out0: 'edge' },
+  steer: { in0: 'edge', ul0: 'edge', ul1: 'edge', ul2: 'edge', in1: 'edge', out0: 'edge', ...ARMS.gateway },
   'fw-steer': { eth0: 'pass' },
 };
 
@@ -200,6 +223,7 @@ async function makeTrip({ generator, leaving, arrived }: Ends, options: TripOpti
     dmac: GATEWAY_MAC,
     flows,
     base,
+    vlans: options.vlans ?? { first: 0, count: 0 },
   };
   const warmPackets = options.warmPackets ?? Math.max(WARM_PACKETS, 2 * flows);
   const warm = await generator.send({ ...stream, packets: warmPackets });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real NATS and Redis servers for tests, and waiting with a deadline.
+// Real NATS and Redis servers for tests, waiting with a deadline, and random rule tables with packets that meet them.
 export { type BreakableServer, startBreakableNats, startBreakableRedis } from './breakable.js';
 export { freePort, freePorts } from './free-port.js';
 export { type HostedService, type HostSpec, hostService } from './host-service.js';
@@ -9,6 +9,7 @@ export { type RedisCluster, startRedisCluster } from './redis-cluster.js';
 export { type RedisSentinel, startRedisSentinel } from './redis-sentinel.js';
 export { type Relay, startRelay } from './relay.js';
 export { applyRevision, type RevisionSpec, revisionOf } from './revisions.js';
+export { makeRuleWorld, type RuleOrder, type RuleWorld, randomNumbers } from './rule-worlds.js';
 export { type ServerProcess, type ServerSpec, startServer } from './server-process.js';
 export { faultCodeOf, startTestBus, type TestBus } from './test-bus.js';
 export { type UntilOptions, until } from './until.js';

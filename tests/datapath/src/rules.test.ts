@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which rule decides: the linear reference, the image read by TypeScript and the image read in the kernel say the same of every packet.
-// DETOUR_RULE_PAIRS asks that many packets of each table instead of what fits a quick run.
+// DETOUR_RULE_PAIRS asks that many packets of each size instead of what fits a quick run.
 import { abi, RuleRow } from '@detour/contracts';
 import { parseAddress, parsePrefix, type Tuple } from '@detour/core';
 import { ReferenceRules, RuleImage } from '@detour/tables';
+import { makeRuleWorld, randomNumbers } from '@detour/testkit';
 import { expect, it } from 'vitest';
-import { makeRuleWorld, randomNumbers } from './rule-worlds.js';
 import { type Answer, openRulesProbe, type Question } from './rules-probe.js';
 
 /** On an emulated machine (tools/kernel) everything takes twenty times as long. */
 const emulated = process.env.DETOUR_VRF_LOOKUP !== undefined;
 const PAIRS = Number(process.env.DETOUR_RULE_PAIRS ?? (emulated ? 4_096 : 65_536));
 const SIZES = emulated ? [1, 10, 100, 1_000] : [1, 10, 100, 1_000, 10_000, 100_000];
+/** In the first few rules decide, in the second very many. */
+const ORDERS = ['mixed', 'specific'] as const;
 const AT_ONCE = 65_536;
 /** Comparisons with single rules that the reference may make for each so many packets. */
 const REFERENCE_WORK = 40 * AT_ONCE;
@@ -53,16 +55,16 @@ function expectAgreement(
   expect(matched).toBeGreaterThan(asked.length / 4);
 }
 
-it.each(SIZES)(
-  '%i rules: reference, image and kernel agree',
-  (size) => {
-    const world = makeRuleWorld(size, 7 + size);
+it.each(SIZES.flatMap((size) => ORDERS.map((order) => ({ size, order }))))(
+  '$size rules, $order priorities: reference, image and kernel agree',
+  ({ size, order }) => {
+    const world = makeRuleWorld(size, 7 + size, order);
     const image = new RuleImage({ copies: 1 });
     image.apply({ upserts: world.rules, removes: [] });
     using probe = openRulesProbe(image.lines);
     probe.write(1, image.changes(0));
     probe.halves(1, 0);
-    for (let left = PAIRS; left > 0; left -= AT_ONCE) {
+    for (let left = PAIRS / ORDERS.length; left > 0; left -= AT_ONCE) {
       const asked = Array.from({ length: Math.min(left, AT_ONCE) }, () => world.question());
       expectAgreement(image, asked, probe.ask(asked), world.rules);
     }

@@ -20,6 +20,11 @@ const VRFS = 3;
 const GROUPS = 3;
 const GROUP_SIZE = 70;
 
+/** Bits of the widest prefix, IPv4 counted as in IPv6; 0: any address. */
+function widthOf(prefixes: RuleRow['sources']): number {
+  return prefixes.length === 0 ? 0 : Math.min(...prefixes.map(({ bits }) => bits));
+}
+
 /** Numbers from 0 up to a limit (mulberry32). */
 export function randomNumbers(seed: number): (limit: number) => number {
   let state = seed >>> 0;
@@ -31,7 +36,13 @@ export function randomNumbers(seed: number): (limit: number) => number {
   };
 }
 
-export function makeRuleWorld(size: number, seed: number): RuleWorld {
+/**
+ * `mixed`: six priorities by chance, so that of many rules the few widest of the highest decide. `specific`: the narrower a rule's prefixes, the higher its
+ * priority, so that very many rules decide, each some packets; the reference goes far down its list for them.
+ */
+export type RuleOrder = 'mixed' | 'specific';
+
+export function makeRuleWorld(size: number, seed: number, order: RuleOrder = 'mixed'): RuleWorld {
   const below = randomNumbers(seed);
   const pick = <T>(values: readonly T[]): T => {
     const value = values[below(values.length)];
@@ -73,9 +84,12 @@ export function makeRuleWorld(size: number, seed: number): RuleWorld {
   const ports = () => (below(10) < 7 ? [] : Array.from({ length: 1 + below(2) }, () => 1 + below(4)));
   const rule = (number: number): RuleRow => {
     const action = pick(ACTIONS);
+    const [level, vrf] = [below(6), 1 + below(VRFS)];
+    const ends = { sources: prefixes(), destinations: prefixes() };
+    const narrow = widthOf(ends.sources) + widthOf(ends.destinations);
     return RuleRow.fromPartial({
-      ...{ number, action, priority: below(6) * 1000, vrf: 1 + below(VRFS) },
-      ...{ sources: prefixes(), destinations: prefixes() },
+      ...{ number, action, priority: order === 'mixed' ? level * 1000 : 6 * narrow + level, vrf },
+      ...ends,
       protocols: below(2) === 0 ? [] : [pick(PROTOCOLS)],
       sourcePorts: ranges(1),
       destinationPorts: ranges(5),
