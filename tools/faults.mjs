@@ -931,7 +931,6 @@ export const FAULTS = [
     find: "        take({ kind: 'anything' });\n        continue;",
     put: '        continue;',
     test: 'services/bfd/src/routes.test.ts',
-    pattern: 'had to drop events',
   },
   {
     name: 'route-gone-with-its-device',

@@ -49,9 +49,9 @@ export class RouteLoop {
   #stopped = false;
 
   /** Opens all sockets. @throws Fault */
-  constructor(ports: RoutePorts, bufferBytes: number | null) {
+  constructor(ports: RoutePorts) {
     this.#ports = ports;
-    this.#events = new RouteEventSocket(bufferBytes);
+    this.#events = new RouteEventSocket();
     this.wakeFd = libc().eventfd(0, C.EFD_CLOEXEC | C.EFD_NONBLOCK);
     if (this.wakeFd < 0) throw lastFault('eventfd');
   }

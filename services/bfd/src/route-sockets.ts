@@ -12,7 +12,7 @@ import {
   routeQuestion,
 } from './route-wire.js';
 
-const defaultBufferBytes = 8 << 20;
+const DEFAULT_BUFFER_BYTES = 8 << 20;
 /** A table that changes during each of so many readings is read again a little later. */
 const readings = 8;
 const answerWithinS = 5;
@@ -23,16 +23,10 @@ export class RouteEventSocket {
   readonly fd: number;
   readonly #buffer = new Uint8Array(1 << 16);
 
-  /** `bufferBytes`: what the kernel keeps for us before it drops events; null: enough for any burst but a full table. @throws Fault */
-  constructor(bufferBytes: number | null) {
+  /** `bufferBytes`: what the kernel keeps for us before it drops events; by default enough for any burst but a full table. @throws Fault */
+  constructor(bufferBytes = DEFAULT_BUFFER_BYTES) {
     this.fd = openSocket(C.SOCK_NONBLOCK, routeGroups);
-    libc().setsockopt(
-      this.fd,
-      C.SOL_SOCKET,
-      C.SO_RCVBUFFORCE,
-      Int32Array.of(bufferBytes ?? defaultBufferBytes),
-      4,
-    );
+    libc().setsockopt(this.fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, Int32Array.of(bufferBytes), 4);
   }
 
   /** All that was said since the last call. When the kernel had to drop some of it, anything may have changed. @throws Fault */

@@ -6,7 +6,7 @@ import { Fault } from '@detour/core';
 import { libc } from './libc.js';
 import type { RouteState, SessionSpec } from './loop-messages.js';
 import type { RouteOrder, RouteReport, RouteRow, RouteWatchSpec } from './route-messages.js';
-import type { RouteSetup } from './worker-setup.js';
+import type { WorkerSetup } from './worker-setup.js';
 
 /** What the watch tells, on the main thread. */
 export interface RouteListener {
@@ -45,9 +45,9 @@ export class RouteWatch implements AsyncDisposable {
   static async start(
     workerUrl: URL,
     listener: RouteListener,
-    { netns = null, bufferBytes = null }: Partial<RouteSetup> = {},
+    { netns = null }: Partial<WorkerSetup> = {},
   ): Promise<RouteWatch> {
-    const workerData: RouteSetup = { netns, bufferBytes };
+    const workerData: WorkerSetup = { netns };
     const worker = new Worker(workerUrl, { workerData, execArgv: [] });
     const started = await new Promise<RouteReport>((resolve, reject) => {
       worker.once('message', resolve);

@@ -5,21 +5,18 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { enterNamespace } from './namespace.js';
 import { RouteLoop } from './route-loop.js';
 import type { RouteOrder, RouteReport } from './route-messages.js';
-import type { RouteSetup } from './worker-setup.js';
+import type { WorkerSetup } from './worker-setup.js';
 
-function main(setup: RouteSetup): void {
+function main(setup: WorkerSetup): void {
   const port = parentPort;
   if (port === null) throw new Error('route-worker.js runs on a worker thread only');
   if (setup.netns !== null) enterNamespace(setup.netns);
-  const loop = new RouteLoop(
-    {
-      takeOrder: () => receiveMessageOnPort(port)?.message as RouteOrder | undefined,
-      report: (report: RouteReport) => port.postMessage(report),
-    },
-    setup.bufferBytes,
-  );
+  const loop = new RouteLoop({
+    takeOrder: () => receiveMessageOnPort(port)?.message as RouteOrder | undefined,
+    report: (report: RouteReport) => port.postMessage(report),
+  });
   port.postMessage({ kind: 'started', wakeFd: loop.wakeFd } satisfies RouteReport);
   loop.run();
 }
 
-main(workerData as RouteSetup);
+main(workerData as WorkerSetup);

@@ -5,9 +5,3 @@ export interface WorkerSetup {
   /** A network namespace to run in (/run/netns/…); null for that of the process. */
   readonly netns: string | null;
 }
-
-/** For the route thread. */
-export interface RouteSetup extends WorkerSetup {
-  /** Bytes that the kernel keeps for its events; null: the usual number. */
-  readonly bufferBytes: number | null;
-}
