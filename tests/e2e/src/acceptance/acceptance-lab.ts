@@ -50,6 +50,8 @@ export interface AcceptanceOptions {
   readonly spec?: (standard: LabSpec) => LabSpec;
   /** More settings of tunnel-gw. */
   readonly gateway?: Readonly<Record<string, string>>;
+  /** The same of path-selectors. */
+  readonly pathSelector?: Readonly<Record<string, string>>;
   readonly replicas?: StackOptions['replicas'];
   /** Runs when the lab stands and no service is started yet. */
   readonly beforeStack?: (lab: Lab) => Promise<void>;
@@ -99,7 +101,7 @@ export async function startAcceptanceLab(
       env: (service, id) => ({
         DETOUR_LISTEN: `${service === 'tunnel-gw' || service === 'bfd' ? gatewayAt : controllersAt}:${grpcPorts[id]}`,
         ...(service === 'tunnel-gw' && { ...gatewayLimits, ...options.gateway }),
-        ...(service === 'path-selector' && { DETOUR_REDIS_BUDGET: '1s' }),
+        ...(service === 'path-selector' && { DETOUR_REDIS_BUDGET: '1s', ...options.pathSelector }),
       }),
     });
     closers.push(stack);
