@@ -1111,6 +1111,14 @@ export const FAULTS = [
     test: 'tests/e2e/src/failures/no-leak.test.ts',
   },
   {
+    name: 'lost-slots-kept',
+    what: 'a path whose weight fell keeps the slots that others would win now',
+    file: 'packages/tables/src/slot-race.ts',
+    find: 'if (now > price) {',
+    put: 'if (now > price * 1e9) {',
+    test: 'packages/tables/src/slot-race.test.ts',
+  },
+  {
     name: 'slots-first',
     what: 'the path states of a chain of many paths wait for its slots',
     file: 'services/tunnel-gw/src/chain-models.ts',

@@ -156,19 +156,11 @@ const NO_NEXTHOP_OBJECTS = 'no zebra nexthop kernel enable\n';
 export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
   const frr = new Map<string, FrrRouter>();
   for (const side of ['inside', 'outside'] as const) {
-    const peers = twoGateways.map((_, place) => ({ ...peering(side, place), as: AS.gateways }));
-    const { ns, network, router } = sides[side];
-    const neighbours = peers.map(({ gateway }) => [gateway, AS.gateways] as const);
-    const config = bgpd({ as: AS[side], id: router, neighbours, networks: [network] });
-    frr.set(ns, await startFrr(lab, ns, config, NO_NEXTHOP_OBJECTS));
+    const { ns } = sides[side];
+    frr.set(ns, await startFrr(lab, ns, routerBgpd(side), NO_NEXTHOP_OBJECTS));
   }
   const startGateway = async (ns: string): Promise<void> => {
-    const place = twoGateways.findIndex((gateway) => gateway.ns === ns);
-    const neighbours = (['inside', 'outside'] as const).map(
-      (side) => [peering(side, place).router, AS[side]] as const,
-    );
-    const id = underlays[place] ?? '';
-    frr.set(ns, await startFrr(lab, ns, bgpd({ as: AS.gateways, id, neighbours, table: standardTable })));
+    frr.set(ns, await startFrr(lab, ns, gatewayBgpd(twoGateways.findIndex((gateway) => gateway.ns === ns))));
   };
   for (const { ns } of twoGateways) await startGateway(ns);
   const set = async (gateway: string, state: 'up' | 'down'): Promise<void> => {
@@ -194,6 +186,21 @@ export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
       );
     },
   };
+}
+
+/** Of the router on one side: both gateways are equally good. */
+export function routerBgpd(side: Side): string {
+  const { network, router } = sides[side];
+  const neighbours = twoGateways.map((_, place) => [peering(side, place).gateway, AS.gateways] as const);
+  return bgpd({ as: AS[side], id: router, neighbours, networks: [network] });
+}
+
+/** Of the gateway at this place: what it learns on one side it tells the other. */
+export function gatewayBgpd(place: number): string {
+  const neighbours = (['inside', 'outside'] as const).map(
+    (side) => [peering(side, place).router, AS[side]] as const,
+  );
+  return bgpd({ as: AS.gateways, id: underlays[place] ?? '', neighbours, table: standardTable });
 }
 
 /** What a daemon speaks with whom; `table`: where what it learns goes. */

@@ -2,8 +2,8 @@
 // A chain's selection table: slot → path number, each path with exactly its share of the slots, made from members and weights alone.
 import { abi } from '@detour/contracts';
 import { Fault } from '@detour/core';
-import { type Contender, cost, draw, slotSeed, toContender } from './rendezvous.js';
 import { meetQuotas, slotQuotas } from './slot-quotas.js';
+import { SlotRace } from './slot-race.js';
 
 /** One path of a chain and what it is worth: a non-negative integer, relative to the other members. */
 export interface Member {
@@ -35,26 +35,24 @@ export function slotCount(members: number): number {
 /**
  * Slot → path number. Same members and weights, in whatever order: same bytes, on every machine.
  * Every member counts for the number of slots; weight 0 gets none. All weights 0: an empty table.
+ * `race`: the one of this chain's table before, if there was one; with it a few changed weights take little time, and the outcome is the same.
  * @throws Fault 'invalid' for a path number or weight out of bounds, or a path that occurs twice.
  */
-export function buildSelection(members: readonly Member[], chain: number): Uint16Array {
+export function buildSelection(
+  members: readonly Member[],
+  chain: number,
+  race = new SlotRace(chain),
+): Uint16Array {
   const why = memberFault(members);
   if (why !== null) throw new Fault('invalid', `selection of chain ${chain}: ${why}`);
   const live = members.filter(({ weight }) => weight > 0).sort((x, y) => x.path - y.path);
   const [first, second] = live;
   if (first === undefined) return new Uint16Array(0);
-  const slots = new Uint16Array(slotCount(members.length));
-  if (second === undefined) return slots.fill(first.path);
-  const contenders = live.map(({ path, weight }) => toContender(chain, path, weight));
-  race(slots, contenders);
-  meetQuotas(
-    slots,
-    contenders,
-    slotQuotas(
-      live.map(({ weight }) => weight),
-      slots.length,
-    ),
-  );
+  const count = slotCount(members.length);
+  if (second === undefined) return new Uint16Array(count).fill(first.path);
+  const { owners: slots, contenders } = race.run(live, count);
+  const weights = live.map(({ weight }) => weight);
+  meetQuotas(slots, contenders, slotQuotas(weights, count));
   for (const [slot, index] of slots.entries()) slots[slot] = live[index]?.path ?? 0;
   return slots;
 }
@@ -70,28 +68,4 @@ export function memberFault(members: readonly Member[]): string | null {
     seen.add(path);
   }
   return null;
-}
-
-/** Fills `owners` with the index of each slot's winner. */
-function race(owners: Uint16Array, contenders: readonly Contender[]): void {
-  const count = contenders.length;
-  const seeds = Int32Array.from(contenders, ({ seed }) => seed);
-  const inverse = Float64Array.from(contenders, ({ inverseWeight }) => inverseWeight);
-  for (let slot = 0; slot < owners.length; slot++) {
-    const seed = slotSeed(slot);
-    let winner = 0;
-    let least = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < count; i++) {
-      const u = draw(seeds[i] ?? 0, seed);
-      const inverseWeight = inverse[i] ?? 0;
-      // u is a lower bound of -ln(1 - u), and far cheaper: most contenders end here
-      if (u * inverseWeight >= least) continue;
-      const price = cost(u, inverseWeight);
-      if (price < least) {
-        least = price;
-        winner = i;
-      }
-    }
-    owners[slot] = winner;
-  }
 }

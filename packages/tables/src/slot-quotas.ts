@@ -37,7 +37,9 @@ export function meetQuotas(
     let bestCost = Number.POSITIVE_INFINITY;
     for (const [i, { contender, missing }] of short.entries()) {
       if (missing === 0) continue;
-      const price = cost(draw(contender.seed, seed), contender.inverseWeight);
+      const u = draw(contender.seed, seed);
+      if (u * contender.inverseWeight >= bestCost) continue; // its cost is not below that
+      const price = cost(u, contender.inverseWeight);
       if (price < bestCost) [best, bestCost] = [i, price];
     }
     const taker = short[best];

@@ -127,13 +127,28 @@ export async function ensureDevices(
   return batch.length === 0 ? links : readLinks();
 }
 
-/** Removes VTIs that Detour made and that are not wanted any more. */
+/** Device group of what is to go: the kernel removes a whole group in the time of one device (400 pairs: 0.2 s instead of 7). */
+const GROUP_TO_GO = 0x44545247;
+
+/**
+ * Removes VTIs that Detour made and that are not wanted any more.
+ * @throws Fault `refused` when somebody else's device is in the group that Detour uses for this.
+ */
 export async function removeDevices(wanted: ReadonlySet<string>): Promise<string[]> {
   const [inject] = INJECT_DEVICES;
   const gone = [...(await readLinks())]
     .filter(([name, link]) => link.ours && name !== inject && !wanted.has(name))
     .map(([name]) => name);
-  await runIpBatch(gone.map((name) => `link del dev ${name}`));
+  if (gone.length === 0) return gone;
+  const inGroup = await readIp<LinkRow>('-d', 'link', 'show', 'group', String(GROUP_TO_GO));
+  const foreign = inGroup.find(({ ifalias }) => ifalias !== DEVICE_ALIAS)?.ifname;
+  if (foreign !== undefined)
+    throw new Fault(
+      'refused',
+      `device ${foreign} is in device group ${GROUP_TO_GO}, by which Detour removes its own: put it elsewhere (ip link set dev ${foreign} group default)`,
+    );
+  await runIpBatch(gone.map((name) => `link set dev ${name} group ${GROUP_TO_GO}`));
+  await runIpBatch([`link del group ${GROUP_TO_GO}`]);
   return gone;
 }
 

@@ -257,7 +257,14 @@ describe('the machine', () => {
     await expect(ensureDevices([{ ...vti, device: 'mine' }])).rejects.toThrow(
       /device mine exists and is not Detour's: rename it, or the node or port that needs this name/,
     );
+    ip('link', 'set', 'dev', 'mine', 'group', '1146376775');
+    await expect(removeDevices(new Set())).rejects.toThrow(
+      /device mine is in device group 1146376775, .* group default/,
+    );
+    expect(ip('-o', 'link', 'show')).toContain('vti-x@');
+    ip('link', 'set', 'dev', 'mine', 'group', 'default');
     expect(await removeDevices(new Set())).toEqual(['vti-x', 'vti-y']);
+    expect(await removeDevices(new Set())).toEqual([]);
     expect(ip('-o', 'link', 'show')).toContain('mine@');
     expect(ip('-o', 'link', 'show')).toContain('dt-inject');
     ip('link', 'del', 'mine');
