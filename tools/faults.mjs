@@ -1119,6 +1119,14 @@ export const FAULTS = [
     test: 'packages/tables/src/slot-race.test.ts',
   },
   {
+    name: 'health-copied-once',
+    what: 'health that changes in the turn in which a copy was written is not copied',
+    file: 'services/bfd/src/health-copy.ts',
+    find: 'else if (this.#isDue) this.#kick();',
+    put: '',
+    test: 'services/bfd/src/health-copy.test.ts',
+  },
+  {
     name: 'slots-first',
     what: 'the path states of a chain of many paths wait for its slots',
     file: 'services/tunnel-gw/src/chain-models.ts',
@@ -1235,7 +1243,7 @@ export const FAULTS = [
     find: 'if ours[i] < held[i] then return text end',
     put: '',
     test: 'packages/affinity/src/affinity.test.ts',
-    pattern: 'one server repin with the same generation and a higher path',
+    pattern: 'the same generation and a higher path of ours',
   },
   {
     name: 'pins-full-forgets',

@@ -127,9 +127,11 @@ describe('callUnary', () => {
   });
 
   it('gives up at its deadline and by its signal, and the server is told', async () => {
+    let begun = 0;
     let cancelled = 0;
     await using server = await listen('127.0.0.1:0', {
       trace: unary((_, { signal }) => {
+        begun += 1;
         signal.addEventListener('abort', () => {
           cancelled += 1;
         });
@@ -142,6 +144,7 @@ describe('callUnary', () => {
     const stop = new AbortController();
     const call = codeOf(callUnary(trace, TraceRequest.create(), { deadlineMs: 5_000, signal: stop.signal }));
     await until(() => cancelled === 1);
+    await until(() => begun === 2); // what is taken back before it was sent nobody hears of
     stop.abort();
     expect(await call).toBe('unavailable');
     await until(() => cancelled === 2);

@@ -59,12 +59,18 @@ export class HealthCopy implements AsyncDisposable {
     this.#kick();
   }
 
+  get #isDue(): boolean {
+    return this.#spec.state.bus.connected && (this.#sweep || this.#dirty.size > 0);
+  }
+
   #kick(): void {
     if (this.#writing !== null || this.#ended) return;
     this.#cancel();
     this.#writing = this.#write().then((done) => {
       this.#writing = null;
-      if (!done && !this.#ended) this.#cancel = this.#spec.clock.after(retryMs, () => this.#kick());
+      if (this.#ended) return;
+      if (!done) this.#cancel = this.#spec.clock.after(retryMs, () => this.#kick());
+      else if (this.#isDue) this.#kick(); // what came in the turn in which the writing ended
     });
   }
 

@@ -140,8 +140,11 @@ export async function removeDevices(wanted: ReadonlySet<string>): Promise<string
     .filter(([name, link]) => link.ours && name !== inject && !wanted.has(name))
     .map(([name]) => name);
   if (gone.length === 0) return gone;
-  const inGroup = await readIp<LinkRow>('-d', 'link', 'show', 'group', String(GROUP_TO_GO));
-  const foreign = inGroup.find(({ ifalias }) => ifalias !== DEVICE_ALIAS)?.ifname;
+  const inGroup = await readIp<Partial<LinkRow>>('-d', 'link', 'show', 'group', String(GROUP_TO_GO));
+  // ip gives an empty object for each device of other groups
+  const foreign = inGroup.find(
+    ({ ifname, ifalias }) => ifname !== undefined && ifalias !== DEVICE_ALIAS,
+  )?.ifname;
   if (foreign !== undefined)
     throw new Fault(
       'refused',
