@@ -50,6 +50,9 @@ const KEPT_AFTER_MS = 2_000;
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const name = config.gateway;
+  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines } = config;
+  const { decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst } =
+    config;
   if (name === '')
     throw new Fault('invalid', 'DETOUR_GATEWAY is not set: give the name of this gateway in the intent');
   readiness.set('intent', false, 'no revision is live yet');
@@ -128,21 +131,11 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       objectPath: config.object,
       pinDir,
       lookupByRules: machine.lookupByRules !== null,
-      unmarked: config.unmarked,
-      maxFlows: config.maxFlows,
-      maxEmbryos: config.maxEmbryos,
-      ruleLines: config.ruleLines,
       guardDevices: config.guard,
-      sysctlDir: config.sysctlDir,
       name,
-      decideWithinMs: config.decideWithinMs,
-      resolveWithinMs: config.resolveWithinMs,
-      sweepEveryMs: config.sweepEveryMs,
       slotWorker: new URL('./slot-worker.js', import.meta.url),
-      puntRate: config.puntRate,
-      puntBurst: config.puntBurst,
-      beginRate: config.beginRate,
-      beginBurst: config.beginBurst,
+      ...{ unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines },
+      ...{ decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst },
       askShare: config.otlp === '' ? 0 : config.traceRatio,
       clock,
       log,
