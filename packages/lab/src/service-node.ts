@@ -3,12 +3,14 @@
  * A service node as operators run one: a namespace with an underlay device, nftables with connection tracking between the two sides of the pair, and
  * `detour node attach` beside it, which makes the pair.
  */
+
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Lab } from './lab.js';
 import { type LabProcess, promptly } from './process.js';
 import type { LabSpec } from './spec.js';
+import { managementLink, underlayLink } from './standard-lab.js';
 import { waitFor } from './wait.js';
 
 const main = fileURLToPath(new URL('../../../cli/dist/main.js', import.meta.url));
@@ -42,15 +44,8 @@ export function withServiceNode(spec: LabSpec, options: ServiceNodeOptions): Lab
     },
     links: [
       ...spec.links,
-      {
-        a: { ns: name, device: 'eth0', addresses: [`${underlay}/24`], txOffload: 'off' },
-        b: { ns: 'underlay', device: name, bridge: 'br0', txOffload: 'off', xdpPass: true },
-        mtu: 1600,
-      },
-      {
-        a: { ns: name, device: 'mgmt0', addresses: [`${management}/24`] },
-        b: { ns: 'mgmt', device: name, bridge: 'br0' },
-      },
+      underlayLink({ ns: name, addresses: [`${underlay}/24`] }, 1600),
+      managementLink(name, management),
     ],
   };
 }

@@ -3,8 +3,10 @@
  * A router with two arms behind a service node: what comes in by one arm it filters (nftables, connection tracking) and routes out of the other, to the
  * node's address there. The node itself forwards nothing.
  */
+
 import { filterBetween, type ServiceNodeOptions } from './service-node.js';
 import type { LabSpec, LinkSpec, NamespaceSpec } from './spec.js';
+import { managementLink, underlayLink } from './standard-lab.js';
 
 /** Devices and addresses on both ends of each arm; `in` is where packets of who began a flow enter. */
 export const routerArms = {
@@ -38,15 +40,8 @@ export function withServiceRouter(
     namespaces: { ...spec.namespaces, [name]: {}, [router]: routerNamespace(options.forbiddenPort ?? 8081) },
     links: [
       ...spec.links,
-      {
-        a: { ns: name, device: 'eth0', addresses: [`${underlay}/24`], txOffload: 'off' },
-        b: { ns: 'underlay', device: name, bridge: 'br0', txOffload: 'off', xdpPass: true },
-        mtu: 1600,
-      },
-      {
-        a: { ns: name, device: 'mgmt0', addresses: [`${management}/24`] },
-        b: { ns: 'mgmt', device: name, bridge: 'br0' },
-      },
+      underlayLink({ ns: name, addresses: [`${underlay}/24`] }, 1600),
+      managementLink(name, management),
       armLink(name, router, routerArms.in),
       armLink(name, router, routerArms.out),
     ],

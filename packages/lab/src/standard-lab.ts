@@ -168,7 +168,8 @@ export function standardLab(options: StandardLabOptions = {}): LabSpec {
 /** Many connections from few addresses need the whole range of ports. */
 const manyPorts = { 'net.ipv4.ip_local_port_range': '1024 65535' } as const;
 
-function underlayLink(end: Omit<LinkEnd, 'device'>, mtu: number): LinkSpec {
+/** Of a machine to the bridge of `underlay`; `mtu` in bytes. */
+export function underlayLink(end: Omit<LinkEnd, 'device'>, mtu: number): LinkSpec {
   return {
     a: { ...end, device: firewallDevices.underlay, txOffload: 'off' },
     b: { ns: 'underlay', device: end.ns, bridge: 'br0', txOffload: 'off', xdpPass: true },
@@ -176,7 +177,8 @@ function underlayLink(end: Omit<LinkEnd, 'device'>, mtu: number): LinkSpec {
   };
 }
 
-function managementLink(ns: string, address: string): LinkSpec {
+/** Of a machine to the bridge of `mgmt`. */
+export function managementLink(ns: string, address: string): LinkSpec {
   return {
     a: { ns, device: firewallDevices.management, addresses: [`${address}/24`] },
     b: { ns: 'mgmt', device: ns, bridge: 'br0' },

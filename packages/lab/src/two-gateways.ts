@@ -11,7 +11,13 @@ import type { Lab } from './lab.js';
 import type { LabSpec, LinkSpec } from './spec.js';
 import type { GatewayPlace } from './stack-plan.js';
 import { type StandardIntentOptions, standardIntent } from './standard-intent.js';
-import { type StandardLabOptions, standardLab, standardTable } from './standard-lab.js';
+import {
+  managementLink,
+  type StandardLabOptions,
+  standardLab,
+  standardTable,
+  underlayLink,
+} from './standard-lab.js';
 
 /** As `startStack` takes them. */
 export const twoGateways: readonly GatewayPlace[] = [
@@ -96,15 +102,8 @@ function machineLinks({ ns, management }: GatewayPlace, place: number, mtu: numb
   return [
     towards('inside'),
     towards('outside'),
-    {
-      a: { ns, device: 'eth0', mac: macOf(3, 1), addresses: [`${underlays[place]}/24`], txOffload: 'off' },
-      b: { ns: 'underlay', device: ns, bridge: 'br0', txOffload: 'off', xdpPass: true },
-      mtu,
-    },
-    {
-      a: { ns, device: 'mgmt0', addresses: [`${management}/24`] },
-      b: { ns: 'mgmt', device: ns, bridge: 'br0' },
-    },
+    underlayLink({ ns, mac: macOf(3, 1), addresses: [`${underlays[place]}/24`] }, mtu),
+    managementLink(ns, management),
   ];
 }
 
