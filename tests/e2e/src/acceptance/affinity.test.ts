@@ -14,8 +14,8 @@ import { awaitWeights, startReports } from './reports.js';
 
 const CROWD_MS = 500_000;
 const MEASURE_MS = 2_000;
-/** A little more often than tables are asked for: two that come close together make one. */
-const REPORT_EVERY_MS = 8;
+/** More often than tables are asked for: two that come close together make one. */
+const REPORT_EVERY_MS = 6;
 const GENERATIONS_PER_S = 100;
 
 /** Firewalls 1 to `count` serve; the others do not. `reported`: by what they report, and at once. */
@@ -85,8 +85,10 @@ describe('affinity', () => {
     timeout: CROWD_MS,
   }, async () => {
     await bench.apply(intentOf(standard, 4, true));
-    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 });
     await using reports = await startReports(bench);
+    const all = [1, 2, 3, 4].map((i) => `fw${i}`);
+    for (const name of all) await reports.set(name, { cpu: 0.1 });
+    await awaitWeights(bench, Object.fromEntries(all.map((name) => [name, 1000])));
     const range = { first: 200_000, count: 4_000, proto: 'udp' } as const;
     expect(await bench.crowd.client.open(range)).toMatchObject({ answered: range.count });
     const before = await nodeOfEachFlow(bench, namesOf(range));
@@ -120,7 +122,11 @@ describe('affinity', () => {
     expect(now.no_table ?? 0n).toBe(drops.no_table ?? 0n);
     expect(await nodeOfEachFlow(bench, namesOf(range))).toEqual(before);
     await expectNoneRefused(bench);
-    await expectAllDelivered(balance);
+    const books = await balance.settle();
+    const whole = { dropped: {}, corrupt: 0, foreign: 0, duplicated: 0, reordered: 0, bypassed: 0 };
+    expect({ ...books, ...whole }, 'the gateway dropped and spoiled nothing').toEqual(books);
+    // The queues of a node's machine may run over at this rate; an exchange of tables that costs a packet each time would cost more than this
+    expect(books.sent - books.delivered, JSON.stringify(books)).toBeLessThan(made / 4);
   });
 
   /** The most messages a second that were answered, of rates that grow until fewer than nine in ten are. */

@@ -20,7 +20,7 @@ export function expectShares(
 /** delivered + dropped by reason = sent; here nothing was dropped, every packet went through one node, unaltered, once and in order. */
 export async function expectAllDelivered(balance: Balance): Promise<Books> {
   const books = await balance.settle();
-  expect(books).toMatchObject({
+  expect(books, JSON.stringify(books)).toMatchObject({
     delivered: books.sent,
     dropped: {},
     endedInNode: {},
