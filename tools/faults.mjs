@@ -152,6 +152,14 @@ export const FAULTS = [
     test: 'services/tunnel-gw/src/punt-desk.test.ts',
   },
   {
+    name: 'recall-asked-last',
+    what: 'a gateway that takes over flows asks the controllers about each before it asks Redis',
+    file: 'services/tunnel-gw/src/recall-desk.ts',
+    find: 'if (question.sampled === true || !this.options.connected()) return null;',
+    put: 'if (question.syn === question.syn || !this.options.connected()) return null;',
+    test: 'services/tunnel-gw/src/recall-desk.test.ts',
+  },
+  {
     name: 'recalled-pin-unused',
     what: 'a gateway that takes over a flow goes by the selection of now instead of the pin in Redis',
     file: 'services/tunnel-gw/src/recall-desk.ts',

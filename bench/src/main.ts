@@ -12,6 +12,7 @@ import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
 import { healthLatency } from './stack/health-latency.js';
 import { manyRows } from './stack/many-rows.js';
+import { takeover } from './stack/takeover.js';
 import { steer } from './steer/steer.js';
 import { affinity } from './tables/affinity.js';
 import { classify } from './tables/classify.js';
@@ -26,6 +27,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   steer,
   flowsNew,
   failover,
+  takeover,
   applyLatency,
   healthLatency,
   manyRows,

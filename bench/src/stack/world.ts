@@ -51,6 +51,7 @@ export async function openWorld(options: WorldOptions): Promise<World> {
   try {
     const places = stackPlaces(lab);
     await placeEnds(lab, ends, places, options.reflectingNode === true);
+    await lab.exec('edge1', clientsRoute(places.clientAddress, 'eth1', ABI_PIN.table));
     const stack = await startStack(lab, {
       logLevel: 'warn',
       env: (service) => (service === 'tunnel-gw' ? { ...options.env } : {}),
@@ -88,8 +89,18 @@ export async function openWorld(options: WorldOptions): Promise<World> {
   }
 }
 
-/** The programs at client and server, and a way for the client's addresses to be found: all of 10.1.0.0/16 is behind its own. */
-async function placeEnds(lab: Lab, ends: BpfObject, places: StackPlaces, reflecting: boolean): Promise<void> {
+/** A way for the client's addresses to be found: all of 10.1.0.0/16 is behind its own. */
+export function clientsRoute(via: string, device: string, table: string): string[] {
+  return ['ip', 'route', 'add', '10.1.0.0/16', 'via', via, 'dev', device, 'table', table];
+}
+
+/** The programs at client, server and, if it reflects, fw1. */
+export async function placeEnds(
+  lab: Lab,
+  ends: BpfObject,
+  places: StackPlaces,
+  reflecting: boolean,
+): Promise<void> {
   mkdirSync(places.benchPin, { recursive: true });
   pinProgram(ends.program('bench_serve'), `${places.benchPin}/serve`);
   pinProgram(ends.program('bench_absorb'), `${places.benchPin}/absorb`);
@@ -110,32 +121,20 @@ async function placeEnds(lab: Lab, ends: BpfObject, places: StackPlaces, reflect
   await attach('server', 'serve');
   await attach('client', 'absorb');
   if (reflecting) await attach('fw1', 'node');
-  const route = [
-    'ip',
-    'route',
-    'add',
-    '10.1.0.0/16',
-    'via',
-    places.clientAddress,
-    'dev',
-    'eth1',
-    'table',
-    ABI_PIN.table,
-  ];
-  await lab.exec('edge1', route);
 }
 
-async function applyDocument(lab: Lab, stack: Stack, document: IntentDocument): Promise<void> {
+export async function applyDocument(lab: Lab, stack: Stack, document: IntentDocument): Promise<void> {
   const file = join(lab.dir, 'intent.json');
   writeFileSync(file, JSON.stringify(document));
   const { code, stderr, stdout } = await stack.cli(['apply', '-f', file, '--wait', '--timeout', '30s']);
   if (code !== 0) throw new Fault('internal', `detour apply: exit code ${code}: ${stderr || stdout}`);
 }
 
-async function awaitNodes(stack: Stack, count: number): Promise<void> {
+/** `gateway`: its process in the stack. */
+export async function awaitNodes(stack: Stack, count: number, gateway = 'tunnel-gw'): Promise<void> {
   const until = performance.now() + READY_MS;
   for (;;) {
-    const metrics = await stack.metrics('tunnel-gw');
+    const metrics = await stack.metrics(gateway);
     const up = [...metrics.matchAll(/^detour_node_up\{[^}]*\} 1$/gm)].length;
     if (up === count) return;
     if (performance.now() > until)

@@ -2,7 +2,7 @@
 // What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
 import type { Answer, Pin, PinRequest } from '@detour/affinity';
 import { type BpfMap, mapArray, openPacketSocket } from '@detour/bpf';
-import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
+import { type AlarmCode, abi, type FlowRecord, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
 import { Banks } from './bank.js';
 import type { CounterMaps } from './counters.js';
@@ -59,6 +59,8 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   /** What Redis holds of flows, which is ours where it held nothing. */
   readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
+  readonly lookUp: (keys: readonly string[]) => Promise<Answer<FlowRecord | null>[]>;
+  readonly redisConnected: () => boolean;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
   readonly onSwept: (result: SweepResult) => void;
@@ -176,7 +178,12 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const choices = new PathChoices(options.name);
-  const recalls = new RecallDesk({ ...late, lookOrCreate: options.lookOrCreate });
+  const recalls = new RecallDesk({
+    ...late,
+    connected: options.redisConnected,
+    lookUp: options.lookUp,
+    lookOrCreate: options.lookOrCreate,
+  });
   const punts = new PuntDesk({
     deadlineMs: options.decideWithinMs,
     maxPacketsPerFlow: abi.DetourLimit.DT_PENDING_QUEUE,
@@ -185,7 +192,8 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     monoMs: () => clock.monoMs(),
     rulesGen: () => datapath.rulesGen,
     isDecided: (question) => flows.isDecided(question.key),
-    ask: options.ask,
+    ask: (question) =>
+      recalls.known(question)?.then((found) => found ?? options.ask(question)) ?? options.ask(question),
     recall: (question) => recalls.ask(question),
     decideAlone: late.decideAlone,
     install: (question, decision, rulesGen) => {

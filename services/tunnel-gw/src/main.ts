@@ -166,6 +166,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onRepin: ({ key }) => keeper.changed(key, gateway),
       onRefresh: (pins) => keeper.refresh(pins, gateway),
       lookOrCreate: (offers) => keeper.lookOrCreate(offers),
+      lookUp: (keys) => keeper.lookUp(keys),
+      redisConnected: () => keeper.connected,
       onUnrecorded: (pins) => keeper.record(pins, gateway),
       onEnded: (keys) => keeper.end(keys),
       onSwept: ({ unrecorded }) => keeper.swept(unrecorded),

@@ -103,6 +103,11 @@ export class PinKeeper implements Disposable {
     return this.options.affinity.lookOrCreate(offers, HELD);
   }
 
+  /** For flows whose packets are held meanwhile. */
+  lookUp(keys: readonly string[]): Promise<Answer<FlowRecord | null>[]> {
+    return this.options.affinity.lookUp(keys);
+  }
+
   /** Extends the expiry of pins in use and looks whether they are still what Redis holds; one that Redis lost is recorded anew by the next sweep. */
   refresh(pins: readonly PinUse[], gateway: PinnedFlows): void {
     this.gateway = gateway;

@@ -10,13 +10,20 @@ import { RecallDesk } from './recall-desk.js';
 import { chainRow, flowQuestion, ruleRow } from './testdata.js';
 
 /** One chain with paths 1 and 2; Redis answers as the test says. */
-function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin>[]) {
+function recallDesk(
+  redis: (offers: readonly PinRequest[]) => Answer<Pin>[],
+  lookUp: (keys: readonly string[]) => Promise<Answer<FlowRecord | null>[]> = async (keys) =>
+    keys.map(() => ({ ok: true, value: null })),
+) {
   const models = new ChainModels(new Map());
   models.commit(models.draft([chainRow()], () => 'up'));
   const rules = new ReferenceRules([ruleRow({ number: 1 })]);
   const tables = { rules, chains: models.all(), hashKey: hashKeyFromHex('00'.repeat(16)) };
   const offered: (readonly PinRequest[])[] = [];
+  const redisIs = { connected: true };
   const desk = new RecallDesk({
+    connected: () => redisIs.connected,
+    lookUp,
     lookOrCreate: async (offers) => {
       offered.push(offers);
       return redis(offers);
@@ -24,7 +31,7 @@ function recallDesk(redis: (offers: readonly PinRequest[]) => Answer<Pin>[]) {
     decideAlone: (question) => decideLocally(tables, question),
     chainOf: (number) => tables.chains.get(number),
   });
-  return { desk, offered };
+  return { desk, offered, redisIs };
 }
 
 const midflow = (sport: number) => ({ ...flowQuestion({ sport }), syn: false });
@@ -95,5 +102,65 @@ describe('RecallDesk', () => {
     expect(offered).toEqual([]);
     await expect(desk.ask(midflow(1_001))).rejects.toThrow('no answer from Redis within 500 ms');
     expect(desk.counts.unanswered).toBe(1);
+  });
+
+  describe('known', () => {
+    const pin: FlowRecord = { gen: 4, path: 2, chain: 1, initiatorIsB: true };
+
+    it('answers with what Redis holds, without offering anything; flows that come together are asked about together', async () => {
+      const asked: (readonly string[])[] = [];
+      const { desk, offered } = recallDesk(asOffered, async (keys) => {
+        asked.push(keys);
+        return keys.map(() => ({ ok: true, value: pin }));
+      });
+      const questions = [1_001, 1_002].map(midflow);
+      const decisions = await Promise.all(questions.map((question) => desk.known(question)));
+      expect(asked).toEqual([questions.map(({ key }) => flowRecordKey(key))]);
+      for (const decision of decisions)
+        expect(decision).toMatchObject({
+          ...{ action: 'steer', by: 'redis', path: 2, pinGen: 4, initiatorIsB: true, recorded: true },
+        });
+      expect(offered).toEqual([]);
+      expect(desk.counts).toMatchObject({ recalled: 2, created: 0 });
+    });
+
+    it('has nothing to say of a flow that Redis does not know, of a pin that cannot be used here, or when Redis is silent', async () => {
+      const answers: Answer<FlowRecord | null>[] = [
+        { ok: true, value: null },
+        { ok: true, value: { ...pin, chain: 9 } },
+        { ok: true, value: { ...pin, path: 77 } },
+        { ok: false, why: 'no answer within 10 ms' },
+      ];
+      for (const answer of answers) {
+        const { desk, offered } = recallDesk(asOffered, async () => [answer]);
+        expect(await desk.known(midflow(1_001))).toBeNull();
+        expect(offered).toEqual([]);
+        expect(desk.counts.recalled).toBe(0);
+      }
+    });
+
+    it('asks nobody about a flow that begins here, about one that is traced, or while Redis is away', () => {
+      const { desk, redisIs } = recallDesk(asOffered, () => expect.fail('Redis was asked'));
+      expect(desk.known(flowQuestion())).toBeNull();
+      expect(desk.known({ ...midflow(1_001), sampled: true })).toBeNull();
+      redisIs.connected = false;
+      expect(desk.known(midflow(1_001))).toBeNull();
+    });
+
+    it('offers nothing while the look-up is under way', async () => {
+      for (const value of [pin, null]) {
+        let answer: (answers: Answer<FlowRecord | null>[]) => void = () => {};
+        const { desk, offered } = recallDesk(asOffered, () => new Promise((resolve) => (answer = resolve)));
+        const question = midflow(1_001);
+        const found = desk.known(question);
+        const asked = desk.ask(question);
+        await new Promise((resolve) => setImmediate(resolve));
+        expect(offered).toEqual([]);
+        answer([{ ok: true, value }]);
+        expect(await asked).toMatchObject({ by: 'redis', pinGen: value?.gen ?? 1 });
+        expect(offered.length).toBe(value === null ? 1 : 0);
+        expect((await found) === null).toBe(value === null);
+      }
+    });
   });
 });
