@@ -12,6 +12,9 @@ import { failover } from './stack/failover.js';
 import { flowsNew } from './stack/flows-new.js';
 import { healthLatency } from './stack/health-latency.js';
 import { manyRows } from './stack/many-rows.js';
+import { refreshing } from './stack/refreshing.js';
+import { selectPaths } from './stack/select-paths.js';
+import { survival } from './stack/survival.js';
 import { takeover } from './stack/takeover.js';
 import { steer } from './steer/steer.js';
 import { affinity } from './tables/affinity.js';
@@ -28,6 +31,9 @@ const BENCHMARKS: readonly Benchmark[] = [
   flowsNew,
   failover,
   takeover,
+  survival,
+  refreshing,
+  selectPaths,
   applyLatency,
   healthLatency,
   manyRows,

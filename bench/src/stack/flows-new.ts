@@ -28,7 +28,7 @@ export const flowsNew: Benchmark = {
     context.progress.step('flows.new: raising the lab and the stack');
     await using world = await openWorld({ name: 'bench-flows', reflectingNode: true });
     await world.nodesUp(1);
-    return [await measureFlows(context, world)];
+    return measureFlows(context, world);
   },
 };
 
@@ -39,7 +39,7 @@ interface Sample {
   readonly cpu: Readonly<Record<string, number>>;
 }
 
-async function measureFlows(context: BenchContext, world: World): Promise<Figure> {
+async function measureFlows(context: BenchContext, world: World): Promise<Figure[]> {
   let first = 0;
   const openFlows = async (count: number, window: number): Promise<Sample> => {
     const ids = world.stack.ids;
@@ -84,7 +84,7 @@ async function measureFlows(context: BenchContext, world: World): Promise<Figure
   }
   const median = (pick: (sample: Sample) => number): number =>
     Number(summarise(samples.map(pick)).median.toFixed(3));
-  return valueFigure({
+  const rates = valueFigure({
     name: 'flows.new',
     unit: '/s',
     values: samples.map(({ rate }) => rate),
@@ -96,6 +96,12 @@ async function measureFlows(context: BenchContext, world: World): Promise<Figure
       ...Object.fromEntries(world.stack.ids.map((id) => [`cpu ${id}`, median(({ cpu }) => cpu[id] ?? 0)])),
     },
   });
+  const busy = valueFigure({
+    name: 'flows.cpu[10k]',
+    unit: 'CPUs',
+    values: samples.map(({ rate, cpu }) => ((cpu['tunnel-gw'] ?? 0) / rate) * 10_000),
+  });
+  return [rates, busy];
 }
 
 async function decisions(world: World): Promise<{ controller: number; alone: number }> {

@@ -40,6 +40,7 @@ export { type FrrRouter, startFrr } from './frr.js';
 export {
   firewallOfEach,
   firewallRefusals,
+  type GatewayMachines,
   killGateway,
   processOf,
   reviveGateway,
