@@ -136,6 +136,9 @@ const bfdService = implement(BfdService, {
       }),
     ],
   })),
+  reportSteering: unary(() => {
+    throw new Fault('missing_feature', 'tunnel-gw alone says it');
+  }),
   setAdminDown: unary((request: SetAdminDownRequest) => {
     adminDowns.push(request);
     return {};

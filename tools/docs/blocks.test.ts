@@ -12,7 +12,7 @@ import { APPLIED, RUN_ELSEWHERE, RUN_WHOLE } from './commands.js';
 import { allDocuments, checkedDocuments, codeIn, readDocument, root, trackedFiles } from './documents.js';
 
 /** text: diagrams and output. The others are checked below. */
-const KINDS = ['text', 'sh', 'yaml', 'bird', 'frr', 'node'];
+const KINDS = ['text', 'sh', 'yaml', 'bird', 'frr', 'env', 'node'];
 const documents = checkedDocuments();
 const blocks = documents.flatMap((document) =>
   document.blocks.map((block) => ({ ...block, path: document.path, at: `${document.path}:${block.line}` })),

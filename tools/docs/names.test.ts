@@ -7,6 +7,7 @@ import { RESOURCES } from '../../cli/src/resources.js';
 import { ALARM_CODES, abi } from '../../packages/contracts/src/index.js';
 import { MAX_CHAIN_HOPS, MAX_CHAIN_PATHS, NUMBER_LIMITS } from '../../packages/intent/src/index.js';
 import { commonSettings } from '../../packages/runtime/src/common-settings.js';
+import { bfdSettings } from '../../services/bfd/src/config.js';
 import { settings as pathSelectorSettings } from '../../services/path-selector/src/config.js';
 import { tunnelGwSettings } from '../../services/tunnel-gw/src/config.js';
 import { checkedDocuments, codeIn, readDocument, root, tableAfter, trackedFiles } from './documents.js';
@@ -86,7 +87,13 @@ it('limits of operations are those of the code', () => {
 
 describe('environment variables', () => {
   const common = Object.values(commonSettings());
-  const own = [...Object.values(pathSelectorSettings), ...Object.values(tunnelGwSettings())];
+  const tables = [
+    ['tunnel-gw', tunnelGwSettings()],
+    ['bfd', bfdSettings()],
+  ] as const;
+  const own = [pathSelectorSettings, ...tables.map(([, settings]) => settings)].flatMap((settings) =>
+    Object.values(settings),
+  );
   const shown = (text: string | undefined): string => (text === '' ? '(empty)' : (text ?? 'required'));
 
   it('that all services have are in the table of packages/runtime', () => {
@@ -96,10 +103,10 @@ describe('environment variables', () => {
     expect(told).toEqual({ ...Object.fromEntries(real), DETOUR_INSTANCE: 'random' });
   });
 
-  it('of tunnel-gw are in its table', () => {
-    const rows = tableAfter(readDocument('services/tunnel-gw/README.md'), '| variable');
+  it.each(tables)('of %s are in its table', (service, settings) => {
+    const rows = tableAfter(readDocument(`services/${service}/README.md`), '| variable');
     const told = Object.fromEntries(rows.map(([name, value]) => [bare(name), bare(value)]));
-    const real = Object.values(tunnelGwSettings()).map(({ variable, default: value }) => [
+    const real = Object.values(settings).map(({ variable, default: value }) => [
       variable,
       shown(value).replace(root, ''),
     ]);
@@ -113,7 +120,7 @@ describe('environment variables', () => {
   });
 
   it('of the other services are none', () => {
-    for (const service of ['classifier', 'stats-collector', 'bfd'])
+    for (const service of ['classifier', 'stats-collector'])
       expect(
         /(?:text|integer|list|path|flag|ratio|durationMs|hostPort)\('DETOUR_/.test(sourcesOf(service)),
       ).toBe(false);

@@ -82,3 +82,6 @@ function folded(address: Uint8Array): Uint8Array {
 function hexByte(value: number): string {
   return (value & 0xff).toString(16).padStart(2, '0');
 }
+
+/** Marks the routes by which a gateway tells its routing daemon that it may be announced (`proto` of ip-route(8)), so that no other is removed. */
+export const MARKER_ROUTE_PROTOCOL = 221;

@@ -12,6 +12,7 @@ export {
   isRuleDevice,
   linkDeviceName,
   linkInnerDeviceName,
+  MARKER_ROUTE_PROTOCOL,
   ruleDeviceName,
   tunnelMacAddress,
   vtiDeviceName,
@@ -19,6 +20,7 @@ export {
 } from './device-names.js';
 export { frontRows } from './front-rows.js';
 export {
+  Announced,
   BfdClient,
   type BfdServer,
   BfdService,
@@ -30,6 +32,7 @@ export {
   NodeProbe,
   SetAdminDownRequest,
   SetAdminDownResponse,
+  SteeringReport,
   WatchHealthRequest,
 } from './gen/proto/detour/v1/bfd.js';
 export {

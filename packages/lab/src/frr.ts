@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** FRR as a router of a lab: zebra and bgpd of one namespace, with sockets and pids in the lab's directory, so that several run side by side. */
+/** FRR as a router of a lab: zebra and bgpd, and bfdd where it is asked for, of one namespace, with sockets and pids in the lab's directory, so that several run side by side. */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab } from './lab.js';
@@ -16,14 +16,26 @@ export interface FrrRouter {
   startBgpd(): void;
 }
 
-/** Resolves when both daemons answer. `bgpd` and `zebra`: their configurations. @throws Fault `timeout` */
-export async function startFrr(lab: Lab, ns: string, bgpd: string, zebra = ''): Promise<FrrRouter> {
+/** What the daemons beside bgpd are configured with; bfdd runs only where it has a configuration. */
+export interface FrrBeside {
+  readonly zebra?: string;
+  readonly bfdd?: string;
+}
+
+/** Resolves when all daemons answer. `bgpd`: its configuration. @throws Fault `timeout` */
+export async function startFrr(
+  lab: Lab,
+  ns: string,
+  bgpd: string,
+  { zebra = '', bfdd }: FrrBeside = {},
+): Promise<FrrRouter> {
   const dir = join(lab.dir, ns, 'frr');
   mkdirSync(dir, { recursive: true });
   chmodSync(dir, 0o777); // the daemons drop their privileges before they make sockets
   writeFileSync(join(dir, 'zebra.conf'), zebra);
   writeFileSync(join(dir, 'bgpd.conf'), bgpd);
-  const start = (daemon: 'zebra' | 'bgpd') =>
+  if (bfdd !== undefined) writeFileSync(join(dir, 'bfdd.conf'), bfdd);
+  const start = (daemon: 'zebra' | 'bgpd' | 'bfdd') =>
     lab.spawn(
       ns,
       [
@@ -31,6 +43,7 @@ export async function startFrr(lab: Lab, ns: string, bgpd: string, zebra = ''): 
         `/usr/lib/frr/${daemon}`,
         ...['-f', join(dir, `${daemon}.conf`), '--vty_socket', dir, '-z', join(dir, 'zserv.api')],
         ...['-i', join(dir, `${daemon}.pid`), '-P', '0', '--log', 'stdout'],
+        ...(daemon === 'bfdd' ? ['--bfdctl', join(dir, 'bfdd.sock')] : []),
       ],
       { name: daemon },
     );
@@ -46,6 +59,10 @@ export async function startFrr(lab: Lab, ns: string, bgpd: string, zebra = ''): 
   };
   start('zebra');
   await answers('zebra');
+  if (bfdd !== undefined) {
+    start('bfdd');
+    await answers('bfdd');
+  }
   start('bgpd');
   await answers('bgpd');
   const vtysh = async (lines: readonly string[]): Promise<string> =>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What can befall one of two gateways, and where each connection is as the firewalls know it. */
+import { MARKER_ROUTE_PROTOCOL } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import type { Firewall } from './firewall.js';
 import type { Lab } from './lab.js';
@@ -17,13 +18,14 @@ export function processOf(service: 'tunnel-gw' | 'bfd', gateway: string): string
   return gateway === 'edge1' ? service : `${service}@${gateway}`;
 }
 
-/** SIGKILL to everything that runs on the machine, and every link of it down. */
+/** SIGKILL to everything that runs on the machine, and every link of it down; what its kernel told the routing daemon ends with the machine. */
 export async function killGateway({ lab, stack, routers }: GatewayMachines, gateway: string): Promise<void> {
   await Promise.all([
     ...(['tunnel-gw', 'bfd'] as const).map((service) => stack.kill(processOf(service, gateway))),
     ...['zebra', 'bgpd'].map((daemon) => lab.process(gateway, daemon).kill()),
     routers.unplug(gateway),
   ]);
+  await lab.exec(gateway, ['ip', 'route', 'flush', 'proto', String(MARKER_ROUTE_PROTOCOL)]);
 }
 
 /** Links and services as before. Its routing begins when `isServing` resolves: records and health first, then traffic. */

@@ -14,6 +14,10 @@ export interface GatewayPlace {
   readonly management: string;
   /** Devices that are guarded before the first revision is live. */
   readonly guardDevices: readonly string[];
+  /** What its routing daemon announces while it steers; default nothing. */
+  readonly announce?: string;
+  /** Routers that speak BFD with it, as `DETOUR_ROUTERS` takes them. */
+  readonly routers?: readonly string[];
 }
 
 export interface StackOptions {
@@ -109,6 +113,11 @@ export function planStack(options: StackOptions, paths: LabPaths): PlannedProces
           DETOUR_RUN_DIR: `${paths.dir}/run-${gateway.name}`,
           DETOUR_PIN_DIR: `${paths.pinPrefix}${gateway.name}`,
           DETOUR_GUARD_DEVICES: gateway.guardDevices.join(','),
+          ...(gateway.announce && { DETOUR_ANNOUNCE: gateway.announce }),
+          ...(gateway.routers && {
+            DETOUR_ROUTERS: gateway.routers.join(','),
+            DETOUR_ROUTER_MULTIPLIER: '5',
+          }),
         },
       ),
     ),

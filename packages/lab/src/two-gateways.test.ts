@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { parseIntent } from '@detour/intent';
 import { describe, expect, it } from 'vitest';
-import { gatewayBgpd, routerBgpd, twoGatewaysIntent } from './two-gateways.js';
+import { gatewayBgpd, ROUTER_BFDD, routerBgpd, twoGateways, twoGatewaysIntent } from './two-gateways.js';
 
 const page = readFileSync(new URL('../../../docs/two-gateways.md', import.meta.url), 'utf8');
 const blocks = (kind: string): string[] =>
@@ -10,7 +10,12 @@ const blocks = (kind: string): string[] =>
 
 describe('docs/two-gateways.md', () => {
   it('has the routing of the lab', () => {
-    expect(blocks('frr')).toEqual([gatewayBgpd(0), routerBgpd('inside')]);
+    expect(blocks('frr')).toEqual([gatewayBgpd(0), routerBgpd('inside'), ROUTER_BFDD]);
+    const [settings = ''] = blocks('env');
+    expect(settings.split('\n').slice(0, 2)).toEqual([
+      `DETOUR_ANNOUNCE=${twoGateways[0]?.announce}`,
+      `DETOUR_ROUTERS=${twoGateways[0]?.routers?.join()}`,
+    ]);
   });
 
   it('has gateways and nodes as the lab has them', () => {

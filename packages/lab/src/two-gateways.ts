@@ -19,12 +19,9 @@ import {
   underlayLink,
 } from './standard-lab.js';
 
-/** As `startStack` takes them. */
-export const twoGateways: readonly GatewayPlace[] = [
-  { name: 'edge1', ns: 'edge1', management: '172.30.0.2', guardDevices: ['eth1', 'eth2'] },
-  { name: 'edge2', ns: 'edge2', management: '172.30.0.3', guardDevices: ['eth1', 'eth2'] },
-];
 const underlays = ['192.0.2.1', '192.0.2.2'] as const;
+/** What each gateway announces while it steers: the next hop of all that goes through it. */
+const markers = ['192.0.2.129', '192.0.2.130'] as const;
 const AS = { inside: 65101, outside: 65102, gateways: 65100 } as const;
 
 /** The routers, by side; their device towards the gateway at place 0 is `edge1`, and so on. */
@@ -41,6 +38,16 @@ function peering(side: Side, place: number): { readonly gateway: string; readonl
   const net = `10.0.${10 * sides[side].block + place}`;
   return { gateway: `${net}.1`, router: `${net}.2` };
 }
+
+/** As `startStack` takes them. */
+export const twoGateways: readonly GatewayPlace[] = markers.map((announce, place) => ({
+  ...{ name: `edge${place + 1}`, ns: `edge${place + 1}`, management: `172.30.0.${place + 2}`, announce },
+  guardDevices: ['eth1', 'eth2'],
+  routers: (['inside', 'outside'] as const).map((side) => {
+    const { gateway, router } = peering(side, place);
+    return `${sides[side].device}/${gateway}/${router}`;
+  }),
+}));
 
 /** @throws Fault when an option is out of its range. */
 export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
@@ -151,12 +158,24 @@ export interface GatewayRouters {
  */
 const NO_NEXTHOP_OBJECTS = 'no zebra nexthop kernel enable\n';
 
+/** Of bfdd on a router: how soon a gateway that says nothing any more is left. Half a second is later than a busy machine delays a packet. */
+export const ROUTER_BFDD = [
+  'bfd',
+  ' profile gateways',
+  '  detect-multiplier 5',
+  '  transmit-interval 100',
+  '  receive-interval 100',
+  ' exit',
+  'exit',
+  '',
+].join('\n');
+
 /** BGP on the routers and the gateways: these pass the networks of one side to the other. */
 export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
   const frr = new Map<string, FrrRouter>();
   for (const side of ['inside', 'outside'] as const) {
     const { ns } = sides[side];
-    frr.set(ns, await startFrr(lab, ns, routerBgpd(side), NO_NEXTHOP_OBJECTS));
+    frr.set(ns, await startFrr(lab, ns, routerBgpd(side), { zebra: NO_NEXTHOP_OBJECTS, bfdd: ROUTER_BFDD }));
   }
   const startGateway = async (ns: string): Promise<void> => {
     frr.set(ns, await startFrr(lab, ns, gatewayBgpd(twoGateways.findIndex((gateway) => gateway.ns === ns))));
@@ -187,49 +206,72 @@ export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
   };
 }
 
-/** Of the router on one side: both gateways are equally good. */
+/** Of the router on one side: both gateways are equally good, as long as their markers are there and they speak BFD. */
 export function routerBgpd(side: Side): string {
   const { network, router } = sides[side];
-  const neighbours = twoGateways.map((_, place) => [peering(side, place).gateway, AS.gateways] as const);
-  return bgpd({ as: AS[side], id: router, neighbours, networks: [network] });
+  return bgpd({
+    ...{ as: AS[side], id: router },
+    neighbours: twoGateways.map((_, place) => [peering(side, place).gateway, AS.gateways]),
+    each: (peer) => [` neighbor ${peer} disable-connected-check`, ` neighbor ${peer} bfd profile gateways`],
+    global: [' no bgp network import-check'],
+    family: [`  network ${network}`],
+  });
 }
 
-/** Of the gateway at this place: what it learns on one side it tells the other. */
+/** Of the gateway at this place: what it learns on one side it tells the other, by way of its marker, and the marker while that is there. */
 export function gatewayBgpd(place: number): string {
+  const marker = markers[place] ?? '';
   const neighbours = (['inside', 'outside'] as const).map(
     (side) => [peering(side, place).router, AS[side]] as const,
   );
-  return bgpd({ as: AS.gateways, id: underlays[place] ?? '', neighbours, table: standardTable });
+  const after = [
+    ...[`ip prefix-list marker seq 5 permit ${marker}/32`],
+    ...['route-map vrf permit 10', ` set table ${standardTable}`, 'exit'],
+    ...['route-map announce permit 10', ' match ip address prefix-list marker', 'exit'],
+    ...['route-map announce permit 20', ` set ip next-hop ${marker}`, 'exit'],
+  ];
+  return bgpd({
+    ...{ as: AS.gateways, id: underlays[place] ?? '', neighbours, after },
+    global: [' bgp network import-check'],
+    family: [
+      `  network ${marker}/32`,
+      ...neighbours.flatMap(([peer]) => [
+        `  neighbor ${peer} route-map vrf in`,
+        `  neighbor ${peer} route-map announce out`,
+      ]),
+    ],
+  });
 }
 
-/** What a daemon speaks with whom; `table`: where what it learns goes. */
+/** What a daemon speaks with whom. */
 function bgpd(spec: {
   readonly as: number;
   readonly id: string;
   readonly neighbours: readonly (readonly [string, number])[];
-  readonly networks?: readonly string[];
-  readonly table?: number;
+  readonly each?: (peer: string) => readonly string[];
+  readonly global: readonly string[];
+  readonly family: readonly string[];
+  readonly after?: readonly string[];
 }): string {
-  const { as, id, neighbours, networks = [], table } = spec;
   return [
-    `router bgp ${as}`,
-    ` bgp router-id ${id}`,
+    `router bgp ${spec.as}`,
+    ` bgp router-id ${spec.id}`,
     ' no bgp ebgp-requires-policy',
-    ' no bgp network import-check',
+    ...spec.global,
     ' bgp bestpath as-path multipath-relax',
-    ...neighbours.flatMap(([peer, remote]) => [
+    ...spec.neighbours.flatMap(([peer, remote]) => [
       ` neighbor ${peer} remote-as ${remote}`,
       ` neighbor ${peer} timers 1 3`,
       ` neighbor ${peer} timers connect 1`,
       ` neighbor ${peer} advertisement-interval 0`,
+      ...(spec.each?.(peer) ?? []),
     ]),
     ' address-family ipv4 unicast',
     '  maximum-paths 2',
-    ...networks.map((network) => `  network ${network}`),
-    ...(table === undefined ? [] : neighbours.map(([peer]) => `  neighbor ${peer} route-map vrf in`)),
+    ...spec.family,
     ' exit-address-family',
     'exit',
-    ...(table === undefined ? [] : ['route-map vrf permit 10', ` set table ${table}`, 'exit']),
+    ...(spec.after ?? []),
     '',
   ].join('\n');
 }

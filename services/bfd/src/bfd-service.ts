@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gRPC service Bfd: health as a stream that is written to in the very turn in which a change is told, sessions, AdminDown.
 
-import { BfdService, type HealthReport } from '@detour/contracts';
+import { type Announced, BfdService, type HealthReport, type SteeringReport } from '@detour/contracts';
 import type { Clock, Log } from '@detour/core';
 import { implement, type ServiceImplementation, unary } from '@detour/rpc';
 import type { SessionList } from './engine.js';
@@ -18,13 +18,22 @@ export interface Sessions extends Measuring {
 export interface BfdServiceSpec {
   readonly sessions: Sessions;
   readonly board: HealthBoard;
+  /** What tunnel-gw said; answers whether this gateway is announced. */
+  readonly heardOf: (steering: SteeringReport) => Announced;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends all streams: nobody waits for a process that stops. */
   readonly signal: AbortSignal;
 }
 
-export function bfdService({ sessions, board, clock, log, signal }: BfdServiceSpec): ServiceImplementation {
+export function bfdService({
+  sessions,
+  board,
+  heardOf,
+  clock,
+  log,
+  signal,
+}: BfdServiceSpec): ServiceImplementation {
   return implement(BfdService, {
     watchHealth: (call) => {
       // Written without waiting for the reader: a change is small, and the one reader is on this machine.
@@ -49,5 +58,6 @@ export function bfdService({ sessions, board, clock, log, signal }: BfdServiceSp
       await sessions.setAdminDown(id, adminDown);
       return {};
     }),
+    reportSteering: unary(async (steering) => heardOf(steering)),
   });
 }

@@ -138,9 +138,9 @@ export class BfdEngine {
     });
   }
 
-  /** Makes exactly these sessions run; one whose device and addresses are unchanged keeps its state. */
-  setSessions(specs: readonly SessionSpec[]): void {
-    this.#order({ kind: 'sessions', specs });
+  /** Makes exactly these sessions run; one whose device and addresses are unchanged keeps its state. `partial`: there will be more. */
+  setSessions(specs: readonly SessionSpec[], { partial = false } = {}): void {
+    this.#order({ kind: 'sessions', specs, ...(partial && { partial }) });
   }
 
   /** What was found out about a session's node; of no interest when the session has gone meanwhile. */

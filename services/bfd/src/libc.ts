@@ -79,6 +79,20 @@ export function libc(): Libc {
   return loaded;
 }
 
+/**
+ * sendto(2) on one of libuv's threads, for calls in which the kernel may wait. The caller keeps `data` and `to` as they are until it resolves.
+ * @throws Fault when not all was sent
+ */
+export function sendtoLater(fd: number, data: Uint8Array, to: Uint8Array): Promise<void> {
+  const call = libc().sendto as Libc['sendto'] & { async: (...args: unknown[]) => void };
+  return new Promise((resolve, reject) => {
+    call.async(fd, data, data.byteLength, 0, to, to.byteLength, (error: unknown, sent: number) => {
+      if (error === null && sent === data.byteLength) resolve();
+      else reject(new Fault('internal', `sendto of ${data.byteLength} bytes: ${error ?? sent}`, error));
+    });
+  });
+}
+
 function load(): Libc {
   const lib = koffi.load('libc.so.6');
   return {

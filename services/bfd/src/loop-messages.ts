@@ -8,8 +8,9 @@ import type { ProbeFigures } from './probe-log.js';
 
 /** A session that must run; addresses in canonical text (RFC 5952). */
 export interface SessionSpec {
-  /** node; of an end that is one of two on this machine, node/vrf/end. */
+  /** node; of an end that is one of two on this machine, node/vrf/end; of a router, router/device/address. */
   readonly id: string;
+  /** '': a router's. */
   readonly node: string;
   /** '' when the session speaks for all VRFs of the node. */
   readonly vrf: string;
@@ -64,7 +65,8 @@ export type TcpState = 'unknown' | 'up' | 'down';
 
 /** Orders to the timing thread. */
 export type LoopOrder =
-  | { readonly kind: 'sessions'; readonly specs: readonly SessionSpec[] }
+  /** `partial`: there are more, which are not known yet. */
+  | { readonly kind: 'sessions'; readonly specs: readonly SessionSpec[]; readonly partial?: true }
   | { readonly kind: 'admin'; readonly id: string; readonly down: boolean; readonly ask: number }
   | { readonly kind: 'found'; readonly id: string; readonly findings: Findings }
   | { readonly kind: 'list'; readonly ask: number }

@@ -3,8 +3,9 @@
 /*
  * bfd: watches over the nodes of one gateway.
  * In: the intent revision in force (NATS); devices, addresses, neighbours and routes (kernel); BFD packets.
- * Out: health, to tunnel-gw by a gRPC stream on a unix socket, and as a copy in KV health.*; sessions by gRPC; metrics; alarms.
- * State: none that outlives the process; AdminDown set by hand ends with it.
+ * Out: health, to tunnel-gw by a gRPC stream on a unix socket, and as a copy in KV health.*; sessions by gRPC; metrics; alarms; to the
+ * routing daemon the mark by which it announces this gateway.
+ * State: none that outlives the process but the mark; AdminDown set by hand ends with it.
  */
 
 import {
@@ -21,7 +22,9 @@ import { decodeRevision } from '@detour/intent';
 import { serve } from '@detour/rpc';
 import { raisePriority, runService } from '@detour/runtime';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
+import { startAnnouncing } from './announcing.js';
 import { bfdService } from './bfd-service.js';
+import { bfdSettings } from './config.js';
 import { deriveSessions } from './derive-sessions.js';
 import { BfdEngine } from './engine.js';
 import { HealthBoard } from './health-board.js';
@@ -31,10 +34,11 @@ import { bfdMetrics } from './metrics.js';
 import { NodeAlarms } from './node-alarms.js';
 import { becomeRealtime } from './realtime.js';
 import { RouteWatch } from './route-watch.js';
+import { routerSessions } from './router-sessions.js';
 import { SessionKeeper } from './session-keeper.js';
 import { TcpChecks } from './tcp-checks.js';
 
-await runService({ name: 'bfd', settings: {} }, async (ctx) => {
+await runService({ name: 'bfd', settings: bfdSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const { gateway } = config;
   if (gateway === '')
@@ -48,10 +52,14 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   ctx.serveMetrics(() => telemetry.metricsText());
   ctx.mixTraceIds(currentTraceIds);
 
+  const always = routerSessions(config); // garbage is refused before anything is opened
   const board = new HealthBoard();
   const later = new LateNews(board, clock);
   const engine: BfdEngine = await BfdEngine.start(new URL('./worker.js', import.meta.url), {
-    onHealth: (rows, complete) => board.take(rows, complete),
+    onHealth: (rows, complete) => {
+      const ofNodes = rows.filter(({ node }) => node !== '');
+      if (complete || ofNodes.length > 0) board.take(ofNodes, complete);
+    },
     // After the turn in which health is told: the event of a failure comes just before its news
     onEvent: (event) =>
       void setImmediate(() => {
@@ -67,8 +75,7 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     onFailure: (error) => ctx.stop('the route thread failed', error),
   });
   resources.use(routes, 'routes');
-  const keeper = new SessionKeeper({ engine, checks, routes });
-  const instruments = bfdMetrics(() => engine.list(), telemetry.meter);
+  const keeper = new SessionKeeper({ engine, checks, routes, always });
   if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
       {},
@@ -90,6 +97,15 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
   resources.use(new HealthCopy({ state, gateway, board: later, clock, log }), 'health copy');
   const alarms = resources.use(new AlarmBook({ bus, state, source: `bfd-${gateway}`, clock, log }), 'alarms');
   resources.use(new NodeAlarms(later, alarms), 'node alarms');
+  const { announce: addresses, graceMs } = config;
+  const announcing = resources.use(
+    await startAnnouncing({ addresses, graceMs, board, alarms, clock, log }),
+    'announcing',
+  );
+  const instruments = bfdMetrics(
+    { list: () => engine.list(), isAnnounced: () => announcing.state.announced },
+    telemetry.meter,
+  );
   resources.use(
     followIntent({
       mirror,
@@ -116,7 +132,8 @@ await runService({ name: 'bfd', settings: {} }, async (ctx) => {
     'intent',
   );
 
-  const services = [bfdService({ sessions: engine, board, clock, log, signal })];
+  const heardOf = announcing.heardOf;
+  const services = [bfdService({ sessions: engine, board, heardOf, clock, log, signal })];
   resources.use(await serve({ address: bfdSocketAddress(config.runDir), services, log }), 'unix socket');
   const { host, port } = config.listen;
   const tcp = `${host.includes(':') ? `[${host}]` : host}:${port}`;

@@ -12,10 +12,23 @@ export interface BfdMetrics {
   readonly transition: (event: SessionEvent) => void;
 }
 
-const labels = ({ spec }: SessionRow): Attributes => ({ node: spec.node, vrf: spec.vrf });
+/** Sessions with routers are no nodes' (`router-sessions.ts`). */
+const labels = ({ spec }: SessionRow): Attributes =>
+  spec.node === '' ? { router: spec.peer } : { node: spec.node, vrf: spec.vrf };
 
-/** Registers all instruments; `list` is asked at every collection. */
-export function bfdMetrics(list: () => Promise<SessionList>, meter: Meter): BfdMetrics {
+export interface MetricSources {
+  readonly list: () => Promise<SessionList>;
+  /** Whether routers are told to send traffic here. */
+  readonly isAnnounced: () => boolean;
+}
+
+/** Registers all instruments; the sources are asked at every collection. */
+export function bfdMetrics({ list, isAnnounced }: MetricSources, meter: Meter): BfdMetrics {
+  meter
+    .createObservableGauge('detour_bfd_announced', {
+      description: '1 while the routing daemon is told that routers may send traffic here',
+    })
+    .addCallback((result) => result.observe(isAnnounced() ? 1 : 0));
   const up = meter.createObservableGauge('detour_bfd_node_up', {
     description: '1 when control session and echo (where asked for) are up',
   });
@@ -48,13 +61,15 @@ export function bfdMetrics(list: () => Promise<SessionList>, meter: Meter): BfdM
       const listed = await list();
       for (const row of listed.rows) {
         const of = labels(row);
-        result.observe(up, row.health.state === 'up' ? 1 : 0, of);
+        if (row.spec.node !== '') {
+          result.observe(up, row.health.state === 'up' ? 1 : 0, of);
+          result.observe(downs, row.downs, of);
+        }
         result.observe(controlUp, row.state === 'up' ? 1 : 0, of);
         result.observe(detect, row.detectTimeUs / 1e6, of);
         result.observe(packets, row.packetsIn, { ...of, probe: 'control', direction: 'in' });
         result.observe(packets, row.packetsOut, { ...of, probe: 'control', direction: 'out' });
         result.observe(sendErrors, row.sendErrors, of);
-        result.observe(downs, row.downs, of);
         if (row.echoState === null) continue;
         result.observe(echoUp, row.echoState === 'up' ? 1 : 0, of);
         result.observe(packets, row.echoIn, { ...of, probe: 'echo', direction: 'in' });

@@ -147,7 +147,8 @@ function parseNeigh(type: number, body: Uint8Array, view: DataView): NetlinkEven
   };
 }
 
-function attributes(bytes: Uint8Array): Map<number, Uint8Array> {
+/** Netlink attributes by type, of a whole message's or of a nested attribute's bytes. */
+export function attributes(bytes: Uint8Array): Map<number, Uint8Array> {
   const found = new Map<number, Uint8Array>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at + 4 <= bytes.byteLength; ) {

@@ -43,7 +43,7 @@ describe('bfd as a process', () => {
   let service: LabProcess;
   let revision = 0;
 
-  const start = () =>
+  const start = (env: Record<string, string> = {}) =>
     lab.spawn('gw', [process.execPath, main], {
       name: 'bfd',
       env: {
@@ -51,6 +51,7 @@ describe('bfd as a process', () => {
         DETOUR_NATS: 'nats://127.0.0.1:4222',
         DETOUR_RUN_DIR: lab.dir,
         DETOUR_LOG: 'info',
+        ...env,
       },
     });
   const natsAt = (server: NatsServer) => new URL(server.url.replace('nats:', 'http:'));
@@ -138,6 +139,27 @@ describe('bfd as a process', () => {
       timeoutMs: 10_000,
       what: `${node} in health state ${state}; log: ${service.log().slice(-1500)}`,
     });
+
+  it('speaks with routers of its settings before there is any intent, and says nothing of nodes then', async () => {
+    await service.stop();
+    service = start({ DETOUR_ROUTERS: 'vti-n1/169.254.1.1/169.254.1.2', DETOUR_ROUTER_EVERY: '50ms' });
+    await serving();
+    const watched = watch();
+    const list = () => callUnary(watched.client.listSessions.bind(watched.client), {}, { deadlineMs: 2_000 });
+    const session = await until(async () => (await list()).sessions.find(({ state }) => state === 'Up'), {
+      timeoutMs: 10_000,
+      what: 'the session with the router to be up',
+    });
+    expect(session).toMatchObject({ id: 'router/vti-n1/169.254.1.2', node: '', remoteState: 'Up' });
+    expect(watched.reports).toEqual([]); // a snapshot would say that there are no nodes
+    await withState(async (_, apply) => {
+      await apply(intent(fast).replaceAll('169.254.1.', '169.254.9.'));
+      await until(() => watched.reports.some(({ snapshot }) => snapshot), { timeoutMs: 10_000 });
+      expect(watched.reports.flatMap(({ nodes }) => nodes).map(({ node }) => node)).not.toContain('');
+      expect((await list()).sessions[0]).toMatchObject({ state: 'Up', downs: 0 });
+    });
+    watched.end();
+  });
 
   it('runs the sessions of the intent and tells health, alarms and sessions', async () => {
     await serving();

@@ -14,6 +14,7 @@ function watchers() {
   const named = (specs: readonly SessionSpec[]) =>
     specs.map(({ route }) => (route ? 'routed' : 'plain')).join();
   const keeper = new SessionKeeper({
+    always: [],
     engine: { setSessions: (specs) => void calls.push(`sessions ${named(specs)}`) },
     checks: { follow: (specs) => void calls.push(`checks ${named(specs)}`) },
     routes: {
@@ -59,5 +60,18 @@ describe('SessionKeeper', () => {
     for (const read of reads) read();
     expect([await early, await late]).toEqual([false, true]);
     expect(calls.filter((call) => call.startsWith('sessions'))).toEqual(['sessions plain,routed']);
+  });
+
+  it('runs what needs no intent from the first moment, says that this is not all, and keeps it', async () => {
+    const orders: unknown[] = [];
+    const keeper = new SessionKeeper({
+      always: [plain],
+      engine: { setSessions: (specs, more) => void orders.push([specs, more]) },
+      checks: { follow: () => {} },
+      routes: { follow: async () => {} },
+    });
+    expect(orders).toEqual([[[plain], { partial: true }]]);
+    await keeper.follow([routed]);
+    expect(orders[1]).toEqual([[plain, routed], undefined]);
   });
 });

@@ -10,13 +10,18 @@ export interface Watchers {
   readonly engine: Pick<BfdEngine, 'setSessions'>;
   readonly checks: Pick<TcpChecks, 'follow'>;
   readonly routes: Pick<RouteWatch, 'follow'>;
+  /** Run from the first moment on, whatever else does. */
+  readonly always: readonly SessionSpec[];
 }
 
 export class SessionKeeper {
   #latest = 0;
   #routed = false;
 
-  constructor(private readonly watchers: Watchers) {}
+  constructor(private readonly watchers: Watchers) {
+    const { always, engine } = watchers;
+    if (always.length > 0) engine.setSessions(always, { partial: true });
+  }
 
   /**
    * Routes are read first: a session that began before would say "down" of a node whose route is there. A list that is overtaken by another
@@ -24,14 +29,14 @@ export class SessionKeeper {
    * @returns whether it is in force
    */
   async follow(sessions: readonly SessionSpec[]): Promise<boolean> {
-    const { engine, checks, routes } = this.watchers;
+    const { engine, checks, routes, always } = this.watchers;
     const mine = ++this.#latest;
     const asksForRoutes = sessions.some(({ route }) => route !== undefined);
     // Also when the last of them goes: nobody watches on.
     if (asksForRoutes || this.#routed) await routes.follow(sessions);
     this.#routed = asksForRoutes;
     if (mine !== this.#latest) return false;
-    engine.setSessions(sessions);
+    engine.setSessions([...always, ...sessions]);
     checks.follow(sessions);
     return true;
   }

@@ -60,7 +60,7 @@ export class SessionLoop {
   readonly #batch = new ReceiveBatch(batchSlots);
   readonly #refused = new Map<string, number>();
   readonly #adminDown = new Set<string>();
-  #wanted: readonly SessionSpec[] | null = null;
+  #wanted: Extract<LoopOrder, { kind: 'sessions' }> | null = null;
   #nextPort = randomInt(ports);
   #reattachAtUs = 0;
   readonly #found = new Map<string, Findings>();
@@ -183,7 +183,7 @@ export class SessionLoop {
     for (let order = this.#ports.takeOrder(); order !== undefined; order = this.#ports.takeOrder()) {
       switch (order.kind) {
         case 'sessions':
-          this.#wanted = order.specs;
+          this.#wanted = order;
           this.#reconcile();
           break;
         case 'admin': {
@@ -230,7 +230,7 @@ export class SessionLoop {
     }
     const wanted = this.#wanted;
     this.#wanted = null;
-    if (wanted !== null) this.#takeOver(wanted);
+    if (wanted !== null) this.#takeOver(wanted.specs);
     const now = nowUs();
     if (wanted !== null || now >= this.#reattachAtUs) {
       this.#reattachAtUs = now + reattachEveryUs;
@@ -242,7 +242,7 @@ export class SessionLoop {
     if (wanted === null) return;
     this.#changed = []; // the snapshot says it all
     const rows = [...this.#sessions.values()].map((session) => session.healthRow(now));
-    this.#ports.report({ kind: 'snapshot', rows });
+    this.#ports.report({ kind: wanted.partial ? 'health' : 'snapshot', rows });
   }
 
   #takeOver(specs: readonly SessionSpec[]): void {

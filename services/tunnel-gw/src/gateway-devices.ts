@@ -42,13 +42,17 @@ function portsOnDevices(model: GatewayModel): GatewayModel['ports'] {
   return model.ports.filter(({ tunnel, vlan }) => tunnel === null && vlan === null);
 }
 
+/** Devices of the operator's on which the program runs: whatever enters by them is lost to the chains without it. */
+export function operatorDevices(model: GatewayModel): string[] {
+  const own = portsOnDevices(model).map((port) => port.device);
+  return [...new Set([...own, ...linkModels(model).map((link) => link.lower), model.underlay.device])];
+}
+
 /** Where the program runs, the operator's own devices first. On the operator's side of a VTI it has no row and passes: veth needs a program there to take redirects. */
 export function attachedDevices(model: GatewayModel): string[] {
   const links = linkModels(model);
   return [
-    ...portsOnDevices(model).map((port) => port.device),
-    ...new Set(links.map((link) => link.lower)),
-    model.underlay.device,
+    ...operatorDevices(model),
     ...model.ports.flatMap((port) => (port.tunnel === null ? [] : [port.tunnel.inner, port.device])),
     ...links.flatMap((link) => [link.inner, link.device]),
     ...model.nodes.flatMap((node) => [node.inner, node.device]),

@@ -41,6 +41,7 @@ import { requireMachine } from './probe.js';
 import { openClassify, openSelect } from './questions.js';
 import { restoreKept } from './restore-kept.js';
 import { StatusBoard } from './status-board.js';
+import { SteeringLink } from './steering-link.js';
 import { openPaths, openRules } from './table-streams.js';
 import { traceView } from './trace-view.js';
 
@@ -158,6 +159,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
         readiness.set('intent', true);
         readiness.set('nats', true); // it steers, be it by tables that a predecessor kept
         board.published(set);
+        steering.tell();
         kept.published(set);
         if (set.model !== keptModel) alarms.clear('tables_kept', '');
       },
@@ -195,6 +197,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     digests: () => ({ rules: digestRules(rules.rows), paths: digestChains(paths.rows) }),
     figures: () => keeper.figures(),
+    announced: () => steering.announced,
   });
   resources.use(board, 'status');
   const everyMs = config.measureEveryMs;
@@ -225,12 +228,14 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'intent',
   );
+  const bfdAddress = bfdSocketAddress(config.runDir);
+  const model = () => gateway.core.running?.model ?? null;
+  const steering = resources.use(
+    new SteeringLink({ address: bfdAddress, model, withhold: () => '', clock, log }),
+    'word to bfd',
+  );
   void followHealth({
-    address: bfdSocketAddress(config.runDir),
-    gateway: name,
-    measureEveryMs: everyMs,
-    signal,
-    log,
+    ...{ address: bfdAddress, gateway: name, measureEveryMs: everyMs, signal, log },
     onMeasured: (rows) => measuring.takeProbes(rows),
     onReport: (report) => {
       alarms.clear('bfd_gone', '');

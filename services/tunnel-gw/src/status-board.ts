@@ -25,6 +25,7 @@ export interface StatusBoardOptions {
   readonly connections: () => Record<string, boolean>;
   readonly digests: () => { rules: Uint8Array; paths: Uint8Array };
   readonly figures: () => Record<string, bigint>;
+  readonly announced: () => string;
 }
 
 const RETRY_MS = 500;
@@ -72,7 +73,7 @@ export class StatusBoard implements Disposable {
   }
 
   status(): GatewayStatus {
-    const { gateway, name, mirror, connections, digests, figures } = this.options;
+    const { gateway, name, mirror, connections, digests, figures, announced } = this.options;
     return gatewayStatus(
       {
         gateway: name,
@@ -94,6 +95,7 @@ export class StatusBoard implements Disposable {
         }),
         figures: () => ({ ...gatewayFigures(gateway), ...figures() }),
         digests,
+        announced,
         alarms: () => this.options.alarms.active(),
       },
       this.refusal,

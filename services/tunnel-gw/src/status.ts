@@ -24,6 +24,8 @@ export interface StatusSources {
   readonly decided: () => Record<string, bigint>;
   readonly figures: () => Record<string, bigint>;
   readonly digests: () => { rules: Uint8Array; paths: Uint8Array };
+  /** To routers: yes, or why not; '' when nothing is asked for. */
+  readonly announced: () => string;
   readonly alarms: () => readonly { code: string; subject: string; text: string; sinceMs: number }[];
 }
 
@@ -61,6 +63,7 @@ export function gatewayStatus(sources: StatusSources, refusal: Refusal | null): 
     rulesDigest: rules,
     pathsDigest: paths,
     pinDir: sources.datapath.pinDir,
+    announced: sources.announced(),
   };
 }
 

@@ -198,12 +198,16 @@ const serving = (gateway: string) => ({
 });
 
 /** Resolves when both routers spread over this many gateways. */
-export async function awaitSpread(routers: GatewayRouters, count: number): Promise<void> {
+export async function awaitSpread(
+  routers: GatewayRouters,
+  count: number,
+  { everyMs = 50 } = {},
+): Promise<void> {
   await waitFor(
     async () => {
       const spread = await Promise.all([routers.spreadOver('inside'), routers.spreadOver('outside')]);
       return spread.every((over) => over.length === count);
     },
-    { what: `both routers to use ${count} gateways`, timeoutMs: 30_000, everyMs: 50 },
+    { what: `both routers to use ${count} gateways`, timeoutMs: 30_000, everyMs },
   );
 }

@@ -31,6 +31,20 @@ export const protobufFileName = "detour/v1/bfd.proto";
  * Liveness: bfd tells its tunnel-gw, on a Unix socket of the same machine.
  */
 
+export interface SteeringReport {
+  /** the operator's own, on which the program must be */
+  devices: string[];
+  /** not empty: routers are not to send traffic here, and why */
+  withhold: string;
+}
+
+/** Whether routers are told to send traffic here. */
+export interface Announced {
+  announced: boolean;
+  /** not; empty also when this gateway is not asked to announce anything */
+  why: string;
+}
+
 export interface WatchHealthRequest {
   gateway: string;
   /** how often `measured` is to come; 0: never */
@@ -128,6 +142,176 @@ export interface SetAdminDownRequest {
 
 export interface SetAdminDownResponse {
 }
+
+function createBaseSteeringReport(): SteeringReport {
+  return { devices: [], withhold: "" };
+}
+
+export const SteeringReport: MessageFns<SteeringReport> = {
+  encode(message: SteeringReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.devices) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.withhold !== "") {
+      writer.uint32(18).string(message.withhold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SteeringReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSteeringReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.devices.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.withhold = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SteeringReport {
+    return {
+      devices: globalThis.Array.isArray(object?.devices) ? object.devices.map((e: any) => globalThis.String(e)) : [],
+      withhold: isSet(object.withhold) ? globalThis.String(object.withhold) : "",
+    };
+  },
+
+  toJSON(message: SteeringReport): unknown {
+    const obj: any = {};
+    if (message.devices?.length) {
+      obj.devices = message.devices;
+    }
+    if (message.withhold !== "") {
+      obj.withhold = message.withhold;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SteeringReport>): SteeringReport {
+    return SteeringReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SteeringReport>): SteeringReport {
+    const message = createBaseSteeringReport();
+    message.devices = object.devices?.map((e) => e) || [];
+    message.withhold = object.withhold ?? "";
+    return message;
+  },
+};
+
+function createBaseAnnounced(): Announced {
+  return { announced: false, why: "" };
+}
+
+export const Announced: MessageFns<Announced> = {
+  encode(message: Announced, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.announced !== false) {
+      writer.uint32(8).bool(message.announced);
+    }
+    if (message.why !== "") {
+      writer.uint32(18).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Announced {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnnounced();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.announced = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Announced {
+    return {
+      announced: isSet(object.announced) ? globalThis.Boolean(object.announced) : false,
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+    };
+  },
+
+  toJSON(message: Announced): unknown {
+    const obj: any = {};
+    if (message.announced !== false) {
+      obj.announced = message.announced;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Announced>): Announced {
+    return Announced.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Announced>): Announced {
+    const message = createBaseAnnounced();
+    message.announced = object.announced ?? false;
+    message.why = object.why ?? "";
+    return message;
+  },
+};
 
 function createBaseWatchHealthRequest(): WatchHealthRequest {
   return { gateway: "", measureEveryMs: 0 };
@@ -1634,6 +1818,16 @@ export const BfdService = {
       Buffer.from(SetAdminDownResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SetAdminDownResponse => SetAdminDownResponse.decode(value),
   },
+  /** tunnel-gw says that it is there and steers: again and again, and at once when what it says changes. Its silence takes this gateway away from routers. */
+  reportSteering: {
+    path: "/detour.v1.Bfd/ReportSteering" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SteeringReport): Buffer => Buffer.from(SteeringReport.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SteeringReport => SteeringReport.decode(value),
+    responseSerialize: (value: Announced): Buffer => Buffer.from(Announced.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Announced => Announced.decode(value),
+  },
 } as const;
 
 export interface BfdServer extends UntypedServiceImplementation {
@@ -1641,6 +1835,8 @@ export interface BfdServer extends UntypedServiceImplementation {
   watchHealth: handleServerStreamingCall<WatchHealthRequest, HealthReport>;
   listSessions: handleUnaryCall<ListSessionsRequest, ListSessionsResponse>;
   setAdminDown: handleUnaryCall<SetAdminDownRequest, SetAdminDownResponse>;
+  /** tunnel-gw says that it is there and steers: again and again, and at once when what it says changes. Its silence takes this gateway away from routers. */
+  reportSteering: handleUnaryCall<SteeringReport, Announced>;
 }
 
 export interface BfdClient extends Client {
@@ -1680,6 +1876,22 @@ export interface BfdClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SetAdminDownResponse) => void,
+  ): ClientUnaryCall;
+  /** tunnel-gw says that it is there and steers: again and again, and at once when what it says changes. Its silence takes this gateway away from routers. */
+  reportSteering(
+    request: SteeringReport,
+    callback: (error: ServiceError | null, response: Announced) => void,
+  ): ClientUnaryCall;
+  reportSteering(
+    request: SteeringReport,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Announced) => void,
+  ): ClientUnaryCall;
+  reportSteering(
+    request: SteeringReport,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Announced) => void,
   ): ClientUnaryCall;
 }
 

@@ -193,6 +193,8 @@ export interface GatewayStatus {
   rulesDigest: Uint8Array;
   pathsDigest: Uint8Array;
   pinDir: string;
+  /** to routers, as bfd said last: yes, or why not; empty: nothing is asked for, or bfd has not said */
+  announced: string;
 }
 
 export interface GatewayStatus_DecidedEntry {
@@ -1459,6 +1461,7 @@ function createBaseGatewayStatus(): GatewayStatus {
     rulesDigest: new Uint8Array(0),
     pathsDigest: new Uint8Array(0),
     pinDir: "",
+    announced: "",
   };
 }
 
@@ -1508,6 +1511,9 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     }
     if (message.pinDir !== "") {
       writer.uint32(122).string(message.pinDir);
+    }
+    if (message.announced !== "") {
+      writer.uint32(130).string(message.announced);
     }
     return writer;
   },
@@ -1654,6 +1660,14 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
             message.pinDir = reader.string();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.announced = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1748,6 +1762,7 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
         : isSet(object.pin_dir)
         ? globalThis.String(object.pin_dir)
         : "",
+      announced: isSet(object.announced) ? globalThis.String(object.announced) : "",
     };
   },
 
@@ -1816,6 +1831,9 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     if (message.pinDir !== "") {
       obj.pinDir = message.pinDir;
     }
+    if (message.announced !== "") {
+      obj.announced = message.announced;
+    }
     return obj;
   },
 
@@ -1867,6 +1885,7 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     message.rulesDigest = object.rulesDigest ?? new Uint8Array(0);
     message.pathsDigest = object.pathsDigest ?? new Uint8Array(0);
     message.pinDir = object.pinDir ?? "";
+    message.announced = object.announced ?? "";
     return message;
   },
 };
