@@ -83,7 +83,13 @@ function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
   const slot = table.read(question.key)?.flow.slot ?? 0;
   if (idleMs !== undefined) {
     const lastNs = nowNs() - BigInt(idleMs) * 1_000_000n;
-    const counters = { packets: new BigUint64Array(2), bytes: new BigUint64Array(2), lastNs, seen };
+    const counters = {
+      packets: new BigUint64Array(2),
+      bytes: new BigUint64Array(2),
+      lastNs,
+      seen,
+      resetMs: new Uint32Array(2),
+    };
     map('flow_counters').update(
       new Uint8Array(Uint32Array.of(slot).buffer),
       abi.flowCounters.encode(counters),

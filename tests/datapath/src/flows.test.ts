@@ -130,6 +130,7 @@ describe('ports that are used again', () => {
         bytes: new BigUint64Array(2),
         lastNs: 1n,
         seen: bits,
+        resetMs: new Uint32Array(2),
       }),
     );
 
