@@ -3,7 +3,8 @@
 #ifndef DETOUR_ABI_COUNTERS_H
 #define DETOUR_ABI_COUNTERS_H
 
-enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
+enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST_FWD = 4, SEEN_REPLY = 8, SEEN_SYN = 16, SEEN_RST_REV = 32,
+		 SEEN_RST = 36 /* of either side: of the one that has sent nothing else since */ };
 struct flow_counters {
 	__u64 packets[2];	/* [0] forward, [1] reverse; counted when the packet enters by a classifying port */
 	__u64 bytes[2];		/* L3 bytes */

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '8f4a1bbdd785767d';
+export const ABI_HASH = '2a5f3ca1f248a66b';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -494,17 +494,21 @@ export function flowWordFlagName(value: number): keyof typeof FlowWordFlag | und
 export const FlowSeen = {
   SEEN_FIN_FWD: 1,
   SEEN_FIN_REV: 2,
-  SEEN_RST: 4,
+  SEEN_RST_FWD: 4,
   SEEN_REPLY: 8,
   SEEN_SYN: 16,
+  SEEN_RST_REV: 32,
+  SEEN_RST: 36,
 } as const;
 export type FlowSeen = (typeof FlowSeen)[keyof typeof FlowSeen];
 const flowSeenNames: Readonly<Record<number, keyof typeof FlowSeen>> = {
   1: 'SEEN_FIN_FWD',
   2: 'SEEN_FIN_REV',
-  4: 'SEEN_RST',
+  4: 'SEEN_RST_FWD',
   8: 'SEEN_REPLY',
   16: 'SEEN_SYN',
+  32: 'SEEN_RST_REV',
+  36: 'SEEN_RST',
 };
 /** The C name of a value of enum flow_seen; the first of several; undefined for a value that has none. */
 export function flowSeenName(value: number): keyof typeof FlowSeen | undefined {
