@@ -367,8 +367,8 @@ export const FAULTS = [
     file: 'datapath/edge.bpf.c',
     find: 'reset_ask(ctx, p, c, f);',
     put: ';',
-    test: `${ACCEPTANCE}/resets.test.ts`,
-    pattern: 'IPv4: both ends',
+    test: 'tests/datapath/src/reset.test.ts',
+    pattern: 'with its next packet, once',
   },
   {
     name: 'reset-to-one-end',
