@@ -39,6 +39,7 @@
 #include "lib/outer-error.h"
 #include "lib/service-port.h"
 #include "lib/decide.h"
+#include "lib/reset.h"
 
 /* Source addresses that no packet on a wire may have. */
 static __always_inline int source_impossible(const struct packet *p)
@@ -59,8 +60,11 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 
 	if (!p || !c)
 		return DROP_NO_TABLE;
-	if (p->leaves)
+	if (p->leaves) {
+		if (p->tcp_flags & TCP_RST && !p->quoted)
+			reset_leaves(p);
 		return c->live ? PACKET_LEAVE : DROP_NOT_LIVE;
+	}
 	if (p->quoted && (why = parse_unquoted(ctx, p)))
 		return why;
 	own = own_as(p, packet_dst(p), p->key.vrf);
@@ -260,12 +264,12 @@ static __always_inline int known(struct packet *p, const struct control *c)
 static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const struct control *c, struct flow **flow)
 {
 	struct flow *f = c->live && !p->odd && !p->leaves ? flow_find(ctx, p) : NULL;
+	int end;
 
 	if (f && tcp_opens(p) && flow_ended(p, c))
 		f = NULL;
 	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
-		int end = flow_missed(ctx, p, c);
-
+		end = flow_missed(ctx, p, c);
 		if (end != PACKET_ASK)
 			return end;
 		count_lookup(p);
@@ -285,7 +289,10 @@ static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const 
 	if (p->node)
 		return returned(p, c, flow);
 	p->of_flow = 1;
-	return decided(p, c, f);
+	end = decided(p, c, f);
+	if (end == DROP_NODE_DOWN)
+		reset_ask(ctx, p, c, f);
+	return end;
 }
 
 static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const struct control *c)

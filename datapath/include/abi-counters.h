@@ -3,13 +3,15 @@
 #ifndef DETOUR_ABI_COUNTERS_H
 #define DETOUR_ABI_COUNTERS_H
 
-enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST = 4, SEEN_REPLY = 8, SEEN_SYN = 16 };
+enum flow_seen { SEEN_FIN_FWD = 1, SEEN_FIN_REV = 2, SEEN_RST_FWD = 4, SEEN_REPLY = 8, SEEN_SYN = 16, SEEN_RST_REV = 32,
+		 SEEN_RST = 36 /* of either side: of the one that has sent nothing else since */ };
 struct flow_counters {
 	__u64 packets[2];	/* [0] forward, [1] reverse; counted when the packet enters by a classifying port */
 	__u64 bytes[2];		/* L3 bytes */
 	__u64 last_ns;
 	__u32 seen;		/* enum flow_seen */
-	__u32 pad[5];		/* to a cache line */
+	__u32 reset_ms[2];	/* when the end that sends forward, reverse, was last told by RST that the node is down; CLOCK_MONOTONIC, 0 = never */
+	__u32 pad[3];		/* to a cache line */
 };
 struct node_counters { __u64 to_packets, to_bytes, from_packets, from_bytes; };
 struct pair_counters { __u64 packets, bytes; };
@@ -62,7 +64,8 @@ enum stat { STAT_RX = 0, STAT_FORWARDED = 1, STAT_PASSED = 2, STAT_PUNTED = 3, S
 	    STAT_DECIDED = 17, /* flows that were decided here, with nobody asked */
 	    STAT_UNCOUNTED = 18, /* packets of a flow that found no counter row free */
 	    STAT_RULES_ASKED = 19, /* look-ups in the rule table that only user space can answer */
-	    STATS = 20 };
+	    STAT_RESET = 20, /* of the dropped ones, as node_down: of TCP connections of which one or both ends are told by RST */
+	    STATS = 21 };
 
 struct drop_example {
 	struct flow_key key;

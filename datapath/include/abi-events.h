@@ -17,10 +17,11 @@ enum event_type {
 	EVENT_DECIDED = 10,	/* a flow that was decided here has more than its opening packet: Redis is to know of it */
 	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
 	EVENT_PUNT_SNAT = 11,	/* it leaves by a port with SNAT, and its flow has no binding there; the packet follows */
+	EVENT_RESET = 12,	/* a TCP packet of a flow whose node is down, and that is kept: its ends are to be told; no packet */
 };
 
 /* EVENT_PUNT_MISS: what the packet is to its flow. */
-enum event_first { EVENT_FIRST = 1,	/* the first packet of an undecided flow */
+enum event_first { EVENT_FIRST = 1,	/* the first packet of an undecided flow; EVENT_RESET: nobody was told yet, so that both ends are */
 		   EVENT_SAMPLED = 2 };	/* the datapath could have decided it: asked about for its trace */
 
 /* Where a held packet goes on when it comes back. */
@@ -41,11 +42,12 @@ struct event {
 	__u32 old_path;		/* EVENT_REPIN; EVENT_HOP_NEIGH: the hop row; EVENT_PUNT_NEIGH: the hop row of an arm, whose next hop is meant;
 				 * EVENT_TOO_BIG: bytes of the largest L3 packet that fits;
 				 * EVENT_FRAGMENT, EVENT_FRAGMENT_FIRST: the datagram's identification;
-				 * EVENT_PUNT_SNAT: number of the port by which it leaves */
-	__u32 new_path;		/* EVENT_REPIN; EVENT_DECIDED: its path, and old_path is its slot */
+				 * EVENT_PUNT_SNAT: number of the port by which it leaves;
+				 * EVENT_RESET: the segment's sequence number */
+	__u32 new_path;		/* EVENT_REPIN; EVENT_DECIDED: its path, and old_path is its slot; EVENT_RESET: its acknowledgement number */
 	__u16 chain;
 	__u16 pin_gen;
-	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH */
+	__u32 out_ifindex;	/* EVENT_PUNT_NEIGH, EVENT_HOP_NEIGH; EVENT_RESET: bytes of data */
 	__u8 next_hop[16];	/* EVENT_PUNT_NEIGH */
 };
 

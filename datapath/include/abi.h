@@ -129,7 +129,8 @@ enum path_state { PATH_NONE = 0, PATH_UP = 1, PATH_DOWN = 2 };
 enum hop_kind { HOP_NONE = 0, HOP_TUNNEL = 1, HOP_L2 = 2, HOP_L3 = 3,
 		HOP_VLAN = 4 };	/* out of a VLAN port: the MACs are the route's */
 enum source_purpose { PUNT_DECISION = 0, PUNT_TOO_BIG = 1, PUNT_FRAGMENT = 2, PUNT_OUTER_ERROR = 3,
-		      SOURCE_BEGINS = 4 /* new flows that the datapath decides */, PUNT_SNAT = 5 };
+		      SOURCE_BEGINS = 4 /* new flows that the datapath decides */, PUNT_SNAT = 5,
+		      SOURCE_RESET = 6 };
 /* Which flows of a chain the datapath decides, where rules let it. */
 enum chain_decides { DECIDES_NONE = 0,	  /* tunnel-gw is asked: the choice needs what only user space knows */
 		     DECIDES_OPENING = 1, /* those that begin with a TCP SYN */

@@ -60,6 +60,18 @@ static __always_inline void count_lookup(const struct packet *p)
 		c->rule_lookups++;
 }
 
+/*
+ * The side whose RST was seen has sent something else since: it did not send that RST, or its RST did not end the connection (RFC 5961 3.2), which
+ * keeps its record, its pin and its ports.
+ */
+static __always_inline void reset_refuted(const struct packet *p, struct flow_counters *f)
+{
+	__u32 own = p->dir ? SEEN_RST_REV : SEEN_RST_FWD;
+
+	if (f->seen & own && !(p->tcp_flags & TCP_RST) && !p->quoted)
+		__sync_fetch_and_and(&f->seen, ~own);
+}
+
 static __always_inline void count_flow(const struct packet *p)
 {
 	struct flow_counters *f = p->slot ? bpf_map_lookup_elem(&flow_counters, &p->slot) : NULL;
@@ -77,10 +89,11 @@ static __always_inline void count_flow(const struct packet *p)
 			if (p->tcp_flags & TCP_SYN)
 				seen |= SEEN_SYN;
 			if (p->tcp_flags & TCP_RST)
-				seen |= SEEN_RST;
+				seen |= p->dir ? SEEN_RST_REV : SEEN_RST_FWD;
 		}
 		if (!p->quoted && (f->seen & seen) != seen)
 			__sync_fetch_and_or(&f->seen, seen);
+		reset_refuted(p, f);
 	}
 	if (r) {
 		r->packets++;

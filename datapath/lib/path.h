@@ -4,7 +4,7 @@
  *
  * A word is good while its chain generation is the chain's and its path is up. Otherwise, in this order: the path is up after all, then
  * the generation is refreshed; it is down and the chain keeps flows, then the packet is dropped and the word stays, so that the flow
- * goes on when the node is back; else the path's heir, which shares nodes with it; else the hash chooses anew, from the chain, then from
+ * goes on when the node is back (not of a flow of which nothing but its opening was seen: there is nothing to keep); else the path's heir, which shares nodes with it; else the hash chooses anew, from the chain, then from
  * its backup chain; else the chain's onFailure.
  * The word is swapped as a whole: of several CPUs one wins, the others follow its answer. Redis hears of it afterwards (EVENT_REPIN).
  */
@@ -66,7 +66,7 @@ RARE int path_renew(struct packet *p, const struct control *c, struct flow *f, s
 			p->path = word_path(now);
 			return p->path ? 0 : path_failed(chain);
 		}
-		if (ours && path->state == PATH_DOWN && chain->on_node_down == ON_NODE_DOWN_KEEP)
+		if (ours && path->state == PATH_DOWN && f->slot && chain->on_node_down == ON_NODE_DOWN_KEEP)
 			return DROP_NODE_DOWN;
 		number = ours ? path_heir(p->bank, path) : 0;
 	} else if (word_chain_gen(word) == gen && chain->on_failure != ON_FAILURE_BACKUP) {

@@ -125,7 +125,7 @@ RARE int snat_put(struct xdp_md *ctx, const struct packet *p, __be32 addr, __be1
 	ip = data + packet_l2(p) + ETH_HLEN;
 	if ((void *)(ip + 1) > end)
 		return DROP_MALFORMED;
-	if (!p->leaves) {
+	if (!p->leaves || p->of_flow) {
 		old = to_dst ? ip->daddr : ip->saddr;
 		if (to_dst)
 			ip->daddr = addr;
@@ -222,7 +222,7 @@ RARE int snat_out(struct xdp_md *ctx, struct packet *p, const struct control *c,
 	b = bpf_map_lookup_elem(&snat_bindings, &key);
 	if (b && b->inner_is_b != p->norm)
 		return 0;
-	if (!b && (p->quoted || p->leaves || p->dir))
+	if (!b && (p->quoted || p->dir || (p->leaves && !p->of_flow)))
 		return 0;
 	ip = data + packet_l2(p) + ETH_HLEN;
 	if ((void *)(ip + 1) > end)

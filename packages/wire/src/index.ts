@@ -84,5 +84,6 @@ export {
 } from './ipv6.js';
 export { accept, type Layer, type Parsed, refuse } from './parsed.js';
 export { buildTcp, parseTcp, TCP_FLAG, type Tcp, type TcpFields } from './tcp.js';
+export { resetForReceiver, resetForSender, type Segment } from './tcp-reset.js';
 export { buildUdp, parseUdp, type Udp } from './udp.js';
 export { buildVxlan, parseVxlan, VXLAN_PORT, type Vxlan } from './vxlan.js';

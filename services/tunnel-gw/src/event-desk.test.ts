@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { FlowQuestion } from './decision.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import type { HeldPacket } from './punt-desk.js';
+import type { LostSegment } from './reset-desk.js';
 import { addressBytes } from './row-bytes.js';
 import { flowQuestion } from './testdata.js';
 
@@ -29,6 +30,7 @@ function handled(change: Partial<abi.Event>, packet = new Uint8Array(0), questio
       take: (key: abi.FlowKey, innerIsB: boolean, port: number, held: HeldPacket) =>
         seen.push({ key, innerIsB, port, held }),
     },
+    resets: { take: (lost: LostSegment) => seen.push({ lost }) },
     outerErrors: { take: (frame: Uint8Array) => seen.push({ outer: frame }) },
     deviceName: (ifindex: number) => (ifindex === 3 ? 'eth1' : undefined),
     armOf: (hop: number) => (hop === 4_097 ? { device: 'arm-svm-b', nextHop: '20.20.20.2' } : undefined),
@@ -155,6 +157,22 @@ describe('handleEvent', () => {
     expect(seen).toEqual({
       held: { frame: Buffer.of(1, 2), op: abi.InjectOp.INJECT_PORT, port: 4, node: 0 },
       fits: 1450,
+    });
+  });
+
+  it.each([true, false])('a segment whose node is down, the first of its connection: %s', (first) => {
+    const question = flowQuestion({ src: '10.1.0.10', dst: '203.0.113.9', sport: 40_000, dport: 80 });
+    const fields = { oldPath: 0xfffffff0, newPath: 7, outIfindex: 100, port: 4, tcpFlags: 0x18 };
+    const [seen] = handled(
+      { type: EventType.EVENT_RESET, ...fields, first: first ? 1 : 0 },
+      undefined,
+      question,
+    );
+    expect(seen).toEqual({
+      lost: {
+        ...{ src: '10.1.0.10', dst: '203.0.113.9', srcPort: 40_000, dstPort: 80 },
+        ...{ seq: 0xfffffff0, ack: 7, flags: 0x18, dataBytes: 100, port: 4, first },
+      },
     });
   });
 

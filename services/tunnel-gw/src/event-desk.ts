@@ -7,6 +7,7 @@ import type { FragmentDesk } from './fragment-desk.js';
 import type { NeighbourDesk } from './neighbour-desk.js';
 import type { OuterErrorDesk } from './outer-error-desk.js';
 import type { HeldPacket, PuntDesk } from './punt-desk.js';
+import type { LostSegment, ResetDesk } from './reset-desk.js';
 import type { SnatDesk } from './snat-desk.js';
 import type { TooBigDesk } from './too-big-desk.js';
 
@@ -35,6 +36,7 @@ export interface EventDeskOptions {
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
   readonly snat: Pick<SnatDesk, 'take'>;
+  readonly resets: Pick<ResetDesk, 'take'>;
   readonly deviceName: (ifindex: number) => string | undefined;
   /** The arm that a hop row stands for. */
   readonly armOf: (hop: number) => { readonly device: string; readonly nextHop: string } | undefined;
@@ -105,6 +107,9 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
     case abi.EventType.EVENT_PUNT_SNAT:
       options.snat.take(event.key, event.norm === 1, event.oldPath, heldPacket(record, event));
       return;
+    case abi.EventType.EVENT_RESET:
+      options.resets.take(lostSegment(event));
+      return;
     default:
       return;
   }
@@ -138,6 +143,22 @@ function questionOf(event: abi.Event): FlowQuestion {
     port: event.port,
     syn: key.proto === TCP && (event.tcpFlags & (SYN | ACK)) === SYN,
     sampled: (event.first & abi.EventFirst.EVENT_SAMPLED) !== 0,
+  };
+}
+
+function lostSegment(event: abi.Event): LostSegment {
+  const { tuple } = questionOf(event);
+  return {
+    src: formatAddress(tuple.src),
+    dst: formatAddress(tuple.dst),
+    srcPort: tuple.sport,
+    dstPort: tuple.dport,
+    seq: event.oldPath,
+    ack: event.newPath,
+    flags: event.tcpFlags,
+    dataBytes: event.outIfindex,
+    port: event.port,
+    first: (event.first & abi.EventFirst.EVENT_FIRST) !== 0,
   };
 }
 

@@ -83,6 +83,9 @@ export function gatewayMetrics(gateway: Gateway, { keeper, measuring }: Others, 
   counter('detour_too_big_packets', 'packets larger than their way takes, by what was done', () =>
     rows(gateway.desks.tooBig.counts, 'done'),
   );
+  counter('detour_resets', 'RSTs to ends of TCP connections whose node is down, by what became of them', () =>
+    rows(gateway.desks.resets.counts, 'done'),
+  );
   counter('detour_held_fragments', 'fragments that came before their first, by what became of them', () =>
     rows(gateway.desks.fragments.counts, 'end'),
   );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The desks for packets that are no whole, fitting packets of a flow: too big, in pieces out of order, or an ICMP error about an outer
-// packet. Put together from the parts of a gateway.
+// packet; and for those that lack something: a SNAT binding, a node that is up. Put together from the parts of a gateway.
 import type { BpfMap } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { normaliseTuple, type Tuple } from '@detour/core';
@@ -11,6 +11,7 @@ import type { GatewayCore } from './gateway-core.js';
 import type { Injector } from './injector.js';
 import { OuterErrorDesk, type TunnelHop } from './outer-error-desk.js';
 import type { PathMtus } from './path-mtus.js';
+import { ResetDesk } from './reset-desk.js';
 import { addressBytes, u32Key } from './row-bytes.js';
 import { BRANCH_HOPS } from './rows.js';
 import { SnatDesk } from './snat-desk.js';
@@ -21,6 +22,7 @@ export interface PacketDesks {
   readonly fragments: FragmentDesk;
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
+  readonly resets: ResetDesk;
   readonly snat: SnatDesk;
   readonly snatTable: SnatTable;
 }
@@ -47,6 +49,8 @@ const MAX_DATAGRAMS = 1024;
 const MAX_FRAGMENT_BYTES = 8 << 20;
 /** As many ICMP errors as Linux sends (icmp_msgs_per_sec). */
 const MESSAGES_PER_S = 1000;
+/** The connections of a node that carried thousands are told within seconds; one RST takes some 10 µs. */
+const RESETS_PER_S = 10_000;
 
 export function packetDesks(options: PacketDesksOptions): PacketDesks {
   const { core, injector, monoMs, pathMtus } = options;
@@ -62,6 +66,11 @@ export function packetDesks(options: PacketDesksOptions): PacketDesks {
     tooBig,
     snatTable,
     snat: snatDesk(options, snatTable),
+    resets: new ResetDesk({
+      resetsPerS: RESETS_PER_S,
+      monoMs,
+      putBack: (packets) => injector.putBack(packets),
+    }),
     fragments: new FragmentDesk({
       holdMs: HOLD_FRAGMENT_MS,
       maxPacketsPerDatagram: MAX_FRAGMENTS,

@@ -299,7 +299,12 @@ describe('PinKeeper', () => {
     await sweep();
     await until(() => [ended, other].every((one) => gateway.slots.isRecorded(one.slot)));
     const lastNs = process.hrtime.bigint() - 11_000_000_000n;
-    const counters = { packets: new BigUint64Array(2), bytes: new BigUint64Array(2), lastNs };
+    const counters = {
+      packets: new BigUint64Array(2),
+      bytes: new BigUint64Array(2),
+      lastNs,
+      resetMs: new Uint32Array(2),
+    };
     object
       .map('flow_counters')
       .update(

@@ -83,7 +83,13 @@ function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
   const slot = table.read(question.key)?.flow.slot ?? 0;
   if (idleMs !== undefined) {
     const lastNs = nowNs() - BigInt(idleMs) * 1_000_000n;
-    const counters = { packets: new BigUint64Array(2), bytes: new BigUint64Array(2), lastNs, seen };
+    const counters = {
+      packets: new BigUint64Array(2),
+      bytes: new BigUint64Array(2),
+      lastNs,
+      seen,
+      resetMs: new Uint32Array(2),
+    };
     map('flow_counters').update(
       new Uint8Array(Uint32Array.of(slot).buffer),
       abi.flowCounters.encode(counters),
@@ -125,8 +131,14 @@ describe('sweepFlows', () => {
     ['other protocols too', { proto: 47 }, 60 * S],
     ['a half-open connection ends soon', { syn: true }, 30 * S],
     ['one that both sides closed', { seen: SEEN.SEEN_FIN_FWD | SEEN.SEEN_FIN_REV }, 30 * S],
-    ['one that one side closed has all its time', { seen: SEEN.SEEN_FIN_FWD }, 3_600 * S],
-    ['a reset one', { seen: SEEN.SEEN_RST | SEEN.SEEN_REPLY }, 10 * S],
+    [
+      'one that the client closed has all its time: the answer may be long',
+      { seen: SEEN.SEEN_FIN_FWD },
+      3_600 * S,
+    ],
+    ['one that the server closed too', { seen: SEEN.SEEN_FIN_REV }, 3_600 * S],
+    ['one that the client reset', { seen: SEEN.SEEN_RST_FWD | SEEN.SEEN_REPLY }, 10 * S],
+    ['one that the server reset', { seen: SEEN.SEEN_RST_REV | SEEN.SEEN_REPLY }, 10 * S],
     ['without a chain', { decision: { action: 'allow', chain: 0, path: 0 } as const }, 120 * S],
     ['of a chain that is gone', { decision: { chain: 40 } }, 120 * S],
     [

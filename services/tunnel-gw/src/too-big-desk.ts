@@ -20,6 +20,7 @@ import {
 } from '@detour/wire';
 import type { OwnAddress } from './own-address.js';
 import type { HeldPacket } from './punt-desk.js';
+import { TokenBucket } from './token-bucket.js';
 
 export interface TooBigDeskOptions {
   readonly messagesPerS: number;
@@ -37,12 +38,10 @@ const DROPPED_BYTES = 128;
 export class TooBigDesk {
   /** told: senders; cut: packets into fragments; silent: nobody may be told, or from nowhere; limited: too many messages. */
   readonly counts = { told: 0, cut: 0, silent: 0, limited: 0 };
-  private tokens: number;
-  private atMs: number;
+  private readonly bucket: TokenBucket;
 
   constructor(private readonly options: TooBigDeskOptions) {
-    this.tokens = options.messagesPerS;
-    this.atMs = options.monoMs();
+    this.bucket = new TokenBucket(options.messagesPerS, options.monoMs);
   }
 
   /** A frame as it stood on its port, maybe cut short, and the size in bytes of the IP packet that fits. */
@@ -73,22 +72,12 @@ export class TooBigDesk {
     const from = source === null ? null : options.from(packet, source);
     const message = from === null ? null : icmpErrorAbout(ip, from.address, news);
     if (from === null || message === null || !message.ok) counts.silent++;
-    else if (!this.mayTell()) counts.limited++;
+    else if (!this.bucket.take(1)) counts.limited++;
     else {
       counts.told++;
       const frame = concatBytes(packet.frame.subarray(0, ETHERNET), message.value);
       options.putBack([{ frame, op: abi.InjectOp.INJECT_LEAVE, port: from.port, node: 0 }]);
     }
-  }
-
-  private mayTell(): boolean {
-    const { messagesPerS, monoMs } = this.options;
-    const now = monoMs();
-    this.tokens = Math.min(messagesPerS, this.tokens + ((now - this.atMs) * messagesPerS) / 1000);
-    this.atMs = now;
-    if (this.tokens < 1) return false;
-    this.tokens--;
-    return true;
   }
 }
 

@@ -20,7 +20,11 @@ export interface OnPath {
 
 export async function toPath(view: TraceView, packet: TracePacket, on: OnPath, add: Add): Promise<End> {
   if (on.keptDown === true) {
-    add('path', `${on.path} is down`, 'onNodeDown keep: its flows wait for it');
+    add(
+      'path',
+      `${on.path} is down`,
+      'onNodeDown keep: its flows wait for it; ends of TCP connections are told by RST',
+    );
     return drop('node_down');
   }
   const number = on.path === 0 ? backupPath(view, on, add) : on.path;

@@ -212,7 +212,7 @@ async function known(
       tuple: question.tuple,
       forward: forwardTuple(question, direction === 1),
       inside: ((word.flags & abi.FlowWordFlag.WORD_FLAG_INSIDE) !== 0) !== (direction === 1),
-      keptDown: isKeptDown(chain, word.path),
+      keptDown: flow.slot !== 0 && isKeptDown(chain, word.path), // else nothing but its opening was seen
     },
     add,
   );

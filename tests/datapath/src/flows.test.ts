@@ -6,7 +6,7 @@ import { fromRemote, NODES, PORT } from './ends.js';
 import { disagreements, riseOf, sendOne } from './fate.js';
 import { clearFlows, clientFrame, flowKey, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER } from './network.js';
-import { openRig } from './rig.js';
+import { openRig, u32 } from './rig.js';
 import { publishAll } from './world.js';
 
 const rig = openRig({ sizes: { flows: 4 } });
@@ -130,6 +130,7 @@ describe('ports that are used again', () => {
         bytes: new BigUint64Array(2),
         lastNs: 1n,
         seen: bits,
+        resetMs: new Uint32Array(2),
       }),
     );
 
@@ -163,6 +164,57 @@ describe('ports that are used again', () => {
     seen(7, bits);
     expect(end('inside', clientFrame({ transport: { ...transport, flags } }))).toBe('forwarded');
     expect(rig.map('flows').lookup(key)).toBeDefined();
+  });
+
+  const flags = (bits: number) => ({ ...transport, flags: bits });
+  const from = (side: 'client' | 'server', bits: number): string =>
+    side === 'client'
+      ? end('inside', clientFrame({ transport: flags(bits) }))
+      : end(
+          'outside',
+          clientFrame({
+            ...{ src: SERVER.ip4, dst: CLIENT.ip4, dstMac: macOf('outside') },
+            transport: { ...flags(bits), srcPort: 443, dstPort: 40_000 },
+          }),
+        );
+  const bitsOf = (slot: number): number =>
+    abi.flowCounters.decode(rig.map('flow_counters').lookup(u32(slot)) ?? new Uint8Array()).seen;
+
+  it.each([
+    ['client', 'server'],
+    ['server', 'client'],
+  ] as const)(
+    'an RST counts for so long as the %s that sent it says nothing else: then it was not its own',
+    (sender, other) => {
+      const key = putFlow(rig, { slot: 7 });
+      expect([from(sender, 4), from(other, 16)]).toEqual(['forwarded', 'forwarded']);
+      expect(bitsOf(7) & SEEN_RST, 'packets of the other side were on their way').not.toBe(0);
+      expect(from(sender, 16)).toBe('forwarded');
+      expect(bitsOf(7) & SEEN_RST).toBe(0);
+      expect(from('client', 2)).toBe('forwarded'); // a SYN into the middle of a connection that lives
+      expect(rig.map('flows').lookup(key)).toBeDefined();
+      expect(from(sender, 4)).toBe('forwarded');
+      expect(from('client', 2)).toBe('punted');
+    },
+  );
+
+  it('after one side has closed, all that the other sends goes the same way, its late FIN too, and RSTs', () => {
+    const key = putFlow(rig, { slot: 7 });
+    const before = readFlow(rig, key).word;
+    expect(from('client', 17)).toBe('forwarded');
+    for (let i = 0; i < 3; i++)
+      expect([from('server', 16), from('client', 16)]).toEqual(['forwarded', 'forwarded']);
+    expect(bitsOf(7)).toBe(SEEN_FIN_FWD | SEEN_REPLY);
+    const last = [
+      from('server', 17),
+      from('server', 17),
+      from('client', 16),
+      from('client', 4),
+      from('server', 4),
+    ];
+    expect(last).toEqual(Array(5).fill('forwarded'));
+    expect(readFlow(rig, key).word).toBe(before);
+    expect(rig.events()).toEqual([]); // nobody was asked where it goes
   });
 
   it('what a node returns begins nothing', () => {

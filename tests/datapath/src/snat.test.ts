@@ -418,6 +418,42 @@ describe('fragments behind SNAT', () => {
   });
 });
 
+describe("tunnel-gw's RSTs to the ends of a flow", () => {
+  const bound = { proto: 6, sport: 40_000, dport: 443, port: 50_001 };
+  const inName = (of: 'client' | 'server', ttl = 64, src: string = CLIENT.ip4, srcPort = 40_000) =>
+    of === 'client'
+      ? buildPacket({
+          ...{ src, dst: SERVER.ip4, ttl },
+          transport: { kind: 'tcp', srcPort, dstPort: 443, seq: 5, flags: 4 },
+        })
+      : buildPacket({
+          ...{ src: SERVER.ip4, dst: CLIENT.ip4, ttl },
+          transport: { kind: 'tcp', srcPort: 443, dstPort: 40_000, seq: 5, flags: 4 },
+        });
+  const leaves = (packet: Uint8Array): Uint8Array =>
+    injected(abi.InjectOp.INJECT_LEAVE, { port: PORT.inside }, ether(packet, CLIENT.mac, CLIENT.mac));
+
+  it('are translated as its packets are: outside it has the SNAT address alone', () => {
+    putFlow(rig, bound);
+    bind(bound);
+    expect(sent('inject', leaves(inName('client')))).toBe(toHex(left(inName('client', 63, SNAT, 50_001))));
+    expect(sent('inject', leaves(inName('server')))).toBe(toHex(arrived(inName('server', 63))));
+  });
+
+  it('wait for a binding where it has none, so that no inner address is told outside', () => {
+    putFlow(rig, bound);
+    expect(end('inject', leaves(inName('client')))).toBe('punted');
+    expect(rig.events().map(({ event }) => [event.type, event.op])).toEqual([
+      [EVENT_PUNT_SNAT, abi.InjectOp.INJECT_LEAVE],
+    ]);
+  });
+
+  it('leave as they are where it began outside', () => {
+    putFlow(rig, { src: SERVER.ip4, dst: CLIENT.ip4, sport: 443, dport: 40_000, fwdPort: PORT.outside });
+    expect(sent('inject', leaves(inName('client')))).toBe(toHex(left(inName('client', 63))));
+  });
+});
+
 describe('a port with SNAT', () => {
   it('leaves IPv6 as it is', () => {
     putFlow(rig, { src: CLIENT.ip6, dst: SERVER.ip6, action: abi.FlowAction.FLOW_ALLOW });

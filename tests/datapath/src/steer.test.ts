@@ -235,6 +235,8 @@ describe('the counters of a flow', () => {
     expect(seen()).toBe(bit.SEEN_SYN | bit.SEEN_REPLY | bit.SEEN_FIN_REV);
     forwarded('inside', toUs(request({ ...there, transport: tcp(0x11) })));
     forwarded('inside', toUs(request({ ...there, transport: tcp(4) })));
-    expect(seen()).toBe(bit.SEEN_SYN | bit.SEEN_REPLY | bit.SEEN_FIN_REV | bit.SEEN_FIN_FWD | bit.SEEN_RST);
+    expect(seen()).toBe(
+      bit.SEEN_SYN | bit.SEEN_REPLY | bit.SEEN_FIN_REV | bit.SEEN_FIN_FWD | bit.SEEN_RST_FWD,
+    );
   });
 });

@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '913781b90211bedf';
+export const ABI_HASH = '2a5f3ca1f248a66b';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -416,6 +416,7 @@ export const SourcePurpose = {
   PUNT_OUTER_ERROR: 3,
   SOURCE_BEGINS: 4,
   PUNT_SNAT: 5,
+  SOURCE_RESET: 6,
 } as const;
 export type SourcePurpose = (typeof SourcePurpose)[keyof typeof SourcePurpose];
 const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> = {
@@ -425,6 +426,7 @@ const sourcePurposeNames: Readonly<Record<number, keyof typeof SourcePurpose>> =
   3: 'PUNT_OUTER_ERROR',
   4: 'SOURCE_BEGINS',
   5: 'PUNT_SNAT',
+  6: 'SOURCE_RESET',
 };
 /** The C name of a value of enum source_purpose; the first of several; undefined for a value that has none. */
 export function sourcePurposeName(value: number): keyof typeof SourcePurpose | undefined {
@@ -492,17 +494,21 @@ export function flowWordFlagName(value: number): keyof typeof FlowWordFlag | und
 export const FlowSeen = {
   SEEN_FIN_FWD: 1,
   SEEN_FIN_REV: 2,
-  SEEN_RST: 4,
+  SEEN_RST_FWD: 4,
   SEEN_REPLY: 8,
   SEEN_SYN: 16,
+  SEEN_RST_REV: 32,
+  SEEN_RST: 36,
 } as const;
 export type FlowSeen = (typeof FlowSeen)[keyof typeof FlowSeen];
 const flowSeenNames: Readonly<Record<number, keyof typeof FlowSeen>> = {
   1: 'SEEN_FIN_FWD',
   2: 'SEEN_FIN_REV',
-  4: 'SEEN_RST',
+  4: 'SEEN_RST_FWD',
   8: 'SEEN_REPLY',
   16: 'SEEN_SYN',
+  32: 'SEEN_RST_REV',
+  36: 'SEEN_RST',
 };
 /** The C name of a value of enum flow_seen; the first of several; undefined for a value that has none. */
 export function flowSeenName(value: number): keyof typeof FlowSeen | undefined {
@@ -606,7 +612,8 @@ export const Stat = {
   STAT_DECIDED: 17,
   STAT_UNCOUNTED: 18,
   STAT_RULES_ASKED: 19,
-  STATS: 20,
+  STAT_RESET: 20,
+  STATS: 21,
 } as const;
 export type Stat = (typeof Stat)[keyof typeof Stat];
 const statNames: Readonly<Record<number, keyof typeof Stat>> = {
@@ -630,7 +637,8 @@ const statNames: Readonly<Record<number, keyof typeof Stat>> = {
   17: 'STAT_DECIDED',
   18: 'STAT_UNCOUNTED',
   19: 'STAT_RULES_ASKED',
-  20: 'STATS',
+  20: 'STAT_RESET',
+  21: 'STATS',
 };
 /** The C name of a value of enum stat; the first of several; undefined for a value that has none. */
 export function statName(value: number): keyof typeof Stat | undefined {
@@ -650,6 +658,7 @@ export const EventType = {
   EVENT_DECIDED: 10,
   EVENT_OUTER_ERROR: 9,
   EVENT_PUNT_SNAT: 11,
+  EVENT_RESET: 12,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
 const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
@@ -664,6 +673,7 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   9: 'EVENT_OUTER_ERROR',
   10: 'EVENT_DECIDED',
   11: 'EVENT_PUNT_SNAT',
+  12: 'EVENT_RESET',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
@@ -1842,10 +1852,11 @@ export interface FlowCounters {
   readonly bytes: BigUint64Array;
   readonly lastNs: bigint;
   readonly seen: number;
+  readonly resetMs: Uint32Array;
 }
 export const flowCounters = {
   size: 64,
-  offsets: { packets: 0, bytes: 16, lastNs: 32, seen: 40 },
+  offsets: { packets: 0, bytes: 16, lastNs: 32, seen: 40, resetMs: 44 },
   encode(value: FlowCounters): Uint8Array {
     const bytes = new Uint8Array(64);
     flowCounters.write(value, bytes);
@@ -1858,6 +1869,7 @@ export const flowCounters = {
     into.set(rawBytes(checkCount('flow_counters.bytes', value.bytes, 2)), at + 16);
     view.setBigUint64(32, checkU64('flow_counters.last_ns', value.lastNs), LITTLE);
     view.setUint32(40, checkInt('flow_counters.seen', value.seen, 0, 4294967295), LITTLE);
+    into.set(rawBytes(checkCount('flow_counters.reset_ms', value.resetMs, 2)), at + 44);
   },
   decode(bytes: Uint8Array, at = 0): FlowCounters {
     const view = viewOf('flow_counters', 64, bytes, at);
@@ -1866,6 +1878,7 @@ export const flowCounters = {
       bytes: new BigUint64Array(copyBytes(bytes, at + 16, at + 32).buffer),
       lastNs: view.getBigUint64(32, LITTLE),
       seen: view.getUint32(40, LITTLE),
+      resetMs: new Uint32Array(copyBytes(bytes, at + 44, at + 52).buffer),
     };
   },
 } as const satisfies Codec<FlowCounters> & { readonly offsets: Readonly<Record<keyof FlowCounters, number>> };
