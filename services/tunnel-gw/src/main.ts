@@ -265,7 +265,6 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
             table: gateway.flows,
             slots: gateway.slots,
             model: set.model,
-            chains: gateway.core.liveTables?.chains ?? new Map(),
             snat: gateway.desks.snatTable,
           }),
           traceView: (set) => traceView(gateway, set),
