@@ -79,17 +79,17 @@ describe('flowRows', () => {
   });
 
   it.each([
-    ['node', () => ({ node: 'fw1' }), () => made.fw1],
-    ['path', () => ({ path: `${pathOf('fw2')}` }), () => made.fw2],
-    ['chain', () => ({ chain: 'inspect' }), () => [...made.fw1, ...made.fw2]],
-    ['VRF', () => ({ vrf: 'red' }), () => [...made.fw1, ...made.fw2, made.allowed]],
-    ['address', () => ({ address: addressBytes('10.1.0.99') }), () => made.fw2],
-    ['the other address', () => ({ address: addressBytes('203.0.113.9'), node: 'fw2' }), () => made.fw2],
-    ['two of them at once', () => ({ node: 'fw1', path: `${pathOf('fw2')}` }), () => []],
-    ['a node that is not there', () => ({ node: 'fw9' }), () => []],
-    ['a chain that is not there', () => ({ chain: 'nothing' }), () => []],
-    ['a VRF that is not there', () => ({ vrf: 'blue' }), () => []],
-  ])('by %s', async (_what, request, ports) => {
+    ['by node', () => ({ node: 'fw1' }), () => made.fw1],
+    ['by path', () => ({ path: `${pathOf('fw2')}` }), () => made.fw2],
+    ['by chain', () => ({ chain: 'inspect' }), () => [...made.fw1, ...made.fw2]],
+    ['by VRF', () => ({ vrf: 'red' }), () => [...made.fw1, ...made.fw2, made.allowed]],
+    ['by address', () => ({ address: addressBytes('10.1.0.99') }), () => made.fw2],
+    ['by the other address', () => ({ address: addressBytes('203.0.113.9'), node: 'fw2' }), () => made.fw2],
+    ['by two of them at once', () => ({ node: 'fw1', path: `${pathOf('fw2')}` }), () => []],
+    ['by a node that is not there', () => ({ node: 'fw9' }), () => []],
+    ['by a chain that is not there', () => ({ chain: 'nothing' }), () => []],
+    ['by a VRF that is not there', () => ({ vrf: 'blue' }), () => []],
+  ])('%s', async (_what, request, ports) => {
     expect(await ask(request())).toEqual({ ports: ports(), leftOut: 0 });
   });
 
