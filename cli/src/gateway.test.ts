@@ -78,6 +78,7 @@ const gatewayService = implement(GatewayService, {
       decided: { kernel: 90n, controller: 8n, 'last-tables': 2n },
       figures: {
         flows: 100n,
+        'flows-limit': 262_144n,
         pinned: 95n,
         unrecorded: 3n,
         'redis-behind-ms': 12_300n,
@@ -221,6 +222,7 @@ describe('status', () => {
           gateway: 'edge1',
           redis: true,
           flows: 100,
+          flowsLimit: 262_144,
           pins: 95,
           notInRedis: 3,
           behindMs: 12_300,
@@ -235,7 +237,7 @@ describe('status', () => {
       },
     ]);
     expect((await run(['status'])).out).toMatch(
-      /edge1 +answers +100 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
+      /edge1 +answers +100\/262144 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
     );
   });
 });
