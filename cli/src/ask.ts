@@ -5,9 +5,9 @@ import { type ClientClass, callUnary, connectClient, readStream } from '@detour/
 import type { Client, ClientReadableStream } from '@grpc/grpc-js';
 import type { Cluster, Instance } from './cluster.js';
 
-/** Longest wait for one answer, and for a stream of rows. */
+/** Longest wait for one answer, and for a stream of rows: a gateway looks at millions of flows for many seconds. */
 const ANSWER_MS = 3_000;
-const ROWS_MS = 30_000;
+const ROWS_MS = 120_000;
 
 type Unary<Request, Response> = Parameters<typeof callUnary<Request, Response>>[0];
 

@@ -43,13 +43,17 @@ export async function get(
     );
   }
   await using cluster = await openCluster(console);
-  const { view, missing } = await resource.load({
+  const {
+    view,
+    missing,
+    notes = [],
+  } = await resource.load({
     cluster,
     filters: options.filters,
     current: await loadInForce(cluster),
   });
   console.out(render(view, options.output));
-  for (const sentence of missing) console.err(`detour: ${sentence}\n`);
+  for (const sentence of [...notes, ...missing]) console.err(`detour: ${sentence}\n`);
   return missing.length === 0 ? EXIT.ok : EXIT.unavailable;
 }
 

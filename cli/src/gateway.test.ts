@@ -6,6 +6,7 @@ import {
   FlowRow,
   GatewayService,
   GatewayStatus,
+  type GetFlowsRequest,
   HealthState,
   type SetAdminDownRequest,
   stateKey,
@@ -50,6 +51,8 @@ const flow = FlowRow.fromPartial({
   idleMs: 5n,
 });
 
+const asked: GetFlowsRequest[] = [];
+
 const gatewayService = implement(GatewayService, {
   trace: unary((request: TraceRequest) => {
     if (request.port === 'nowhere')
@@ -64,7 +67,9 @@ const gatewayService = implement(GatewayService, {
     };
   }),
   getFlows: serverStream(async function* (request) {
+    asked.push(request);
     for (let i = 0; i < 3; i++) if (request.node === '' || request.node === 'fw1') yield flow;
+    if (request.limit === 3) yield FlowRow.fromPartial({ leftOut: 39n });
   }),
   getStatus: unary(() =>
     GatewayStatus.fromPartial({
@@ -73,6 +78,7 @@ const gatewayService = implement(GatewayService, {
       decided: { kernel: 90n, controller: 8n, 'last-tables': 2n },
       figures: {
         flows: 100n,
+        'flows-limit': 262_144n,
         pinned: 95n,
         unrecorded: 3n,
         'redis-behind-ms': 12_300n,
@@ -219,6 +225,7 @@ describe('status', () => {
           gateway: 'edge1',
           redis: true,
           flows: 100,
+          flowsLimit: 262_144,
           pins: 95,
           notInRedis: 3,
           behindMs: 12_300,
@@ -233,7 +240,7 @@ describe('status', () => {
       },
     ]);
     expect((await run(['status'])).out).toMatch(
-      /edge1 +answers +100 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
+      /edge1 +answers +100\/262144 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
     );
   });
 });
@@ -257,8 +264,36 @@ describe('get', () => {
     ]);
     expect((await run(['get', 'flows', '--node', 'fw2'])).out).toBe('none\n');
     expect((await run(['get', 'flows'])).out).toContain(
-      '10.0.0.1:1234  10.0.9.9:80  -     steer   web   fw1    3/2      1m 1s  5ms',
+      '10.0.0.1:1234  10.0.9.9:80  -     steer   web      1  fw1    3/2      1m 1s  5ms',
     );
+  });
+
+  it('asks the gateway for the flows that are wanted, and says how many more there are', async () => {
+    const filters = [
+      '--path',
+      '7',
+      '--chain',
+      'inspect',
+      '--vrf',
+      'red',
+      '--address',
+      '10.0.0.1',
+      '--limit',
+      '3',
+    ];
+    const { code, out, err } = await run(['get', 'flows', ...filters, '-o', 'json']);
+    expect([code, JSON.parse(out)]).toMatchObject([EXIT.ok, [{ path: 1 }, {}, {}]]);
+    expect(JSON.parse(out)).toHaveLength(3);
+    expect(err).toBe(
+      'detour: edge1: 39 more flows match and are not shown: raise --limit, or narrow with --node, --path, --chain, --vrf or --address\n',
+    );
+    const { address: sent, ...others } = asked.at(-1) ?? expect.fail('nothing was asked');
+    expect(others).toEqual({ node: '', path: '7', chain: 'inspect', vrf: 'red', limit: 3 });
+    expect([...sent]).toEqual([...address('10.0.0.1')]);
+    expect(await run(['get', 'flows', '--path', 'fw1'])).toMatchObject({
+      code: EXIT.usage,
+      err: expect.stringContaining('give a whole number from 1'),
+    });
   });
 
   it('ports, drops and sessions', async () => {

@@ -162,33 +162,41 @@ async function loadFlows(query: Query) {
     node: filters.node ?? '',
     path: filters.path ?? '',
     chain: filters.chain ?? '',
+    vrf: filters.vrf ?? '',
     limit: filters.limit ?? 0,
     address,
   };
   const { answers, missing } = await askGateways(query, (client) => askRows(client.getFlows(request)));
+  const notes = answers.flatMap(({ instance, answer }) => {
+    const more = answer.at(-1)?.leftOut ?? 0n;
+    const remedy = 'raise --limit, or narrow with --node, --path, --chain, --vrf or --address';
+    return more === 0n ? [] : [`${instance.gateway}: ${more} more flows match and are not shown: ${remedy}`];
+  });
   const rows = answers.flatMap(({ instance, answer }) =>
-    answer.map((flow) => ({
-      gateway: instance.gateway,
-      ...tupleFields(flow.tuple, query.current?.numbers.vrfs),
-      action: flow.action,
-      rule: flow.rule,
-      chain: flow.chain,
-      path: flow.path,
-      nodes: flow.nodes,
-      port: flow.port,
-      packetsForward: Number(flow.packetsForward),
-      packetsReverse: Number(flow.packetsReverse),
-      bytesForward: Number(flow.bytesForward),
-      bytesReverse: Number(flow.bytesReverse),
-      ageMs: Number(flow.ageMs),
-      idleMs: Number(flow.idleMs),
-      established: flow.established,
-      decidedBy: flow.decidedBy,
-      pinGen: flow.pinGen,
-      snat: flow.snat,
-    })),
+    answer
+      .filter(({ leftOut }) => leftOut === 0n)
+      .map((flow) => ({
+        gateway: instance.gateway,
+        ...tupleFields(flow.tuple, query.current?.numbers.vrfs),
+        action: flow.action,
+        rule: flow.rule,
+        chain: flow.chain,
+        path: flow.path,
+        nodes: flow.nodes,
+        port: flow.port,
+        packetsForward: Number(flow.packetsForward),
+        packetsReverse: Number(flow.packetsReverse),
+        bytesForward: Number(flow.bytesForward),
+        bytesReverse: Number(flow.bytesReverse),
+        ageMs: Number(flow.ageMs),
+        idleMs: Number(flow.idleMs),
+        established: flow.established,
+        decidedBy: flow.decidedBy,
+        pinGen: flow.pinGen,
+        snat: flow.snat,
+      })),
   );
-  return { rows, missing };
+  return { rows, missing, notes };
 }
 
 type FlowRow = Awaited<ReturnType<typeof loadFlows>>['rows'][number];
@@ -201,6 +209,7 @@ const FLOW_COLUMNS: readonly Column<FlowRow>[] = [
   ['SNAT', (row) => row.snat],
   ['ACTION', (row) => row.action],
   ['RULE', (row) => row.rule],
+  ['PATH', (row) => (row.path === 0 ? null : row.path)],
   ['NODES', (row) => row.nodes.join(' → ')],
   ['PACKETS', (row) => `${row.packetsForward}/${row.packetsReverse}`],
   ['AGE', (row) => formatAge(row.ageMs)],
@@ -214,10 +223,10 @@ function endPointText(address: string, port: number): string {
 
 export const flowsResource: Resource = {
   summary: 'flows: which rule and nodes handle each (at most --limit of each gateway, default 1000)',
-  filters: ['gateway', 'node', 'path', 'chain', 'address', 'limit'],
+  filters: ['gateway', 'node', 'path', 'chain', 'vrf', 'address', 'limit'],
   load: async (query) => {
-    const { rows, missing } = await loadFlows(query);
-    return { view: viewRows(rows, FLOW_COLUMNS), missing };
+    const { rows, missing, notes } = await loadFlows(query);
+    return { view: viewRows(rows, FLOW_COLUMNS), missing, notes };
   },
 };
 

@@ -29,6 +29,11 @@ function readInteger(min: number, max: number): (text: string) => number {
   };
 }
 
+/** The number of a path, as text. */
+function readPath(text: string): string {
+  return String(readInteger(1, 2 ** 23 - 1)(text));
+}
+
 const output = (): Option =>
   new Option('-o, --output <format>', 'how to show it').choices(FORMATS).default('table');
 const file = (): Option =>
@@ -105,7 +110,8 @@ function addGetCommand(program: Command, console: Console, done: (code: number) 
     .addOption(gateway())
     .option('--node <name>', 'only what has to do with this node')
     .option('--chain <name>', 'only of this chain')
-    .option('--path <number>', 'only flows of this path')
+    .option('--path <number>', 'only flows of this path; see detour get paths', readPath)
+    .option('--vrf <name>', 'only flows of this VRF')
     .option('--address <address>', 'only flows with this end')
     .option('--limit <count>', 'at most so many', readInteger(1, 1_000_000))
     .option('--explain <node>', 'how the score of this node comes about')

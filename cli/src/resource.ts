@@ -10,6 +10,7 @@ export interface Filters {
   readonly node?: string;
   readonly path?: string;
   readonly chain?: string;
+  readonly vrf?: string;
   readonly address?: string;
   readonly limit?: number;
   readonly revision?: number;
@@ -29,6 +30,8 @@ export interface Query {
 export interface Answer {
   readonly view: View;
   readonly missing: readonly string[];
+  /** What somebody who reads it must know, though nothing is amiss. */
+  readonly notes?: readonly string[];
 }
 
 export interface Resource {

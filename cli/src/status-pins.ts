@@ -10,6 +10,8 @@ export interface PinsRow {
   readonly gateway: string;
   readonly redis: boolean;
   readonly flows: number;
+  /** Established flows that the gateway's table holds at most. */
+  readonly flowsLimit: number;
   readonly pins: number;
   readonly notInRedis: number;
   /** For how long every sweep has followed a write that failed. */
@@ -39,6 +41,7 @@ function pinsRow(gateway: string, { figures, decided, connected }: GatewayStatus
     gateway,
     redis: connected.redis === true,
     flows: figure('flows'),
+    flowsLimit: figure('flows-limit'),
     pins: figure('pinned'),
     notInRedis: figure('unrecorded'),
     behindMs: figure('redis-behind-ms'),
@@ -56,7 +59,7 @@ export function renderPins(rows: readonly PinsRow[]): string {
     [
       ['GATEWAY', (row) => row.gateway],
       ['REDIS', (row) => (row.redis ? 'answers' : 'AWAY')],
-      ['FLOWS', (row) => row.flows],
+      ['FLOWS', (row) => `${row.flows}/${row.flowsLimit}`],
       ['PINS', (row) => row.pins],
       ['NOT IN REDIS', (row) => row.notInRedis],
       ['BEHIND', (row) => (row.behindMs === 0 ? null : `${Math.ceil(row.behindMs / 1_000)}s`)],

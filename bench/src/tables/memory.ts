@@ -76,6 +76,9 @@ const OF_VTI: Elements = { ports: 1, port_numbers: 1, egress: 1, tunnels: 1, hop
 /** And a (VRF, pair) row, with two addresses for each member and a path through it. */
 const OF_ROW: Elements = { ports: 4, node_tunnels: 1, hops: 2, own: 4, paths: 1 };
 
+/** Maps whose size goes by that of the flow table. */
+const FLOW_MAPS = ['flows', 'flow_counters', 'flow_front', 'snat_bindings', 'snat_inners'];
+
 interface MapsMemory {
   readonly flows: number;
   readonly rules: number;
@@ -88,7 +91,10 @@ interface MapsMemory {
 /** Bytes of maps of a gateway with a table of so many flows. */
 function measureMaps(flows: number): MapsMemory {
   using edge = openObject(EDGE_OBJECT, {
-    maxEntries: { flows, embryos: EMBRYOS, flow_counters: flows + EMBRYOS, flow_front: frontRows(flows) },
+    maxEntries: {
+      ...{ flows, embryos: EMBRYOS, flow_counters: flows + EMBRYOS, flow_front: frontRows(flows) },
+      ...{ snat_bindings: flows, snat_inners: flows },
+    },
   });
   const of = (name: string): number => mapBytes(edge.map(name));
   const share = (elements: Elements): number =>
@@ -97,7 +103,7 @@ function measureMaps(flows: number): MapsMemory {
       0,
     );
   return {
-    flows: of('flows') + of('flow_counters') + of('flow_front'),
+    flows: FLOW_MAPS.reduce((sum, name) => sum + of(name), 0),
     rules: of('rule_counters'),
     paths: of('paths'),
     vti: share(OF_VTI),

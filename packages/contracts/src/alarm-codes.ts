@@ -9,6 +9,8 @@ export const ALARM_CODES = [
   'chain_shortfall', // path-selector: a chain cannot be done as it is declared
   'cleanup_failed', // tunnel-gw: what only the revision before needed is still there
   'device_missing', // tunnel-gw: a device that the revision names is not there
+  'flow_log_failed', // tunnel-gw: lines of the flow log cannot be written
+  'flows_full', // tunnel-gw: the table of established flows is nearly full
   'gateway_withdrawn', // bfd: routers are told to leave this gateway
   'hop_skipped', // tunnel-gw: new flows of a chain pass it without an optional hop
   'intent_refused', // controllers: a revision that cannot be used

@@ -86,6 +86,23 @@ function checkTunnel(check: AttachCheck, attach: AttachOf<'tunnel'>): void {
   }
 }
 
+/** A node on a gateway's own links is that gateway's alone: others carry its VRFs, and can take none of its flows over. */
+function warnOfOthers(check: AttachCheck, own: string, vrfs: readonly string[]): void {
+  const { draft, report, placed } = check;
+  const others = draft.rows.gateways.flatMap(({ row }) =>
+    row.name !== own && row.ports.some(({ vrf }) => vrf !== undefined && vrfs.includes(vrf))
+      ? [row.name]
+      : [],
+  );
+  if (others.length === 0) return;
+  const [one, many] = others.length === 1 ? ['has', 'takes'] : ['have', 'take'];
+  report.warn('nodes', placed, ['attach', 'gateway'], {
+    code: 'gateway_bound',
+    message: `is the only gateway of this ${placed.row.attach.kind}: flows through it end with that gateway; ${others.join(', ')} ${one} a port in the same VRF and ${many} none of them over`,
+    remedy: 'attach the node by a tunnel to every gateway if its flows must outlive one',
+  });
+}
+
 /** VRFC-2: where the pair's devices are declared as service ports, both must be in the VRF of the pair. */
 function checkPairPorts(check: AttachCheck, attach: AttachOf<'l2pair'>, vrf: string): void {
   const { draft, report, placed } = check;
@@ -120,6 +137,7 @@ function checkPair(check: AttachCheck, attach: AttachOf<'l2pair'>): void {
     })
   )
     return;
+  warnOfOthers(check, attach.gateway, Object.keys(attach.vrfs));
   if (attach.a.device === attach.b.device)
     report.row('nodes', placed, ['attach', 'b', 'device'], {
       code: 'device_taken',
@@ -183,6 +201,7 @@ function checkL3(check: AttachCheck, attach: AttachOf<'l3'>): void {
     })
   )
     return;
+  if (attach.vrf !== undefined) warnOfOthers(check, attach.gateway, [attach.vrf]);
   for (const key of ['device', 'deviceBack'] as const) {
     const device = attach[key];
     if (device !== undefined) takeDevice(check, attach.gateway, device, ['attach', key]);

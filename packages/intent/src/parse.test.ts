@@ -27,9 +27,13 @@ function positionOf(text: string, needle: string, after = ''): { line: number; c
 }
 
 describe('a correct document', () => {
-  it('is accepted whole, without warnings', () => {
+  it("is accepted whole; of what it says, only that two nodes are one gateway's alone is told", () => {
     const result = parseIntent(FULL, 'full.yaml');
-    expect(result.ok ? result.warnings : result.problems).toEqual([]);
+    const told = result.ok ? result.warnings : result.problems;
+    expect(told.map(({ code, path }) => [code, path])).toEqual([
+      ['gateway_bound', 'nodes[1].attach.gateway'],
+      ['gateway_bound', 'nodes[2].attach.gateway'],
+    ]);
   });
 
   it('is normalised: durations, percentages, ports, protocols, defaults', () => {

@@ -23,6 +23,7 @@ export const PROBLEM_CODES = [
   'blind_nat', // a node that rewrites 5-tuples and could not be told apart on return
   'blind_repeat', // the same blind service twice in one chain
   'no_liveness', // a health profile with nothing that this attach can be asked
+  'gateway_bound', // a node that only one of several gateways can use
   'timing', // intervals that contradict each other
   'preempt_without_priority',
   'level_without_chain',

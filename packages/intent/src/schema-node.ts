@@ -118,7 +118,9 @@ const attachSchema = z.discriminatedUnion('kind', [
   ]),
   z.strictObject({
     kind: z.literal('l2pair'),
-    gateway: name,
+    gateway: name.meta({
+      description: 'The one gateway that it belongs to: its flows end with that gateway.',
+    }),
     a: pairMember.meta({ description: 'The member that faces the uplink.' }),
     b: pairMember.meta({ description: 'The member that faces the inside.' }),
     vrfs: z

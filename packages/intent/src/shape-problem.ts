@@ -36,19 +36,30 @@ function enumProblem(
   };
 }
 
+/** What to write instead of a key that other kinds of attach have. */
+function attachRemedy(value: unknown, key: string): string | undefined {
+  const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : undefined;
+  return key === 'gateways' && (kind === 'l2pair' || kind === 'l3')
+    ? `write gateway, with one name: an ${kind} belongs to one gateway, and its flows end with it`
+    : undefined;
+}
+
 function unknownKeys(
   issue: Issue & { code: 'unrecognized_keys' },
   path: readonly PropertyKey[],
-  known: readonly string[],
+  { known, value }: { readonly known: readonly string[]; readonly value: unknown },
 ) {
   return issue.keys.map((key): ShapeProblem => {
     const nearest = nearestWord(key, known);
+    const own = attachRemedy(value, key);
     const remedy =
-      nearest !== undefined
-        ? `did you mean "${nearest}"?`
-        : known.length > 0
-          ? `known keys here: ${known.join(', ')}`
-          : 'remove it';
+      own !== undefined
+        ? own
+        : nearest !== undefined
+          ? `did you mean "${nearest}"?`
+          : known.length > 0
+            ? `known keys here: ${known.join(', ')}`
+            : 'remove it';
     return { code: 'unknown_key', path, key, message: `"${key}" is no key of this document`, remedy };
   });
 }
@@ -99,7 +110,7 @@ export function shapeProblems(
   const value = reader.valueAt(path);
   switch (issue.code) {
     case 'unrecognized_keys':
-      return unknownKeys(issue, path, reader.keysAt(path));
+      return unknownKeys(issue, path, { known: reader.keysAt(path), value });
     case 'invalid_value':
       return [enumProblem(path, value, issue.values)];
     case 'invalid_type':

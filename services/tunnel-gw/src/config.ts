@@ -26,6 +26,11 @@ export function tunnelGwSettings() {
     sweepEveryMs: durationMs('DETOUR_SWEEP_EVERY', { default: '2s', minMs: 100, maxMs: 60_000 }),
     /** How often nodes are measured and reported on; well below the 15 s after which a word is too old. */
     measureEveryMs: durationMs('DETOUR_MEASURE_EVERY', { default: '5s', minMs: 200, maxMs: 60_000 }),
+    /** Where the flow log goes; empty: there is none. */
+    flowLogPath: text('DETOUR_FLOW_LOG', { default: '', pattern: /^(\/[^\0]+)?$/ }),
+    flowLogRate: integer('DETOUR_FLOW_LOG_RATE', { default: '1000', min: 1, max: 1_000_000 }),
+    /** Percent of the established flows that are possible. */
+    flowsAlarm: integer('DETOUR_FLOWS_ALARM', { default: '90', min: 1, max: 100 }),
     puntRate: integer('DETOUR_PUNT_RATE', { default: '20000', min: 1, max: 4_000_000 }),
     puntBurst: integer('DETOUR_PUNT_BURST', { default: '20000', min: 1, max: 4_000_000 }),
     /** New flows per second and source address that the datapath decides; 0: all are asked about. */

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flow records as people and programs read them: `detour get flows`.
-import { abi, type FlowRow, type GetFlowsRequest } from '@detour/contracts';
-import { compareAddresses, tupleOf } from '@detour/core';
+import { abi, FlowRow, type GetFlowsRequest } from '@detour/contracts';
+import { tupleOf } from '@detour/core';
 import { agoMs } from './counters.js';
-import { scanFlows } from './flow-scan.js';
+import { flowFilter } from './flow-filter.js';
+import { readFlowHead } from './flow-head.js';
+import { flowsOf, scanFlowBatches } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import { decodeFlowKey, type FlowCounts, type FlowMaps, type FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
-import { type ChainModel, type GatewayModel, nodeLabel } from './model.js';
+import type { GatewayParts } from './gateway-parts.js';
+import { type GatewayModel, nodeLabel } from './model.js';
 import { bindingText, type SnatTable } from './snat-table.js';
 
 export interface FlowRowSources {
@@ -15,8 +18,15 @@ export interface FlowRowSources {
   readonly table: FlowTable;
   readonly slots: FlowSlots;
   readonly model: GatewayModel;
-  readonly chains: ReadonlyMap<number, ChainModel>;
   readonly snat: SnatTable;
+}
+
+/** The sources of a gateway, by the version in force. */
+export function rowSources(
+  { flowMaps, flows, slots, desks }: Pick<GatewayParts, 'flowMaps' | 'flows' | 'slots' | 'desks'>,
+  model: GatewayModel,
+): FlowRowSources {
+  return { maps: flowMaps, table: flows, slots, model, snat: desks.snatTable };
 }
 
 const ACTION_NAME: Readonly<Record<number, string>> = {
@@ -29,31 +39,28 @@ const ACTION_NAME: Readonly<Record<number, string>> = {
 const DEFAULT_LIMIT = 1_000;
 const MAX_LIMIT = 1_000_000;
 
-/** Matching flows, at most `limit`; filters by names that are unknown match nothing. */
+/** Matching flows, at most `limit`, and in a last row how many more match, if any; filters by names that are unknown match nothing. */
 export async function* flowRows(
   sources: FlowRowSources,
   request: GetFlowsRequest,
   signal: AbortSignal,
 ): AsyncGenerator<FlowRow> {
   const limit = Math.min(MAX_LIMIT, request.limit === 0 ? DEFAULT_LIMIT : request.limit);
-  const wantedPath = /^\d+$/.test(request.path) ? Number(request.path) : null;
+  const matches = flowFilter(sources.model, request);
   let sent = 0;
-  for await (const scanned of scanFlows(sources.maps, signal)) {
-    if (sent >= limit) return;
-    const row = toRow(sources, scanned.key, abi.flow.decode(scanned.value), scanned.established);
-    if (request.node !== '' && !row.nodes.includes(request.node)) continue;
-    if (request.chain !== '' && row.chain !== request.chain) continue;
-    if (wantedPath !== null && row.path !== wantedPath) continue;
-    if (request.address.length === 16 && row.tuple !== undefined) {
-      if (
-        compareAddresses(row.tuple.src, request.address) !== 0 &&
-        compareAddresses(row.tuple.dst, request.address) !== 0
-      )
+  let leftOut = 0;
+  for await (const batch of scanFlowBatches(sources.maps, signal)) {
+    for (const { key, value, established } of flowsOf(batch)) {
+      if (!matches(key, readFlowHead(value))) continue;
+      if (sent === limit) {
+        leftOut++;
         continue;
+      }
+      sent++;
+      yield flowRow(sources, key, abi.flow.decode(value), established);
     }
-    sent++;
-    yield row;
   }
+  if (leftOut > 0) yield FlowRow.fromPartial({ leftOut: BigInt(leftOut) });
 }
 
 /** Of a flow that the datapath decided and that has no counter row yet: its record counts its opening. */
@@ -65,14 +72,20 @@ function openingCounts({ out, fwdPort }: abi.Flow): FlowCounts {
 }
 const NOTHING = [0n, 0n] as const;
 
-function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, established: boolean): FlowRow {
-  const { model, chains, slots } = sources;
+/** One record with what it is called. `keyBytes` is a struct flow_key. */
+export function flowRow(
+  sources: FlowRowSources,
+  keyBytes: Uint8Array,
+  flow: abi.Flow,
+  established: boolean,
+): FlowRow {
+  const { model, slots } = sources;
   const key = decodeFlowKey(keyBytes);
   const word = unpackFlowWord(flow.word);
   const tuple = tupleOf(key, word.initiatorIsB ? 1 : 0);
   const pending = word.action === abi.FlowAction.FLOW_PENDING;
   const counters = flow.slot === 0 ? openingCounts(flow) : sources.table.counters(pending ? 0 : flow.slot);
-  const nodes = chains.get(flow.chain)?.paths.find((path) => path.number === word.path)?.nodes ?? [];
+  const nodes = model.pathNodes.get(word.path) ?? [];
   const translates = model.ports.some(({ snat }) => snat !== undefined);
   const binding = translates ? sources.snat.read(key) : null;
   const since = (ns: bigint) => (ns === 0n ? 0n : agoMs(ns));
@@ -101,5 +114,6 @@ function toRow(sources: FlowRowSources, keyBytes: Uint8Array, flow: abi.Flow, es
     decidedBy: pending ? '' : flow.slot === 0 ? 'kernel' : slots.deciderOf(flow.slot),
     pinGen: flow.pinGen,
     snat: binding === null ? '' : bindingText(binding),
+    leftOut: 0n,
   };
 }

@@ -109,11 +109,16 @@ export class FlowSlots {
       if (this.used[slot] === FREE) this.free[this.freeCount++] = slot;
   }
 
-  /** Releases what a whole sweep did not see; what was taken after the sweep began stays. */
-  releaseUnseen(seen: Uint8Array, sweepBeganMs: number): number {
+  /** Releases what a whole sweep did not see, saying so of each; what was taken after the sweep began stays. */
+  releaseUnseen(
+    seen: Uint8Array,
+    sweepBeganMs: number,
+    onRelease: (slot: number) => void = () => {},
+  ): number {
     let released = 0;
     for (let slot = 1; slot < this.capacity; slot++) {
       if (this.used[slot] === USED && seen[slot] === 0 && (this.takenAt[slot] ?? 0) < sweepBeganMs) {
+        onRelease(slot);
         this.release(slot);
         released++;
       }

@@ -40,6 +40,12 @@ export interface GatewayOptions extends DatapathOptions {
   readonly decideWithinMs: number;
   readonly resolveWithinMs: number;
   readonly sweepEveryMs: number;
+  /** Where the flow log goes; empty: there is none. */
+  readonly flowLogPath: string;
+  /** Lines per second. */
+  readonly flowLogRate: number;
+  /** Percent of the table of established flows from which on that is an alarm. */
+  readonly flowsAlarm: number;
   /** The built slot-worker.js. */
   readonly slotWorker: URL;
   readonly puntRate: number;

@@ -15,6 +15,8 @@ import {
   forwardTuple,
 } from './decision.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
+import type { FlowLog } from './flow-log.js';
+import { type FlowRowSources, rowSources } from './flow-rows.js';
 import { scanFlows } from './flow-scan.js';
 import type { FlowSlots } from './flow-slots.js';
 import type { FlowMaps, FlowTable } from './flow-table.js';
@@ -32,7 +34,7 @@ import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
 import { SweepLoop } from './sweep-loop.js';
 import type { SweepResult } from './sweeper.js';
-import { TableBook, type Taken } from './table-book.js';
+import { TableBook, type TableSet, type Taken } from './table-book.js';
 import type { Ways } from './ways.js';
 
 export type { GatewayOptions } from './gateway-parts.js';
@@ -147,6 +149,10 @@ export class Gateway implements AsyncDisposable {
     this.sweeping = this.sweeps.run(AbortSignal.any([options.signal, this.stopping.signal]));
   }
 
+  get flowLog(): FlowLog | null {
+    return this.sweeps.flowLog;
+  }
+
   get lastSweep(): SweepResult | null {
     return this.sweeps.last;
   }
@@ -171,6 +177,10 @@ export class Gateway implements AsyncDisposable {
     const chain = decision.action === 'steer' ? tables.chains.get(decision.chain) : undefined;
     if (chain === undefined || chain.history === null) return decision;
     return { ...decision, path: this.parts.choices.choose(chain, question, tables.hashKey) };
+  }
+
+  rowSources({ model }: TableSet): FlowRowSources {
+    return rowSources(this.parts, model);
   }
 
   isUsable(chain: number, path: number): boolean {
@@ -277,6 +287,7 @@ export class Gateway implements AsyncDisposable {
     await this.core.close();
     await this.parts.builder[Symbol.asyncDispose]();
     await this.sweeping;
+    await this.sweeps[Symbol.asyncDispose]();
     this.flows[Symbol.dispose]();
     this.lent[Symbol.dispose]();
     this.datapath[Symbol.dispose]();

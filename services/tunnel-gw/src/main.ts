@@ -51,7 +51,8 @@ const KEPT_AFTER_MS = 2_000;
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const name = config.gateway;
-  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines } = config;
+  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines, flowLogPath, flowLogRate, flowsAlarm } =
+    config;
   const { decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst } =
     config;
   if (name === '')
@@ -135,7 +136,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       guardDevices: config.guard,
       name,
       slotWorker: new URL('./slot-worker.js', import.meta.url),
-      ...{ unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines },
+      ...{ unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines, flowLogPath, flowLogRate, flowsAlarm },
       ...{ decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst },
       askShare: config.otlp === '' ? 0 : config.traceRatio,
       clock,
@@ -267,14 +268,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
           core: gateway.core,
           health: gateway.health,
           counters: gateway.counterMaps,
-          flows: (set) => ({
-            maps: gateway.flowMaps,
-            table: gateway.flows,
-            slots: gateway.slots,
-            model: set.model,
-            chains: gateway.core.liveTables?.chains ?? new Map(),
-            snat: gateway.desks.snatTable,
-          }),
+          flows: (set) => gateway.rowSources(set),
           traceView: (set) => traceView(gateway, set),
           status: () => board.status(),
           flowTable: gateway.flows,

@@ -63,6 +63,12 @@ export function gatewayMetrics(gateway: Gateway, { keeper, measuring }: Others, 
       'kind',
     ),
   );
+  counter('detour_flow_log_lines', 'lines of the flow log, by event', () =>
+    rows(gateway.flowLog?.lines ?? {}, 'event'),
+  );
+  counter('detour_flow_log_left_out', 'lines that the flow log left out, by what they were or why', () =>
+    rows(gateway.flowLog?.leftOut ?? {}, 'what'),
+  );
   gauge('detour_flows_limit', 'established flows that the table holds at most', () => [
     [gateway.flowMaps.flows.maxEntries, {}],
   ]);

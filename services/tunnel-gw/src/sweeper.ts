@@ -31,6 +31,16 @@ export interface SweepResult {
   readonly byPath: ReadonlyMap<number, number>;
 }
 
+/** Who is told of flows that the sweep comes by; keys are structs flow_key, values structs flow, both the sweep's own memory. */
+export interface FlowWatch {
+  /** A decided flow that is there. */
+  sees(key: Uint8Array, value: Uint8Array, head: FlowHead): void;
+  /** The sweep has removed its record; its counters are as they were. */
+  ended(key: Uint8Array, value: Uint8Array): void;
+  /** No record has this slot any more: the kernel removed it, or pushed it out. Its counters are as they were. */
+  vanished(slot: number): void;
+}
+
 export interface SweeperOptions {
   readonly maps: FlowMaps;
   readonly table: FlowTable;
@@ -45,6 +55,7 @@ export interface SweeperOptions {
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   /** Flows with a pin in Redis whose connection was closed or reset: the pin is of no use to anybody. */
   readonly onEnded: (keys: readonly FlowKey[]) => void;
+  readonly watch?: FlowWatch | undefined;
 }
 
 /** Idle times in ms where no chain says one. */
@@ -76,6 +87,8 @@ export async function sweepFlows(options: SweeperOptions, signal: AbortSignal): 
 
 interface Ending {
   readonly key: Uint8Array;
+  /** For who watches; null where nobody does, or the flow was never decided. */
+  readonly value: Uint8Array | null;
   readonly established: boolean;
   readonly slot: number;
   /** Its pin in Redis is known to be there, and nobody needs it any more. */
@@ -111,6 +124,7 @@ class Sweep {
 
   look({ key, value, established }: ScannedFlow): void {
     const { counts } = this;
+    const { watch } = this.options;
     if (established) counts.flows++;
     else counts.embryos++;
     const flow = readFlowHead(value);
@@ -119,11 +133,13 @@ class Sweep {
     this.seenSlots[slot] = 1;
     const { lastNs, seen } = pending ? NEVER : this.options.table.activity(slot);
     const idleMs = (this.nowNs - (lastNs === 0 ? flow.createdNs : lastNs)) / 1e6;
+    if (!pending) watch?.sees(key, value, flow);
     const proto = key[PROTO_AT] ?? 0;
     const chain = this.chains.get(flow.chain);
     if (idleMs >= idleLimitMs({ action: flow.action, flags: flow.flags, established, proto, seen }, chain))
       this.ending.push({
         key: key.slice(),
+        value: watch === undefined || pending ? null : value.slice(),
         established,
         slot,
         unpin: hasEnded(seen) && isServiced(flow) && this.options.slots.isRecorded(slot),
@@ -171,23 +187,24 @@ class Sweep {
 
   /** Removes what was idle, has the datapath forget it, then frees the slots that no record holds. */
   async end(signal: AbortSignal): Promise<void> {
-    const { table, slots, onEnded } = this.options;
+    const { table, slots, onEnded, watch } = this.options;
     const unpinned: FlowKey[] = [];
     const free: number[] = [];
-    for (const [i, { key, established, slot, unpin }] of this.ending.entries()) {
+    for (const [i, { key, value, established, slot, unpin }] of this.ending.entries()) {
       if (i % ENDS_AT_ONCE === ENDS_AT_ONCE - 1) {
         await setImmediate();
         signal.throwIfAborted();
       }
       if (!table.remove(key, established)) continue; // promoted meanwhile, or pushed out: the next sweep sees who holds the slot
       this.counts.ended++;
+      if (value !== null) watch?.ended(key, value);
       if (unpin) unpinned.push(decodeFlowKey(key));
       if (slot !== 0 && (established || !table.isEstablished(key))) free.push(slot);
     }
     if (free.length > 0) table.forgetRemoved();
     for (const slot of free) slots.release(slot);
     if (unpinned.length > 0) onEnded(unpinned);
-    slots.releaseUnseen(this.seenSlots, this.beganMs);
+    slots.releaseUnseen(this.seenSlots, this.beganMs, (slot) => watch?.vanished(slot));
   }
 
   result(): SweepResult {

@@ -155,7 +155,7 @@ function rigOf(parts: Parts, at: { readonly gateway: Forward; readonly bfd: Forw
   const flows = (): Promise<FlowRow[]> =>
     useGateway(async (gateway) => {
       const rows: FlowRow[] = [];
-      const request = { node: '', path: '', chain: '', limit: 10_000, address: new Uint8Array() };
+      const request = { node: '', path: '', chain: '', limit: 10_000, address: new Uint8Array(), vrf: '' };
       const signal = AbortSignal.timeout(callMs);
       for await (const row of readStream(gateway.getFlows(request), { signal })) rows.push(row);
       return rows;

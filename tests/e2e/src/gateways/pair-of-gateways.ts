@@ -177,7 +177,7 @@ function viewOf(port: number): GatewayView {
     flows: () =>
       ask(async (gateway) => {
         const rows: FlowRow[] = [];
-        const request = { node: '', path: '', chain: '', limit: 10_000, address: new Uint8Array() };
+        const request = { node: '', path: '', chain: '', limit: 10_000, address: new Uint8Array(), vrf: '' };
         for await (const row of readStream(gateway.getFlows(request), {
           signal: AbortSignal.timeout(callMs),
         }))

@@ -139,10 +139,11 @@ export interface GetFlowsRequest {
   node: string;
   path: string;
   chain: string;
-  /** 0: 1000 */
+  /** 0: 1000; how many more match is said at the end */
   limit: number;
   /** either end, 16 bytes; empty: any */
   address: Uint8Array;
+  vrf: string;
 }
 
 export interface FlowRow {
@@ -169,6 +170,8 @@ export interface FlowRow {
   pinGen: number;
   /** source outside, `address:port`; empty: as it is */
   snat: string;
+  /** not 0: the last row, which is no flow; so many more match */
+  leftOut: bigint;
 }
 
 export interface GetStatusRequest {
@@ -867,7 +870,7 @@ export const TraceStep: MessageFns<TraceStep> = {
 };
 
 function createBaseGetFlowsRequest(): GetFlowsRequest {
-  return { node: "", path: "", chain: "", limit: 0, address: new Uint8Array(0) };
+  return { node: "", path: "", chain: "", limit: 0, address: new Uint8Array(0), vrf: "" };
 }
 
 export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
@@ -886,6 +889,9 @@ export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
     }
     if (message.address.length !== 0) {
       writer.uint32(42).bytes(message.address);
+    }
+    if (message.vrf !== "") {
+      writer.uint32(50).string(message.vrf);
     }
     return writer;
   },
@@ -943,6 +949,14 @@ export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
             message.address = reader.bytes();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.vrf = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -962,6 +976,7 @@ export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
       chain: isSet(object.chain) ? globalThis.String(object.chain) : "",
       limit: isSet(object.limit) ? globalThis.Number(object.limit) : 0,
       address: isSet(object.address) ? bytesFromBase64(object.address) : new Uint8Array(0),
+      vrf: isSet(object.vrf) ? globalThis.String(object.vrf) : "",
     };
   },
 
@@ -982,6 +997,9 @@ export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
     if (message.address.length !== 0) {
       obj.address = base64FromBytes(message.address);
     }
+    if (message.vrf !== "") {
+      obj.vrf = message.vrf;
+    }
     return obj;
   },
 
@@ -995,6 +1013,7 @@ export const GetFlowsRequest: MessageFns<GetFlowsRequest> = {
     message.chain = object.chain ?? "";
     message.limit = object.limit ?? 0;
     message.address = object.address ?? new Uint8Array(0);
+    message.vrf = object.vrf ?? "";
     return message;
   },
 };
@@ -1018,6 +1037,7 @@ function createBaseFlowRow(): FlowRow {
     decidedBy: "",
     pinGen: 0,
     snat: "",
+    leftOut: 0n,
   };
 }
 
@@ -1091,6 +1111,12 @@ export const FlowRow: MessageFns<FlowRow> = {
     }
     if (message.snat !== "") {
       writer.uint32(138).string(message.snat);
+    }
+    if (message.leftOut !== 0n) {
+      if (BigInt.asUintN(64, message.leftOut) !== message.leftOut) {
+        throw new globalThis.Error("value provided for field message.leftOut of type uint64 too large");
+      }
+      writer.uint32(144).uint64(message.leftOut);
     }
     return writer;
   },
@@ -1244,6 +1270,14 @@ export const FlowRow: MessageFns<FlowRow> = {
             message.snat = reader.string();
             continue;
           }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.leftOut = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1299,6 +1333,7 @@ export const FlowRow: MessageFns<FlowRow> = {
         ? globalThis.Number(object.pin_gen)
         : 0,
       snat: isSet(object.snat) ? globalThis.String(object.snat) : "",
+      leftOut: isSet(object.leftOut) ? BigInt(object.leftOut) : isSet(object.left_out) ? BigInt(object.left_out) : 0n,
     };
   },
 
@@ -1355,6 +1390,9 @@ export const FlowRow: MessageFns<FlowRow> = {
     if (message.snat !== "") {
       obj.snat = message.snat;
     }
+    if (message.leftOut !== 0n) {
+      obj.leftOut = message.leftOut.toString();
+    }
     return obj;
   },
 
@@ -1388,6 +1426,7 @@ export const FlowRow: MessageFns<FlowRow> = {
     message.decidedBy = object.decidedBy ?? "";
     message.pinGen = object.pinGen ?? 0;
     message.snat = object.snat ?? "";
+    message.leftOut = (object.leftOut !== undefined && object.leftOut !== null) ? BigInt(object.leftOut) : 0n;
     return message;
   },
 };
