@@ -99,7 +99,13 @@ function begin({ decision, ...example }: ExampleFlow & { decision?: Partial<Flow
   const count = (seen: number) => {
     const packets = BigUint64Array.of(5n, 4n);
     const bytes = BigUint64Array.of(500n, 4_000n);
-    const row = abi.flowCounters.encode({ packets, bytes, lastNs: nowNs(), seen });
+    const row = abi.flowCounters.encode({
+      packets,
+      bytes,
+      lastNs: nowNs(),
+      seen,
+      resetMs: new Uint32Array(2),
+    });
     map('flow_counters').update(new Uint8Array(Uint32Array.of(slot).buffer), row);
   };
   count(SEEN.SEEN_REPLY);

@@ -140,6 +140,8 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     onRefresh: () => {},
     onEnded: () => {},
     lookOrCreate: async (offers) => offers.map(() => ({ ok: false, why: 'no Redis here' })),
+    lookUp: async (keys) => keys.map(() => ({ ok: false, why: 'no Redis here' })),
+    redisConnected: () => false,
     onSwept: () => {},
     onUnrecorded: () => {},
     ...change,
