@@ -39,8 +39,10 @@ describe('raceSlots', () => {
         const walks = toWalks(list, chain);
         const { owners, prices } = raceSlots(walks, SLOTS);
         const want = askAll(walks, SLOTS);
-        expect([...owners]).toEqual(want.owners);
-        expect([...prices]).toEqual(want.prices);
+        const wrong = want.owners.filter(
+          (owner, slot) => owner !== owners[slot] || want.prices[slot] !== prices[slot],
+        );
+        expect(wrong).toEqual([]);
       }),
       { numRuns: 300 },
     );
