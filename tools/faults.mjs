@@ -1246,11 +1246,11 @@ export const FAULTS = [
     test: 'tests/e2e/src/failures/no-leak.test.ts',
   },
   {
-    name: 'lost-slots-kept',
-    what: 'a path whose weight fell keeps the slots that others would win now',
+    name: 'dear-slots-taken',
+    what: 'a path takes slots from paths that want them a little more',
     file: 'packages/tables/src/slot-race.ts',
-    find: 'if (now > price) {',
-    put: 'if (now > price * 1e9) {',
+    find: 'if (price < before) {',
+    put: 'if (price < before * 1.01) {',
     test: 'packages/tables/src/slot-race.test.ts',
   },
   {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * compile.rules: from rows as they come to a table in the datapath's memory, as a gateway does it with each version: apply the difference, validate,
- * digest, bring the image up to date, copy the lines that a half lacks. compile.change is one rule of 10,000 (and 100,000) changed.
+ * digest, bring the image up to date, copy the lines that a half lacks. compile.change is one rule of 10,000 (and 100,000) changed. Mixed rules are
+ * what costs most: nested prefixes, port ranges, ports of entry.
  */
 
 import type { RuleRow } from '@detour/contracts';
@@ -17,9 +18,14 @@ import {
 import type { Benchmark, Figure } from '../figure.js';
 import { valueFigure } from '../figure.js';
 import { measureRounds } from '../rounds.js';
+import { makeMixedRules } from './mixed-rules.js';
 import { makeRules } from './rule-set.js';
 
-const SIZES = [10_000, 100_000] as const;
+const SHAPES = [
+  { name: '10k', size: 10_000, make: makeRules },
+  { name: '100k', size: 100_000, make: makeRules },
+  { name: '100k mixed', size: 100_000, make: makeMixedRules },
+] as const;
 const LINES = 524_288; // DETOUR_RULE_LINES by default
 
 export const compile: Benchmark = {
@@ -27,10 +33,10 @@ export const compile: Benchmark = {
   what: '10k and 100k rules validated, digested and compiled; one rule of them changed',
   run: async (context) => {
     const figures: Figure[] = [];
-    for (const size of SIZES) {
-      const rules = makeRules(size);
+    for (const { name, size, make } of SHAPES) {
+      const rules = make(size);
       let gateway = new TableKeeper();
-      const samples = await measureRounds(context, `compile.rules, ${size} rules`, {
+      const samples = await measureRounds(context, `compile.rules, ${name}`, {
         all: () => {
           gateway = new TableKeeper();
           return Promise.resolve(timed(() => gateway.take(rules, true)));
@@ -43,13 +49,13 @@ export const compile: Benchmark = {
       });
       figures.push(
         valueFigure({
-          name: `compile.rules[${size / 1000}k]`,
+          name: `compile.rules[${name}]`,
           unit: 'ms',
           values: samples.of('all'),
           ...(size === 100_000 ? { goal: { of: 'value', atMost: 2_000 } as const } : {}),
         }),
         valueFigure({
-          name: `compile.change[${size / 1000}k]`,
+          name: `compile.change[${name}]`,
           unit: 'ms',
           values: samples.of('change'),
           goal: { of: 'value', atMost: 50 },

@@ -53,6 +53,7 @@ export function mergeRows<Row extends Numbered>(
   upserts: readonly Row[],
   removes: readonly number[],
 ): Row[] {
+  if (before.length === 0 && inOrder(upserts) === upserts) return [...upserts];
   const changed = new Map(upserts.map((row) => [row.number, row]));
   const gone = new Set([...removes].filter((number) => !changed.has(number)));
   const added = [...changed.values()].sort((x, y) => x.number - y.number);

@@ -36,7 +36,6 @@ export { RuleImage, type RuleImageOptions } from './rule-image.js';
 export { type EitherWayMatch, lookupEitherWay, type RuleLookup } from './rule-lookup.js';
 export { prefixMatches, type RuleMatch, type RuleVerdict } from './rule-match.js';
 export { buildSelection, MAX_SLOTS, type Member, slotCount } from './selection.js';
-export { SlotRace } from './slot-race.js';
 export type { WholeScore } from './slow-start.js';
 export { type KnownPath, validateChainRow, validateChains, validateSelection } from './validate-chains.js';
 export { ruleValidator, type Validation, validateRules } from './validate-rules.js';

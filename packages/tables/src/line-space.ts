@@ -113,19 +113,25 @@ export class LineSpace {
     for (const line of changed) this.#marks[line] = (this.#marks[line] ?? 0) & ~(1 << copy);
     const lines = Uint32Array.from(changed.filter((line) => line < this.#top));
     const words = new Uint32Array(lines.length * LINE_WORDS);
-    for (let i = 0; i < lines.length; i++) {
-      const from = (lines[i] ?? 0) * LINE_WORDS;
-      for (let word = 0; word < LINE_WORDS; word++)
-        words[i * LINE_WORDS + word] = this.#words[from + word] ?? 0;
-    }
+    for (const { at, line, count } of runsOf(lines))
+      words.set(this.#words.subarray(line * LINE_WORDS, (line + count) * LINE_WORDS), at * LINE_WORDS);
     return { lines, words };
   }
 }
 
 /** Brings a copy of an image up to date; `base` is the word where it begins. */
 export function copyLines({ lines, words }: LineChanges, into: Uint32Array, base: number): void {
-  for (let i = 0; i < lines.length; i++) {
-    const to = base + (lines[i] ?? 0) * LINE_WORDS;
-    for (let word = 0; word < LINE_WORDS; word++) into[to + word] = words[i * LINE_WORDS + word] ?? 0;
+  for (const { at, line, count } of runsOf(lines))
+    into.set(words.subarray(at * LINE_WORDS, (at + count) * LINE_WORDS), base + line * LINE_WORDS);
+}
+
+/** Lines that follow each other in memory as well: `count` of them from the one at this place of the list. */
+function* runsOf(lines: Uint32Array): Generator<{ at: number; line: number; count: number }> {
+  for (let at = 0; at < lines.length; ) {
+    const line = lines[at] ?? 0;
+    let count = 1;
+    while (lines[at + count] === line + count) count++;
+    yield { at, line, count };
+    at += count;
   }
 }

@@ -24,6 +24,11 @@ export function pairBits(kind: number): { readonly kinds: number; readonly lengt
   return { kinds: 1 << (portClass * 6 + (kind % 6)), lengths: length === 0 ? 0 : (1 << (length - 1)) >>> 0 };
 }
 
+/** Whether a rule can match nothing: it asks for ports, and for protocols that have none. It has no conditions then. */
+export function matchesNothing(rule: RuleRow): boolean {
+  return asksPorts(rule) && rule.protocols.length > 0 && !rule.protocols.some(hasPorts);
+}
+
 /** All conditions of a rule; none when it can match nothing. */
 export function conditionsOf(rule: RuleRow): Condition[] {
   const { RULES_ENTRY_ANY, RULES_ENTRY_PORT, RULES_ENTRY_REVERSED } = abi.RulesEntryPort;

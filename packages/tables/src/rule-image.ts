@@ -7,7 +7,13 @@ import { LEAF, LineHash, PAIR } from './line-hash.js';
 import { CONDITION_LIST, releaseList, SHORT_LIST, writeList } from './line-list.js';
 import { type LineChanges, LineSpace } from './line-space.js';
 import type { TableDelta } from './rows.js';
-import { type Condition, comparesSourcePort, conditionsOf, pairBits } from './rule-conditions.js';
+import {
+  type Condition,
+  comparesSourcePort,
+  conditionsOf,
+  matchesNothing,
+  pairBits,
+} from './rule-conditions.js';
 import { elementKey, isV4, ruleElements } from './rule-elements.js';
 import { comparePrecedence } from './rule-match.js';
 import { rankOf, verdictWord } from './rule-words.js';
@@ -154,15 +160,17 @@ export class RuleImage implements ImageSource {
 
   /** Enters a rule in its leaves; or, when it is gone, has it taken out of them. */
   #place(row: RuleRow, from: readonly number[], to: readonly number[]): void {
-    const conditions = conditionsOf(row);
+    if (matchesNothing(row)) return;
     const gone = this.#gone.has(row);
+    let conditions: readonly Condition[] | null = null; // most rules are in pairs of few, which need none
     for (const source of from) {
       for (const destination of to) {
-        if (conditions.length === 0) continue;
         const pair = this.#pairOf(source, destination);
         this.#changed.add(pair);
         if (!gone) pair.rules.push(row);
-        if (pair.leafy) this.#enter(pair, row, conditions);
+        if (!pair.leafy) continue;
+        conditions ??= conditionsOf(row);
+        this.#enter(pair, row, conditions);
       }
     }
   }
@@ -182,9 +190,7 @@ export class RuleImage implements ImageSource {
     const key = from * ELEMENTS + to;
     const known = this.#pairs.get(key);
     if (known !== undefined) return known;
-    const made: Pair = {
-      ...{ from, to, rules: [], leafy: false, only: null, more: null, changed: [] },
-    };
+    const made: Pair = { from, to, rules: [], leafy: false, only: null, more: null, changed: [] };
     this.#pairs.set(key, made);
     return made;
   }

@@ -99,7 +99,7 @@ describe('buildSelection', () => {
     const digest = createHash('sha256')
       .update(Buffer.from(buildSelection(list, 5).buffer))
       .digest('hex');
-    expect(digest).toBe('9b89a92a48b5430c15b6edef0da619222c9e68caee8e03e019325c119540845f');
+    expect(digest).toBe('d02c48dd854c85cb16071363ed0b17381c9d9354cf82eec1f0ea4916e57dc415');
   });
 
   it('differs from chain to chain', () => {

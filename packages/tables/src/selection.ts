@@ -3,7 +3,8 @@
 import { abi } from '@detour/contracts';
 import { Fault } from '@detour/core';
 import { meetQuotas, slotQuotas } from './slot-quotas.js';
-import { SlotRace } from './slot-race.js';
+import { raceSlots } from './slot-race.js';
+import { toWalk } from './slot-walk.js';
 
 /** One path of a chain and what it is worth: a non-negative integer, relative to the other members. */
 export interface Member {
@@ -35,14 +36,9 @@ export function slotCount(members: number): number {
 /**
  * Slot → path number. Same members and weights, in whatever order: same bytes, on every machine.
  * Every member counts for the number of slots; weight 0 gets none. All weights 0: an empty table.
- * `race`: the one of this chain's table before, if there was one; with it a few changed weights take little time, and the outcome is the same.
  * @throws Fault 'invalid' for a path number or weight out of bounds, or a path that occurs twice.
  */
-export function buildSelection(
-  members: readonly Member[],
-  chain: number,
-  race = new SlotRace(chain),
-): Uint16Array {
+export function buildSelection(members: readonly Member[], chain: number): Uint16Array {
   const why = memberFault(members);
   if (why !== null) throw new Fault('invalid', `selection of chain ${chain}: ${why}`);
   const live = members.filter(({ weight }) => weight > 0).sort((x, y) => x.path - y.path);
@@ -50,11 +46,11 @@ export function buildSelection(
   if (first === undefined) return new Uint16Array(0);
   const count = slotCount(members.length);
   if (second === undefined) return new Uint16Array(count).fill(first.path);
-  const { owners: slots, contenders } = race.run(live, count);
+  const walks = live.map(({ path, weight }) => toWalk(chain, path, weight, count));
+  const race = raceSlots(walks, count);
   const weights = live.map(({ weight }) => weight);
-  meetQuotas(slots, contenders, slotQuotas(weights, count));
-  for (const [slot, index] of slots.entries()) slots[slot] = live[index]?.path ?? 0;
-  return slots;
+  meetQuotas(race, walks, slotQuotas(weights, count));
+  return race.owners.map((index) => live[index]?.path ?? 0);
 }
 
 /** What is wrong with a member list, or null. */

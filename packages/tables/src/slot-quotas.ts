@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quotas: how many slots each path has exactly, and the correction that brings an allotment to them with as few moves as can be.
-import { type Contender, cost, draw, slotSeed } from './rendezvous.js';
+import { Fault } from '@detour/core';
+import type { RaceResult } from './slot-race.js';
+import { inverseStride, priceAt, rankOf, type Walk } from './slot-walk.js';
 
 /** Shares of `slots` by weight, rounded by largest remainder; a tie goes to the earlier one. The sum is `slots`. */
 export function slotQuotas(weights: readonly number[], slots: number): number[] {
@@ -16,57 +18,85 @@ export function slotQuotas(weights: readonly number[], slots: number): number[] 
 }
 
 /**
- * Moves slots in `owners` (slot → index into contenders) until every contender has its quota. Just the excess moves: a contender over
- * its quota gives up the slots that it wants least (its own highest cost: nobody else's coming or going changes that order); each
- * goes, in the order of slots, to whom it costs least among those still short.
+ * Moves slots in `owners` until every walk has its quota. Just the excess moves: a walk over its quota gives up the slots that it wants
+ * least (its own highest prices: nobody else's coming or going changes that order); each goes to whom it costs least among those still short.
+ * Where more of them want to go to one than are missing there, the cheapest go, and the others look again.
  */
 export function meetQuotas(
-  owners: Uint16Array,
-  contenders: readonly Contender[],
+  { owners, prices }: RaceResult,
+  walks: readonly Walk[],
   quotas: readonly number[],
 ): void {
-  const counts = new Array<number>(contenders.length).fill(0);
-  for (const owner of owners) counts[owner] = (counts[owner] ?? 0) + 1;
-  const excess = counts.map((count, i) => count - (quotas[i] ?? 0));
-  const short = contenders
-    .map((contender, i) => ({ contender, at: i, missing: -(excess[i] ?? 0) }))
-    .filter((one) => one.missing > 0);
-  for (const slot of slotsGivenUp(owners, contenders, excess)) {
-    const seed = slotSeed(slot);
-    let best = -1;
-    let bestCost = Number.POSITIVE_INFINITY;
-    for (const [i, { contender, missing }] of short.entries()) {
-      if (missing === 0) continue;
-      const u = draw(contender.seed, seed);
-      if (u * contender.inverseWeight >= bestCost) continue; // its cost is not below that
-      const price = cost(u, contender.inverseWeight);
-      if (price < bestCost) [best, bestCost] = [i, price];
+  const missing = [...quotas];
+  for (const owner of owners) missing[owner] = (missing[owner] ?? 0) - 1;
+  let homeless = slotsGivenUp(owners, prices, missing);
+  let bidders = toBidders(walks, missing, owners.length);
+  while (homeless.length > 0) {
+    const bids = homeless.map((slot) => cheapestBid(slot, bidders, owners.length));
+    bids.sort((x, y) => x.price - y.price || x.slot - y.slot);
+    homeless = [];
+    for (const { slot, bidder } of bids) {
+      if (bidder.missing === 0) homeless.push(slot);
+      else {
+        bidder.missing--;
+        owners[slot] = bidder.index;
+      }
     }
-    const taker = short[best];
-    if (taker === undefined) return;
-    taker.missing--;
-    owners[slot] = taker.at;
+    bidders = bidders.filter((one) => one.missing > 0);
   }
 }
 
-function slotsGivenUp(
-  owners: Uint16Array,
-  contenders: readonly Contender[],
-  excess: readonly number[],
-): number[] {
-  const held = new Map<number, { slot: number; price: number }[]>();
+/** Of each walk over its quota the dearest, as many as are too many. */
+function slotsGivenUp(owners: Uint16Array, prices: Float64Array, missing: readonly number[]): number[] {
+  const held = new Map<number, number[]>();
   for (const [slot, owner] of owners.entries()) {
-    const contender = contenders[owner];
-    if (contender === undefined || (excess[owner] ?? 0) <= 0) continue;
-    const price = cost(draw(contender.seed, slotSeed(slot)), contender.inverseWeight);
+    if ((missing[owner] ?? 0) >= 0) continue;
     const list = held.get(owner);
-    if (list === undefined) held.set(owner, [{ slot, price }]);
-    else list.push({ slot, price });
+    if (list === undefined) held.set(owner, [slot]);
+    else list.push(slot);
   }
-  const out: number[] = [];
-  for (const [owner, list] of held) {
-    list.sort((x, y) => y.price - x.price || x.slot - y.slot);
-    for (const { slot } of list.slice(0, excess[owner])) out.push(slot);
+  const priceOf = (slot: number): number => prices[slot] ?? 0;
+  return [...held].flatMap(([owner, list]) =>
+    list.sort((x, y) => priceOf(y) - priceOf(x) || x - y).slice(0, -(missing[owner] ?? 0)),
+  );
+}
+
+/** A walk that is short, with what telling its price for any slot takes. */
+interface Bidder {
+  readonly index: number;
+  readonly first: number;
+  readonly inverse: number;
+  readonly lead: number;
+  readonly inverseWeight: number;
+  missing: number;
+}
+
+function toBidders(walks: readonly Walk[], missing: readonly number[], slots: number): Bidder[] {
+  return walks.flatMap((walk, index) => {
+    const { first, lead, weight } = walk;
+    const short = missing[index] ?? 0;
+    if (short <= 0) return [];
+    const inverse = inverseStride(walk, slots);
+    return [{ index, first, inverse, lead: lead / slots, inverseWeight: 1 / weight, missing: short }];
+  });
+}
+
+interface Bid {
+  readonly slot: number;
+  readonly bidder: Bidder;
+  readonly price: number;
+}
+
+/** Who pays least; the earlier one of two. @throws Fault 'internal' without bidders: what is given up is what is missing. */
+function cheapestBid(slot: number, bidders: readonly Bidder[], slots: number): Bid {
+  let best: Bidder | undefined;
+  let least = Number.POSITIVE_INFINITY;
+  for (const bidder of bidders) {
+    const rank = rankOf(slot, bidder.first, bidder.inverse, slots);
+    if ((rank / slots) * bidder.inverseWeight >= least) continue; // its price is not below that
+    const price = (priceAt(rank, slots) + bidder.lead) * bidder.inverseWeight;
+    if (price < least) [best, least] = [bidder, price];
   }
-  return out.sort((x, y) => x - y);
+  if (best === undefined) throw new Fault('internal', `slot ${slot} is given up and nobody is short of one`);
+  return { slot, bidder: best, price: least };
 }

@@ -1,114 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who wins each slot of a chain before quotas are met: the contender with the least cost (rendezvous.ts), the earlier one of two with the
-// same. A race remembers its winners and what the slots cost them, so that a few changed weights cost a look at these few contenders, and at
-// all of them only in slots that their winner may have lost. What comes out is the same as from the start; nothing else depends on history.
-import { type Contender, cost, draw, mix32, slotSeed, toContender } from './rendezvous.js';
-
-/** A path that takes part, and its weight, above 0. */
-export interface Runner {
-  readonly path: number;
-  readonly weight: number;
-}
+// Who wins each slot of a chain before quotas are met: the walk with the least price for it, the earlier one of two with the same. Nobody is
+// asked about every slot: walks go on, all of them up to one price at a time, until each slot has been met. What a walk has not met by
+// then costs it more than anybody who has.
+import { priceAt, type Walk } from './slot-walk.js';
 
 export interface RaceResult {
-  /** Slot → index into the runners. The caller's own. */
+  /** Slot → index into the walks. The caller's own. */
   readonly owners: Uint16Array;
-  readonly contenders: readonly Contender[];
+  /** What the slot costs its owner. */
+  readonly prices: Float64Array;
 }
 
-/** Beyond one changed weight in so many contenders, looking at each of them in each slot costs as much as the whole. */
-const MOST_CHANGED = 1 / 8;
-const TWO_32 = 2 ** 32;
-const SIGN = 0x80000000 | 0;
+/** Prices in units of 1 / (sum of weights): about exp(-x) of all slots were not met up to x. */
+const FIRST_REACH = 4;
+const NEXT_REACH = 2;
 
-export class SlotRace {
-  private paths: readonly number[] = [];
-  private contenders: readonly Contender[] = [];
-  private seeds = new Int32Array(0);
-  private inverse = new Float64Array(0);
-  /** The greatest of all weights: a bound of what a hash can cost. */
-  private heaviest = 0;
-  private owners = new Uint16Array(0);
-  private least = new Float64Array(0);
+/** `walks`: in the order of their path numbers; at least one. */
+export function raceSlots(walks: readonly Walk[], slots: number): RaceResult {
+  const owners = new Uint16Array(slots);
+  const prices = new Float64Array(slots).fill(Number.POSITIVE_INFINITY);
+  const walkers = walks.map((walk, index) => new Walker(walk, index, slots));
+  const total = walks.reduce((sum, { weight }) => sum + weight, 0);
+  const heaviest = walks.reduce((most, { weight }) => Math.max(most, weight), 0);
+  const wishes = new Wishes(slots);
+  let missing = slots;
+  for (let reach = FIRST_REACH; missing > 0; reach += NEXT_REACH) {
+    const dearest = reach / total;
+    wishes.reach(dearest * heaviest);
+    for (const walker of walkers) missing -= walker.go(dearest, wishes.known, owners, prices);
+  }
+  return { owners, prices };
+}
 
-  constructor(private readonly chain: number) {}
+/** priceAt by rank, as far as walks have come. */
+class Wishes {
+  readonly known: Float64Array;
+  private count = 0;
 
-  /** `runners`: in the order of their path numbers; at least one. */
-  run(runners: readonly Runner[], slots: number): RaceResult {
-    const changed = this.owners.length === slots ? this.changedWeights(runners) : null;
-    this.paths = runners.map(({ path }) => path);
-    this.contenders = runners.map(({ path, weight }) => toContender(this.chain, path, weight));
-    this.seeds = Int32Array.from(this.contenders, ({ seed }) => seed);
-    this.inverse = Float64Array.from(this.contenders, ({ inverseWeight }) => inverseWeight);
-    this.heaviest = runners.reduce((most, { weight }) => Math.max(most, weight), 0);
-    if (changed === null) {
-      this.owners = new Uint16Array(slots);
-      this.least = new Float64Array(slots);
-      for (let slot = 0; slot < slots; slot++) this.runSlot(slot);
-    } else if (changed.length > 0) this.runChanged(changed);
-    return { owners: this.owners.slice(), contenders: this.contenders };
+  constructor(private readonly slots: number) {
+    this.known = new Float64Array(slots).fill(Number.POSITIVE_INFINITY);
   }
 
-  /** Indexes of contenders with another weight; null when others take part, or too many have changed. */
-  private changedWeights(runners: readonly Runner[]): number[] | null {
-    if (runners.length !== this.paths.length) return null;
-    const changed: number[] = [];
-    for (const [i, { path, weight }] of runners.entries()) {
-      if (path !== this.paths[i]) return null;
-      if (1 / weight !== this.inverse[i]) changed.push(i);
+  /** All that are not above `most`. */
+  reach(most: number): void {
+    while (this.count < this.slots && (this.count === 0 || (this.known[this.count - 1] ?? 0) <= most)) {
+      this.known[this.count] = priceAt(this.count, this.slots);
+      this.count++;
     }
-    return changed.length <= Math.max(1, runners.length * MOST_CHANGED) ? changed : null;
+  }
+}
+
+class Walker {
+  private rank = 0;
+  private slot: number;
+  private readonly stride: number;
+  private readonly lead: number;
+  private readonly inverseWeight: number;
+
+  constructor(
+    walk: Walk,
+    private readonly index: number,
+    private readonly slots: number,
+  ) {
+    this.slot = walk.first;
+    this.stride = walk.stride;
+    this.lead = walk.lead / slots;
+    this.inverseWeight = 1 / walk.weight;
   }
 
-  private runSlot(slot: number): void {
-    const { seeds, inverse } = this;
-    const count = seeds.length;
-    const seed = slotSeed(slot);
-    let winner = 0;
-    let least = Number.POSITIVE_INFINITY;
-    // u is a lower bound of -ln(1 - u): with the greatest weight, a hash above this one is too dear, whosever it is. Signed, for speed.
-    let dearest = ~SIGN;
-    for (let i = 0; i < count; i++) {
-      const hash = mix32((seeds[i] ?? 0) + seed);
-      if ((hash ^ SIGN) > dearest) continue;
-      const u = ((hash >>> 0) + 0.5) / TWO_32;
-      const inverseWeight = inverse[i] ?? 0;
-      if (u * inverseWeight >= least) continue;
-      const price = cost(u, inverseWeight);
-      if (price >= least) continue;
-      least = price;
-      winner = i;
-      dearest = (Math.min(TWO_32 - 1, Math.ceil(least * this.heaviest * TWO_32)) | 0) ^ SIGN;
-    }
-    this.owners[slot] = winner;
-    this.least[slot] = least;
-  }
-
-  private runChanged(changed: readonly number[]): void {
-    const { seeds, inverse, owners, least } = this;
-    const isChanged = new Uint8Array(seeds.length);
-    for (const i of changed) isChanged[i] = 1;
-    for (let slot = 0; slot < owners.length; slot++) {
-      const seed = slotSeed(slot);
-      let winner = owners[slot] ?? 0;
-      let price = least[slot] ?? 0;
-      if (isChanged[winner] === 1) {
-        const now = cost(draw(seeds[winner] ?? 0, seed), inverse[winner] ?? 0);
-        if (now > price) {
-          this.runSlot(slot);
-          continue;
-        }
-        price = now;
+  /** Takes what it wants up to a price from all who want it less. Returns how many slots nobody had met. */
+  go(dearest: number, wishes: Float64Array, owners: Uint16Array, prices: Float64Array): number {
+    const { index, slots, stride, lead, inverseWeight } = this;
+    let { rank, slot } = this;
+    let met = 0;
+    for (; rank < slots; rank++) {
+      const price = ((wishes[rank] ?? 0) + lead) * inverseWeight;
+      if (price > dearest) break;
+      const before = prices[slot] ?? 0;
+      if (price < before) {
+        if (before === Number.POSITIVE_INFINITY) met++;
+        prices[slot] = price;
+        owners[slot] = index;
       }
-      for (const i of changed) {
-        const u = draw(seeds[i] ?? 0, seed);
-        const inverseWeight = inverse[i] ?? 0;
-        if (i === winner || u * inverseWeight > price) continue;
-        const offer = cost(u, inverseWeight);
-        if (offer < price || (offer === price && i < winner)) [winner, price] = [i, offer];
-      }
-      owners[slot] = winner;
-      least[slot] = price;
+      slot += stride;
+      if (slot >= slots) slot -= slots;
     }
+    this.rank = rank;
+    this.slot = slot;
+    return met;
   }
 }
