@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much each path wants each slot of its chain, as numbers that come out the same on every machine (ADR 0027).
+// How much each path wants each slot of its chain, as numbers that come out the same on every machine (ADR 0029).
 //
 // A path walks over all slots of its chain in an order of its own: from `first` in strides of `stride`, modulo the number of slots, which is
 // a prime. For path p with weight w that meets slot s as its k-th of n, u(p, s) is (k + lead) / n, and its price is -ln(1 - u) / w. The
