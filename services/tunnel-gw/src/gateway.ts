@@ -28,6 +28,7 @@ import type { LentSlots } from './lent-slots.js';
 import type { ChainModel } from './model.js';
 import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';
+import { flushPins } from './pin-flush.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
 import { SweepLoop } from './sweep-loop.js';
@@ -219,6 +220,23 @@ export class Gateway implements AsyncDisposable {
     if (next === null || !this.flows.replace(question.key, next.decision) || !next.moved) return;
     this.slots.setPinGen(flow.slot, next.decision.pinGen);
     this.slots.setRecorded(flow.slot, next.decision.action !== 'steer');
+  }
+
+  /** Resolves when Redis has every pin that was there at the call; `refreshing` and `onLeft` as in pin-flush.ts. */
+  recordPins(
+    { refreshing, onLeft }: { readonly refreshing: () => number; readonly onLeft: (count: number) => void },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { flowMaps: maps, slots, lent, options } = this;
+    const { onRefresh, onUnrecorded, clock } = options;
+    return flushPins(
+      {
+        ...{ maps, slots, refreshing, onLeft, onRefresh, onUnrecorded, clock },
+        chains: () => this.core.liveTables?.chains ?? new Map(),
+        noticeTaken: () => lent.noticeTaken(),
+      },
+      signal,
+    );
   }
 
   private onNetwork(event: NetworkEvent): void {

@@ -27,8 +27,10 @@ import { digestChains, ruleDigests } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
+import { readArrivals } from './counters.js';
 import { gatewayModel } from './desired.js';
 import { Gateway } from './gateway.js';
+import { GatewayDrain } from './gateway-drain.js';
 import { gatewayService } from './gateway-service.js';
 import { followHealth } from './health-link.js';
 import { KeptTables } from './kept-tables.js';
@@ -196,6 +198,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     digests: () => ({ rules: digestRules(rules.rows), paths: digestChains(paths.rows) }),
     figures: () => keeper.figures(),
     announced: () => steering.announced,
+    drain: () => drain.status(),
   });
   resources.use(board, 'status');
   const everyMs = config.measureEveryMs;
@@ -227,11 +230,24 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'intent',
   );
   const bfdAddress = bfdSocketAddress(config.runDir);
+  const drain = resources.use(
+    new GatewayDrain({
+      ...{ gateway: name, runDir: config.runDir, mirror, clock, log },
+      recordPins: (onLeft, stop) => gateway.recordPins({ refreshing: () => keeper.refreshing, onLeft }, stop),
+      readArrivals: () => {
+        const { running } = gateway.core;
+        return running === null ? null : readArrivals(gateway.counterMaps, running.model.ports);
+      },
+      lastSweep: () => gateway.lastSweep,
+    }),
+    'drain',
+  );
   const model = () => gateway.core.running?.model ?? null;
   const steering = resources.use(
-    new SteeringLink({ address: bfdAddress, model, withhold: () => '', clock, log }),
+    new SteeringLink({ address: bfdAddress, model, withhold: () => drain.withhold, clock, log }),
     'word to bfd',
   );
+  drain.start(() => steering.tell());
   void followHealth({
     ...{ address: bfdAddress, gateway: name, measureEveryMs: everyMs, signal, log },
     onMeasured: (rows) => measuring.takeProbes(rows),
