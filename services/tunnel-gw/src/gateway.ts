@@ -28,7 +28,6 @@ import type { LentSlots } from './lent-slots.js';
 import type { ChainModel } from './model.js';
 import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';
-import { flushPins } from './pin-flush.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
 import { SweepLoop } from './sweep-loop.js';
@@ -117,7 +116,8 @@ export class Gateway implements AsyncDisposable {
 
   private async begin(): Promise<void> {
     const { options } = this;
-    if (this.datapath.takenOver) await this.adoptFlows();
+    const lent = (await this.parts.upgrade?.begin()) ?? [];
+    if (this.datapath.takenOver || this.parts.upgrade !== null) await this.adoptFlows(lent);
     if (options.beginRate > 0) this.lent.fill();
     await this.neighbours.start();
     const desk: EventDeskOptions = {
@@ -222,23 +222,6 @@ export class Gateway implements AsyncDisposable {
     this.slots.setRecorded(flow.slot, next.decision.action !== 'steer');
   }
 
-  /** Resolves when Redis has every pin that was there at the call; `refreshing` and `onLeft` as in pin-flush.ts. */
-  recordPins(
-    { refreshing, onLeft }: { readonly refreshing: () => number; readonly onLeft: (count: number) => void },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { flowMaps: maps, slots, lent, options } = this;
-    const { onRefresh, onUnrecorded, clock } = options;
-    return flushPins(
-      {
-        ...{ maps, slots, refreshing, onLeft, onRefresh, onUnrecorded, clock },
-        chains: () => this.core.liveTables?.chains ?? new Map(),
-        noticeTaken: () => lent.noticeTaken(),
-      },
-      signal,
-    );
-  }
-
   private onNetwork(event: NetworkEvent): void {
     if (event.kind === 'routing') {
       this.datapath.bumpRoutes();
@@ -271,14 +254,15 @@ export class Gateway implements AsyncDisposable {
     work.catch((error: unknown) => this.options.log.warn({}, `${otherwise}: ${describeError(error)}`));
   }
 
-  private async adoptFlows(): Promise<void> {
+  /** `lent`: counter rows that the program of a predecessor may still take. */
+  private async adoptFlows(lent: readonly number[]): Promise<void> {
     const slots: { slot: number; pinGen: number }[] = [];
     for await (const { value } of scanFlows(this.flowMaps)) {
       const flow = abi.flow.decode(value);
       if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING)
         slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
-    this.slots.adopt(slots, this.options.clock.monoMs(), this.lent.unused());
+    this.slots.adopt(slots, this.options.clock.monoMs(), [...this.lent.unused(), ...lent]);
     await this.desks.snat.adopt();
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }

@@ -27,10 +27,8 @@ import { digestChains, ruleDigests } from '@detour/tables';
 import { currentTraceIds, startTelemetry } from '@detour/telemetry';
 import { tunnelGwSettings } from './config.js';
 import { askControllers } from './controllers.js';
-import { readArrivals } from './counters.js';
 import { gatewayModel } from './desired.js';
 import { Gateway } from './gateway.js';
-import { GatewayDrain } from './gateway-drain.js';
 import { gatewayService } from './gateway-service.js';
 import { followHealth } from './health-link.js';
 import { KeptTables } from './kept-tables.js';
@@ -42,6 +40,7 @@ import { PinKeeper } from './pin-keeper.js';
 import { requireMachine } from './probe.js';
 import { openClassify, openSelect } from './questions.js';
 import { restoreKept } from './restore-kept.js';
+import { gatewayDrain } from './start-drain.js';
 import { StatusBoard } from './status-board.js';
 import { SteeringLink } from './steering-link.js';
 import { openPaths, openRules } from './table-streams.js';
@@ -53,7 +52,7 @@ const KEPT_AFTER_MS = 2_000;
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const name = config.gateway;
-  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines } = config;
+  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines, runDir } = config;
   const { decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst } =
     config;
   if (name === '')
@@ -127,7 +126,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'affinity',
   );
-  const kept = resources.use(new KeptTables({ dir: config.runDir, gateway: name, log }), 'kept tables');
+  const kept = resources.use(new KeptTables({ dir: runDir, gateway: name, log }), 'kept tables');
   let keptModel: GatewayModel | null = null;
   const gateway: Gateway = resources.use(
     await Gateway.start({
@@ -229,19 +228,8 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'intent',
   );
-  const bfdAddress = bfdSocketAddress(config.runDir);
-  const drain = resources.use(
-    new GatewayDrain({
-      ...{ gateway: name, runDir: config.runDir, mirror, clock, log },
-      recordPins: (onLeft, stop) => gateway.recordPins({ refreshing: () => keeper.refreshing, onLeft }, stop),
-      readArrivals: () => {
-        const { running } = gateway.core;
-        return running === null ? null : readArrivals(gateway.counterMaps, running.model.ports);
-      },
-      lastSweep: () => gateway.lastSweep,
-    }),
-    'drain',
-  );
+  const bfdAddress = bfdSocketAddress(runDir);
+  const drain = resources.use(gatewayDrain({ name, gateway, keeper, mirror, runDir, clock, log }), 'drain');
   const model = () => gateway.core.running?.model ?? null;
   const steering = resources.use(
     new SteeringLink({ address: bfdAddress, model, withhold: () => drain.withhold, clock, log }),

@@ -70,7 +70,7 @@ export function gatewayStatus(sources: StatusSources, refusal: Refusal | null): 
 }
 
 function portStatus(sources: StatusSources, running: TableSet): PortStatus[] {
-  const modes = new Map(sources.datapath.attachments().map((row) => [row.device, row]));
+  const modes = new Map(sources.datapath.ports.attachments().map((row) => [row.device, row]));
   const vrf = (number: number) =>
     running.model.vrfs.find((row) => row.number === number)?.name ?? `${number}`;
   return running.model.ports.map((port) => {
