@@ -24,6 +24,11 @@ export function isDrained(cluster: Cluster, node: string): boolean {
   return member(cluster.mirror.get(stateKey.drain(node))?.value, 'draining', isBoolean) ?? false;
 }
 
+/** True when a gateway is drained: routers are told to leave it. */
+export function isGatewayDrained(cluster: Cluster, gateway: string): boolean {
+  return member(cluster.mirror.get(stateKey.gatewayDrain(gateway))?.value, 'draining', isBoolean) ?? false;
+}
+
 interface NodeHealthRow {
   readonly gateway: string;
   readonly vrf: string;
@@ -203,6 +208,7 @@ export interface GatewayRow {
   readonly running: number;
   readonly refused: number;
   readonly why: string;
+  readonly draining: boolean;
 }
 
 /** Gateways and hosts of the intent, and those that registered themselves without being in it. */
@@ -223,6 +229,7 @@ export function gatewayRows({ cluster, current }: Pick<Query, 'cluster' | 'curre
       running: value?.running ?? 0,
       refused: value?.refused ?? 0,
       why: value?.why ?? '',
+      draining: isGatewayDrained(cluster, name),
     };
   });
 }
@@ -235,10 +242,11 @@ const GATEWAY_COLUMNS: readonly Column<GatewayRow>[] = [
   ['RUNNING', (row) => (row.running === 0 ? null : row.running)],
   ['REFUSED', (row) => (row.refused === 0 ? null : row.refused)],
   ['WHY', (row) => row.why],
+  ['DRAINED', (row) => row.draining],
 ];
 
 export const gatewaysResource: Resource = {
-  summary: 'gateways and hosts: which revision each runs, or why not',
+  summary: 'gateways and hosts: which revision each runs, or why not; drain',
   filters: [],
   load: async (query) => ({ view: viewRows(gatewayRows(query), GATEWAY_COLUMNS), missing: [] }),
 };

@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { drain, get, session, status, trace } from './cluster-commands.js';
 import type { Console } from './console.js';
 import { apply, check, diff, rollback } from './document-commands.js';
+import { drainGateway } from './drain-gateway.js';
 import { EXIT } from './exit-codes.js';
 import { addServiceNodeCommands } from './node/flags.js';
 import { FORMATS, type Format } from './render.js';
@@ -40,10 +41,8 @@ const file = (): Option =>
   new Option('-f, --file <file>', 'the intent document; - for standard input').makeOptionMandatory();
 const partial = (): Option =>
   new Option('--partial', 'leave out rows with problems, and name them').default(false);
-const timeout = (): Option =>
-  new Option('--timeout <duration>', 'with --wait: give up after this')
-    .argParser(readDuration)
-    .default(30_000, '30s');
+const timeout = (text = 'with --wait: give up after this'): Option =>
+  new Option('--timeout <duration>', text).argParser(readDuration).default(30_000, '30s');
 const gateway = (): Option => new Option('--gateway <name>', 'only this gateway');
 
 interface Flags {
@@ -167,6 +166,25 @@ function addNodeCommands(program: Command, console: Console, done: (code: number
       .action(async (node: string, flags: Flags) =>
         done(await drain(console, node, { draining, output: flags.output })),
       );
+  for (const [name, draining, text] of [
+    [
+      'drain-gateway',
+      true,
+      'have routers leave a gateway; returns when nothing arrives there any more. Outlives apply and restarts',
+    ],
+    ['undrain-gateway', false, 'have routers use a gateway again'],
+  ] as const) {
+    const command = program.command(name).description(text).argument('<gateway>');
+    if (draining) command.option('--alone', 'also where no other gateway serves', false);
+    command
+      .option('--no-wait', 'return at once')
+      .addOption(timeout('give up waiting after this; the drain stays as asked'))
+      .addOption(output())
+      .action(async (gateway: string, flags: Flags & { alone?: boolean }) => {
+        const { alone = false, wait, timeout: timeoutMs, output: format } = flags;
+        done(await drainGateway(console, gateway, { draining, alone, wait, timeoutMs, output: format }));
+      });
+  }
   program
     .command('session')
     .description('take a session with a node down or up by hand')
@@ -223,8 +241,11 @@ export const EXIT_MEANINGS: readonly (readonly [code: number, meaning: string])[
   [EXIT.document, 'the intent document is refused'],
   [EXIT.conflict, 'somebody else changed the intent first'],
   [EXIT.unavailable, 'NATS or a service does not answer'],
-  [EXIT.refused, 'a gateway refused the revision, or a service what it was asked'],
-  [EXIT.timeout, 'not every gateway runs the revision by --timeout'],
+  [
+    EXIT.refused,
+    'a gateway refused the revision, or a service what it was asked; the last gateway is not drained',
+  ],
+  [EXIT.timeout, 'not done by --timeout: a gateway does not run the revision, or still gets packets'],
   [EXIT.notFound, 'what was named does not exist'],
   [EXIT.degraded, 'status: something is missing, or an alarm is raised; node status: not up'],
   [EXIT.interrupted, 'interrupted'],

@@ -119,7 +119,8 @@ describe('commands', () => {
   it.each(commands.filter(({ command }) => isCli(command)))('$at $command', async ({ command }) => {
     const { code, said } = await type(command);
     // With no gateway: done, or exactly what is missing is said. Never "failed", wrong arguments, or a refused document.
-    expect([0, 5, 7, 8, 9], said).toContain(code);
+    // The documents' intent has one gateway, and the last one is not drained: 6.
+    expect([0, 5, 7, 8, 9, ...(command.startsWith('detour drain-gateway') ? [6] : [])], said).toContain(code);
   });
 
   it('the command line refuses what no document should have', async () => {
@@ -158,7 +159,7 @@ describe('commands', () => {
 
   it('in running text name verbs that exist', () => {
     const help = execFileSync(`${root}bin/detour`, ['--help'], { encoding: 'utf8' });
-    const verbs = [...help.matchAll(/^ {2}([a-z]+)(?: \[| {2})/gm)].map(([, verb]) => verb);
+    const verbs = [...help.matchAll(/^ {2}([a-z-]+)(?: \[| {2})/gm)].map(([, verb]) => verb);
     const wrong = documents.flatMap(({ path, prose }) =>
       codeIn(prose).flatMap((code) => {
         const [, tool, verb] = /^(make|detour) ([a-z-]+)/.exec(code) ?? [];

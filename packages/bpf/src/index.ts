@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // libbpf and the libc calls around it: load objects, work on maps, attach programs, read events, put frames on devices.
 
+export { type Field, type Layout, mapLayout, parseBtf } from './btf.js';
+export { type Conversion, planConversion } from './convert.js';
 export {
   ensureBpffs,
   probeBpffs,

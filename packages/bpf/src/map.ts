@@ -38,6 +38,10 @@ export interface MapInfo {
   readonly valueSize: number;
   readonly maxEntries: number;
   readonly flags: number;
+  /** BTF that the map was made with, and in it the types of its keys and values; 0: none. */
+  readonly btfId: number;
+  readonly btfKeyId: number;
+  readonly btfValueId: number;
 }
 
 /**
@@ -52,6 +56,9 @@ export class BpfMap implements MapInfo {
   readonly valueSize: number;
   readonly maxEntries: number;
   readonly flags: number;
+  readonly btfId: number;
+  readonly btfKeyId: number;
+  readonly btfValueId: number;
   readonly perCpu: boolean;
   readonly storedSize: number;
 
@@ -68,6 +75,9 @@ export class BpfMap implements MapInfo {
     this.valueSize = info.valueSize;
     this.maxEntries = info.maxEntries;
     this.flags = info.flags;
+    this.btfId = info.btfId;
+    this.btfKeyId = info.btfKeyId;
+    this.btfValueId = info.btfValueId;
     this.perCpu = PER_CPU.has(info.type);
     this.storedSize = this.perCpu ? roundUp8(info.valueSize) * possibleCpus() : info.valueSize;
   }
@@ -212,6 +222,9 @@ function readMapInfo(fd: number): MapInfo {
     valueSize: u32(12),
     maxEntries: u32(16),
     flags: u32(20),
+    btfId: u32(64),
+    btfKeyId: u32(68),
+    btfValueId: u32(72),
     name: cString(info.subarray(24, 40)),
   };
 }

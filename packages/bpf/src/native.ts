@@ -56,6 +56,8 @@ export interface Libbpf {
   probeHelper(progType: number, helper: number, opts: null): number;
   possibleCpus(): number;
   loadVmlinuxBtf(): Pointer | null;
+  btfLoadFromKernel(id: number): Pointer | null;
+  btfRawData(btf: Pointer, size: [number]): Pointer | null;
   btfFree(btf: Pointer): void;
   btfFindByNameKind(btf: Pointer, name: string, kind: number): number;
   btfTypeById(btf: Pointer, id: number): Pointer | null;
@@ -159,6 +161,8 @@ function loadLibbpf(): Libbpf {
     probeHelper: lib.func('int libbpf_probe_bpf_helper(int type, int helper, const void *opts)'),
     possibleCpus: lib.func('int libbpf_num_possible_cpus(void)'),
     loadVmlinuxBtf: lib.func('void *btf__load_vmlinux_btf(void)'),
+    btfLoadFromKernel: lib.func('void *btf__load_from_kernel_by_id(uint32_t id)'),
+    btfRawData: lib.func('const void *btf__raw_data(const void *btf, _Out_ uint32_t *size)'),
     btfFree: lib.func('void btf__free(void *btf)'),
     btfFindByNameKind: lib.func(
       'int btf__find_by_name_kind(const void *btf, const char *name, uint32_t kind)',

@@ -63,6 +63,7 @@ export {
   FlowInstruction,
   FlowRow,
   GatewayClient,
+  GatewayDrain,
   type GatewayServer,
   GatewayService,
   GatewayStatus,

@@ -13,6 +13,7 @@ export const stateKey = {
     `health.${gateway}.${node}.${vrf === '' ? '_' : vrf}`,
   score: (node: string) => `score.${node}`,
   drain: (node: string) => `drain.${node}`,
+  gatewayDrain: (gateway: string) => `gateway-drain.${gateway}`,
   instance: (service: ServiceName, id: string) => `instance.${service}.${id}`,
   gateway: (name: string) => `gateway.${name}`,
   alarm: (source: string, code: string, subject: string) =>
@@ -28,6 +29,7 @@ export type StateKey =
   | { kind: 'health'; gateway: string; node: string; vrf: string }
   | { kind: 'score'; node: string }
   | { kind: 'drain'; node: string }
+  | { kind: 'gatewayDrain'; gateway: string }
   | { kind: 'instance'; service: ServiceName; id: string }
   | { kind: 'gateway'; name: string }
   | { kind: 'alarm'; source: string; code: string; subject: string };
@@ -44,6 +46,8 @@ export function parseStateKey(key: string): StateKey | null {
       return parts.length === 1 ? { kind: 'score', node: x } : null;
     case 'drain':
       return parts.length === 1 ? { kind: 'drain', node: x } : null;
+    case 'gateway-drain':
+      return parts.length === 1 ? { kind: 'gatewayDrain', gateway: x } : null;
     case 'instance': {
       const service = SERVICE_NAMES.find((name) => name === x);
       return parts.length === 2 && service !== undefined ? { kind: 'instance', service, id: y } : null;
@@ -93,7 +97,7 @@ export interface ScoreValue {
   readonly counted?: readonly string[];
 }
 
-/** drain.<node>: undrain writes false, so that its sequence is seen by everyone. */
+/** drain.<node>, gateway-drain.<gateway>: undrain writes false, so that its sequence is seen by everyone. */
 export interface DrainValue {
   readonly draining: boolean;
   readonly by: string;

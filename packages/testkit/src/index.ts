@@ -4,6 +4,7 @@ export { type BreakableServer, startBreakableNats, startBreakableRedis } from '.
 export { freePort, freePorts } from './free-port.js';
 export { type HostedService, type HostSpec, hostService } from './host-service.js';
 export { type NatsServer, startNats } from './nats.js';
+export { makeOtherAbi, type OtherAbi } from './other-abi.js';
 export { askRedis, type RedisOptions, type RedisServer, startRedis } from './redis.js';
 export { type RedisCluster, startRedisCluster } from './redis-cluster.js';
 export { type RedisSentinel, startRedisSentinel } from './redis-sentinel.js';

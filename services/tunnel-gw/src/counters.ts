@@ -3,6 +3,7 @@
 import { type BpfMap, perCpuValues } from '@detour/bpf';
 import { abi } from '@detour/contracts';
 import { tupleOf } from '@detour/core';
+import type { PortModel } from './model.js';
 
 export interface CounterMaps {
   readonly drops: BpfMap;
@@ -40,6 +41,18 @@ export function readStats(maps: CounterMaps): Record<string, bigint> {
 
 export function readPort(maps: CounterMaps, number: number): abi.PortCounters {
   return sumStructs(maps.ports, number, abi.portCounters.decode);
+}
+
+/**
+ * Packets that came in by ports and were not for the gateway itself: what routers and hosts send here to be forwarded. VTIs and VLANs are left
+ * out: their rows count what the gateway's own kernel sends as well.
+ */
+export function readArrivals(maps: CounterMaps, ports: readonly PortModel[]): bigint {
+  return ports.reduce((sum, { number, tunnel, vlan }) => {
+    if (tunnel !== null || vlan !== null) return sum;
+    const { forwarded, punted, dropped } = readPort(maps, number);
+    return sum + forwarded + punted + dropped;
+  }, 0n);
 }
 
 /** Frames handed to devices whose index falls into the same row as this one's. */

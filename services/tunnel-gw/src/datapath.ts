@@ -4,22 +4,19 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
-  attachXdp,
   type BpfMap,
   type BpfObject,
   type BpfProgram,
   type MappedArray,
   mapArray,
   openObject,
-  openXdpLink,
   unpin,
-  type XdpLink,
 } from '@detour/bpf';
 import { abi, frontRows } from '@detour/contracts';
-import { describeError, Fault } from '@detour/core';
 import type { BankStore } from './bank.js';
 import { ARRAY_ROWS, bankOfKey, HASH_TABLES } from './banked-maps.js';
-import type { AttachMode } from './model.js';
+import { PortLinks } from './port-links.js';
+import { Predecessor } from './predecessor.js';
 import type { RuleMemory } from './rule-halves.js';
 
 export interface DatapathOptions {
@@ -48,15 +45,10 @@ const WORD = {
   rulesLines: AT.rulesLines >> 2,
 } as const;
 
-export interface PortAttachment {
-  readonly device: string;
-  readonly mode: 'native' | 'generic';
-  readonly why: string;
-}
-
 /** Owner of the object, its links and the mapped control words. Closing it leaves the pins, so packets go on. */
 export class Datapath implements BankStore, Disposable {
-  private readonly links = new Map<string, { link: XdpLink; attachment: PortAttachment }>();
+  /** The program on its devices. */
+  readonly ports: PortLinks;
   private readonly words: Int32Array;
   /** Memory of the rule table, both halves. */
   readonly ruleHalves: RuleMemory;
@@ -69,12 +61,15 @@ export class Datapath implements BankStore, Disposable {
     readonly pinDir: string,
     /** True when the maps were there already: another process left them, and they may hold flows. */
     readonly takenOver: boolean,
+    /** Of another ABI, and at work until `ports.replacePredecessor`; null: there is none. */
+    readonly predecessor: Predecessor | null,
   ) {
     this.words = new Int32Array(
       control.bytes.buffer,
       control.bytes.byteOffset,
       control.bytes.byteLength >> 2,
     );
+    this.ports = new PortLinks({ program, pinDir, predecessor, isLive: () => this.live });
     this.ruleHalves = {
       words: new Uint32Array(rules.bytes.buffer, rules.bytes.byteOffset, rules.bytes.byteLength >> 2),
       lines: (rules.bytes.byteLength / abi.rulesLine.size) >>> 1,
@@ -85,6 +80,8 @@ export class Datapath implements BankStore, Disposable {
   static open(options: DatapathOptions): Datapath {
     const pinDir = join(options.pinDir, abi.ABI_HASH);
     const mapsDir = join(pinDir, 'maps');
+    const predecessor = Predecessor.find(options.pinDir, abi.ABI_HASH);
+    if (predecessor !== null) forgetAttempt(pinDir);
     const takenOver = existsSync(join(mapsDir, 'control'));
     mkdirSync(mapsDir, { recursive: true });
     mkdirSync(join(pinDir, 'links'), { recursive: true });
@@ -103,7 +100,8 @@ export class Datapath implements BankStore, Disposable {
     });
     const control = mapArray(object.map('control'));
     const rules = mapArray(object.map('rules'));
-    const datapath = new Datapath(object, object.program('detour_edge'), control, rules, pinDir, takenOver);
+    const program = object.program('detour_edge');
+    const datapath = new Datapath(object, program, control, rules, pinDir, takenOver, predecessor);
     Atomics.store(datapath.words, WORD.rulesLines, datapath.ruleHalves.lines);
     datapath.bumpFlows(); // a predecessor may have removed records and ended before it said so
     Atomics.store(datapath.words, WORD.frontMask, object.map('flow_front').maxEntries - 1);
@@ -146,6 +144,14 @@ export class Datapath implements BankStore, Disposable {
   }
   get live(): boolean {
     return Atomics.load(this.words, WORD.live) === 1;
+  }
+  /** Packets are steered: by these tables, or by those of a predecessor of another ABI. */
+  get steers(): boolean {
+    return this.live || this.predecessor?.isGone === false;
+  }
+  /** Generation of the rules that the records which are moved here were made by. */
+  setRulesGen(gen: number): void {
+    Atomics.store(this.words, WORD.rulesGen, gen | 0);
   }
   setLive(): void {
     Atomics.store(this.words, WORD.live, 1);
@@ -206,87 +212,18 @@ export class Datapath implements BankStore, Disposable {
     }
   }
 
-  // ---- ports
-
-  /** Puts the program on a device, or takes over the link that a predecessor pinned there. */
-  attach(device: string, ifindex: number, mode: AttachMode): PortAttachment {
-    const held = this.links.get(device);
-    const right = held?.link.ifindex === ifindex && (mode === 'auto' || mode === held.link.mode);
-    if (held !== undefined && right && held.link.isAttached()) return held.attachment;
-    if (held !== undefined) this.detach(device);
-    const pin = this.linkPin(device);
-    const taken = existsSync(pin) ? this.takeOver(pin, ifindex, mode) : null;
-    const link = taken ?? attachXdp(this.program, ifindex, mode);
-    if (taken === null) link.pin(pin);
-    const attachment = { device, mode: link.mode, why: link.nativeRefused ?? '' };
-    this.links.set(device, { link, attachment });
-    return attachment;
-  }
-
-  private takeOver(pin: string, ifindex: number, mode: AttachMode): XdpLink | null {
-    try {
-      const link = openXdpLink(pin);
-      if (link.ifindex === ifindex && (mode === 'auto' || mode === link.mode)) {
-        link.update(this.program);
-        return link;
-      }
-      link.detach();
-      link.close();
-    } catch (error) {
-      if (!(error instanceof Fault && error.code === 'not_found')) throw error;
-    }
-    unpin(pin);
-    return null;
-  }
-
-  /** Takes the program off a device whose port is gone. */
-  detach(device: string): void {
-    const held = this.links.get(device);
-    if (held === undefined) return;
-    held.link.detach();
-    held.link.close();
-    unpin(this.linkPin(device));
-    this.links.delete(device);
-  }
-
-  /** Detaches from every device that is not wanted, also where only a predecessor's pin knows of it. Returns what was detached. */
-  detachAllBut(wanted: ReadonlySet<string>): string[] {
-    const gone = new Set([...this.links.keys()].filter((device) => !wanted.has(device)));
-    for (const device of gone) this.detach(device);
-    for (const name of readdirSync(join(this.pinDir, 'links'))) {
-      const device = name.replaceAll('%2e', '.');
-      if (wanted.has(device) || gone.has(device)) continue;
-      try {
-        const link = openXdpLink(this.linkPin(device));
-        link.detach();
-        link.close();
-      } catch (error) {
-        if (!(error instanceof Fault && error.code === 'not_found'))
-          throw new Fault('internal', `cannot detach from ${device}: ${describeError(error)}`, error);
-      }
-      unpin(this.linkPin(device));
-      gone.add(device);
-    }
-    return [...gone];
-  }
-
-  /** Devices that the program was taken off, by somebody else. */
-  detached(): string[] {
-    return [...this.links].filter(([, { link }]) => !link.isAttached()).map(([device]) => device);
-  }
-
-  attachments(): PortAttachment[] {
-    return [...this.links.values()].map(({ attachment }) => attachment);
-  }
-
-  private linkPin(device: string): string {
-    return join(this.pinDir, 'links', device.replaceAll('.', '%2e'));
-  }
-
   [Symbol.dispose](): void {
-    for (const { link } of this.links.values()) link.close();
+    this.ports[Symbol.dispose]();
+    this.predecessor?.[Symbol.dispose]();
     this.control.close();
     this.rules.close();
     this.object.close();
   }
+}
+
+/** A successor of another ABI that ended before its program was on any device left tables that are worth nothing. */
+function forgetAttempt(pinDir: string): void {
+  const [maps, links] = [join(pinDir, 'maps'), join(pinDir, 'links')];
+  if (!existsSync(maps) || (existsSync(links) && readdirSync(links).length > 0)) return;
+  for (const name of readdirSync(maps)) unpin(join(maps, name));
 }

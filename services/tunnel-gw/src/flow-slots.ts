@@ -149,6 +149,10 @@ export class FlowSlots {
   isRecorded(slot: number): boolean {
     return this.recorded[slot] === 1;
   }
+  /** When it was given. */
+  takenAtMs(slot: number): number {
+    return this.takenAt[slot] ?? 0;
+  }
   refreshedAtMs(slot: number): number {
     return this.refreshedAt[slot] ?? 0;
   }

@@ -19,12 +19,15 @@ import type { RuleHalves } from './rule-halves.js';
 import { RunningModel } from './running-model.js';
 import type { SlotBook, WantedSlots } from './slot-book.js';
 import type { TableSet } from './table-book.js';
+import type { Upgrade } from './upgrade.js';
 
 export interface CoreOptions extends MachineOptions {
   readonly banks: Banks;
   readonly ruleHalves: RuleHalves;
   readonly health: HealthBook;
   readonly slots: SlotBook;
+  /** What a predecessor of another ABI left, to be moved here; null: there is nothing. */
+  readonly upgrade: Pick<Upgrade, 'catchUp' | 'finish'> | null;
   readonly onPublished: (set: TableSet, counts: { written: number; removed: number }) => void;
   readonly onRefused: (revision: number, why: string) => void;
 }
@@ -133,10 +136,10 @@ export class GatewayCore {
 
   /** Puts the program back where somebody else took it off; returns the devices. */
   async attachAgain(): Promise<string[]> {
-    if (this.options.datapath.detached().length === 0) return [];
+    if (this.options.datapath.ports.detached().length === 0) return [];
     let devices: string[] = [];
     await this.inTurn(async () => {
-      devices = this.options.datapath.detached();
+      devices = this.options.datapath.ports.detached();
       if (this.active !== null) this.machine.attachWhatIsThere(this.active.model);
     });
     return devices;
@@ -169,8 +172,9 @@ export class GatewayCore {
     try {
       vtis = await this.machine.prepare(model, active?.model ?? null);
       // A predecessor's tables stay until bfd has said how the nodes are: a restart sends nobody to one that is not known to be up, and drops nothing.
-      if (active === null && options.datapath.live) await options.health.connectedWithin(HEALTH_WAIT_MS);
+      if (active === null && options.datapath.steers) await options.health.connectedWithin(HEALTH_WAIT_MS);
       await this.allBuilt();
+      await options.upgrade?.catchUp();
       if (this.wanted.model !== model) return;
       const why = this.adopt(this.wanted); // its tables may be newer than when this began
       if (why !== null) throw new Fault('refused', why);
@@ -182,6 +186,7 @@ export class GatewayCore {
     } finally {
       await arrived();
     }
+    await options.upgrade?.finish();
     this.shape = machineShape(model);
     this.refusedLinks = null;
     options.ways.retain(model);
@@ -263,6 +268,7 @@ export class GatewayCore {
     options.datapath.bumpRoutes();
     if (rulesChanged) options.datapath.bumpRules();
     options.datapath.setLive();
+    options.datapath.ports.replacePredecessor();
     this.followUp();
     if (draft.due.length > 0) void this.republishWhenBuilt(draft.due);
     if (fresh || counts.written + counts.removed > 0) options.onPublished(set, counts);

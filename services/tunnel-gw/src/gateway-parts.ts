@@ -30,6 +30,7 @@ import { SlotBook } from './slot-book.js';
 import { SlotBuilder } from './slot-builder.js';
 import type { PinUse, SweepResult } from './sweeper.js';
 import type { TableSet } from './table-book.js';
+import { Upgrade } from './upgrade.js';
 import { warmUp } from './warm-up.js';
 import { Ways } from './ways.js';
 
@@ -109,6 +110,8 @@ export interface GatewayParts {
   readonly pathMtus: PathMtus;
   readonly choices: PathChoices;
   readonly recalls: RecallDesk;
+  /** Null: there is no datapath of another ABI to be replaced. */
+  readonly upgrade: Upgrade | null;
 }
 
 /** Installs the guard, loads or takes over the datapath, and makes all parts. */
@@ -141,6 +144,11 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   };
   const slots = new FlowSlots(flowMaps.counters.maxEntries);
   const lent = new LentSlots(mapArray(map('free_slots')), slots, () => clock.monoMs());
+  const { predecessor } = datapath;
+  const upgrade =
+    predecessor === null
+      ? null
+      : new Upgrade({ datapath, predecessor, slots, monoMs: () => clock.monoMs(), log });
   // Health is asked about nodes of the version in force, which the core has.
   const self: { core: GatewayCore | null } = { core: null };
   const health = new HealthBook(({ name, vrfName }) => {
@@ -151,11 +159,14 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const neighbours = new NeighbourWatch(late.onNetwork, (text) => log.warn({}, text));
   const pathMtus = new PathMtus(() => clock.monoMs());
   const ways = new Ways(neighbours, pathMtus, (text) => log.warn({}, text));
-  const banks = new Banks({ store: datapath, monoMs: () => clock.monoMs(), wipe: datapath.takenOver });
+  const banks = new Banks({
+    store: datapath,
+    monoMs: () => clock.monoMs(),
+    wipe: datapath.takenOver || upgrade !== null,
+  });
   const builder = new SlotBuilder(options.slotWorker);
   const core = new GatewayCore({
-    datapath,
-    banks,
+    ...{ datapath, banks, upgrade },
     ruleHalves: new RuleHalves(datapath.ruleHalves, () => banks.settle()),
     health,
     ways,
@@ -242,6 +253,6 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   return {
     ...{ datapath, core, health, ways, neighbours, slots, lent, flows, flowMaps, counterMaps },
-    ...{ punts, injector, arps, builder, desks, pathMtus, choices, recalls },
+    ...{ punts, injector, arps, builder, desks, pathMtus, choices, recalls, upgrade },
   };
 }

@@ -352,7 +352,7 @@ describe('a gateway on a kernel', () => {
     expect(gateway.datapath.live).toBe(true);
     expect(ip('-o', 'address', 'show', 'vti-fw1')).toContain('169.254.1.1/30');
     expect(
-      gateway.datapath
+      gateway.datapath.ports
         .attachments()
         .map((row) => row.device)
         .sort(),
@@ -426,13 +426,13 @@ describe('a gateway on a kernel', () => {
     health(gateway, { ...UP, fw1: HealthState.DOWN }); // failover goes on
     expect(livePath(gateway, 1).state).toBe(abi.PathState.PATH_DOWN);
     expect(livePort(gateway, 'eth1')).toMatchObject({ kind: abi.PortKind.PORT_INTERNAL });
-    expect(gateway.datapath.attachments().map((row) => row.device)).not.toContain('eth2');
+    expect(gateway.datapath.ports.attachments().map((row) => row.device)).not.toContain('eth2');
 
     ip('link', 'add', 'eth2', 'type', 'veth', 'peer', 'name', 'e2');
     ip('link', 'set', 'e2', 'netns', lab.netns('wire'));
     ip('link', 'set', 'eth2', 'up');
     await until(() => livePort(gateway, 'eth2')?.kind === abi.PortKind.PORT_UPLINK);
-    expect(gateway.datapath.attachments().map((row) => row.device)).toContain('eth2');
+    expect(gateway.datapath.ports.attachments().map((row) => row.device)).toContain('eth2');
     expect(gateway.seen.troubles.size).toBe(0);
   });
 
@@ -455,7 +455,7 @@ describe('a gateway on a kernel', () => {
     });
     expect(ip('-o', 'link', 'show')).not.toContain('vti-fw2');
     expect(ip('-o', 'link', 'show')).toContain('dt-x@'); // not Detour's
-    expect(gateway.datapath.attachments().map((row) => row.device)).not.toContain('eth2');
+    expect(gateway.datapath.ports.attachments().map((row) => row.device)).not.toContain('eth2');
     expect(ip('link', 'show', 'eth2')).not.toContain('xdp');
     expect(livePort(gateway, 'eth2')).toBeNull();
     expect(guardedNow()).not.toContain('"eth2"');
@@ -548,7 +548,7 @@ describe('a gateway on a kernel', () => {
           addr_info.map(({ local }) => local).filter((local) => !local.startsWith('fe80')),
         ]),
       guarded: guardedNow(),
-      attached: gateway.datapath
+      attached: gateway.datapath.ports
         .attachments()
         .map(({ device }) => device)
         .sort(),

@@ -118,7 +118,8 @@ export class Gateway implements AsyncDisposable {
 
   private async begin(): Promise<void> {
     const { options } = this;
-    if (this.datapath.takenOver) await this.adoptFlows();
+    const lent = (await this.parts.upgrade?.begin()) ?? [];
+    if (this.datapath.takenOver || this.parts.upgrade !== null) await this.adoptFlows(lent);
     if (options.beginRate > 0) this.lent.fill();
     await this.neighbours.start();
     const desk: EventDeskOptions = {
@@ -263,14 +264,15 @@ export class Gateway implements AsyncDisposable {
     work.catch((error: unknown) => this.options.log.warn({}, `${otherwise}: ${describeError(error)}`));
   }
 
-  private async adoptFlows(): Promise<void> {
+  /** `lent`: counter rows that the program of a predecessor may still take. */
+  private async adoptFlows(lent: readonly number[]): Promise<void> {
     const slots: { slot: number; pinGen: number }[] = [];
     for await (const { value } of scanFlows(this.flowMaps)) {
       const flow = abi.flow.decode(value);
       if (unpackFlowWord(flow.word).action !== abi.FlowAction.FLOW_PENDING)
         slots.push({ slot: flow.slot, pinGen: flow.pinGen });
     }
-    this.slots.adopt(slots, this.options.clock.monoMs(), this.lent.unused());
+    this.slots.adopt(slots, this.options.clock.monoMs(), [...this.lent.unused(), ...lent]);
     await this.desks.snat.adopt();
     this.options.log.info({ flows: slots.length }, 'took over the flows of a predecessor');
   }

@@ -98,7 +98,7 @@ export class Machine {
   async cleanUp(model: GatewayModel, vtis: readonly VtiDevice[]): Promise<void> {
     const { guardDevices, datapath, onTrouble } = this.options;
     try {
-      datapath.detachAllBut(new Set(attachedDevices(model)));
+      datapath.ports.detachAllBut(new Set(attachedDevices(model)));
       const tables = this.options.lookupByRules ? routingTables(model) : [];
       await removeVrfRules(tables);
       await removeDevices(new Set([...vtis.map((vti) => vti.device), ...tables.map(ruleDeviceName)]));
@@ -158,7 +158,8 @@ export class Machine {
     const modeOf = attachModesOf(model);
     return (device) => {
       const link = this.links.get(device);
-      if (link !== undefined) datapath.attach(device, link.ifindex, modeOf(device, datapath.attachments()));
+      if (link !== undefined)
+        datapath.ports.attach(device, link.ifindex, modeOf(device, datapath.ports.attachments()));
     };
   }
 
@@ -169,7 +170,7 @@ export class Machine {
     for (const device of attachedDevices(model)) {
       try {
         if (this.links.has(device)) attach(device);
-        else this.options.datapath.detach(device);
+        else this.options.datapath.ports.detach(device);
       } catch (error) {
         troubles.push(describeError(error));
       }

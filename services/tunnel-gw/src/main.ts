@@ -40,6 +40,7 @@ import { PinKeeper } from './pin-keeper.js';
 import { requireMachine } from './probe.js';
 import { openClassify, openSelect } from './questions.js';
 import { restoreKept } from './restore-kept.js';
+import { gatewayDrain } from './start-drain.js';
 import { StatusBoard } from './status-board.js';
 import { SteeringLink } from './steering-link.js';
 import { openPaths, openRules } from './table-streams.js';
@@ -51,8 +52,17 @@ const KEPT_AFTER_MS = 2_000;
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const name = config.gateway;
-  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines, flowLogPath, flowLogRate, flowsAlarm } =
-    config;
+  const {
+    unmarked,
+    sysctlDir,
+    maxFlows,
+    maxEmbryos,
+    ruleLines,
+    runDir,
+    flowLogPath,
+    flowLogRate,
+    flowsAlarm,
+  } = config;
   const { decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst } =
     config;
   if (name === '')
@@ -126,7 +136,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'affinity',
   );
-  const kept = resources.use(new KeptTables({ dir: config.runDir, gateway: name, log }), 'kept tables');
+  const kept = resources.use(new KeptTables({ dir: runDir, gateway: name, log }), 'kept tables');
   let keptModel: GatewayModel | null = null;
   const gateway: Gateway = resources.use(
     await Gateway.start({
@@ -199,6 +209,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     digests: () => ({ rules: digestRules(rules.rows), paths: digestChains(paths.rows) }),
     figures: () => keeper.figures(),
     announced: () => steering.announced,
+    drain: () => drain.status(),
   });
   resources.use(board, 'status');
   const everyMs = config.measureEveryMs;
@@ -229,12 +240,14 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'intent',
   );
-  const bfdAddress = bfdSocketAddress(config.runDir);
+  const bfdAddress = bfdSocketAddress(runDir);
+  const drain = resources.use(gatewayDrain({ name, gateway, keeper, mirror, runDir, clock, log }), 'drain');
   const model = () => gateway.core.running?.model ?? null;
   const steering = resources.use(
-    new SteeringLink({ address: bfdAddress, model, withhold: () => '', clock, log }),
+    new SteeringLink({ address: bfdAddress, model, withhold: () => drain.withhold, clock, log }),
     'word to bfd',
   );
+  drain.start(() => steering.tell());
   void followHealth({
     ...{ address: bfdAddress, gateway: name, measureEveryMs: everyMs, signal, log },
     onMeasured: (rows) => measuring.takeProbes(rows),

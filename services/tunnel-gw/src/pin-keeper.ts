@@ -85,6 +85,11 @@ export class PinKeeper implements Disposable {
     return this.options.affinity.connected;
   }
 
+  /** Batches of refreshes that Redis has not answered yet. */
+  get refreshing(): number {
+    return this.refreshes.size;
+  }
+
   figures(): Record<string, bigint> {
     const all = {
       ...this.options.affinity.counters,

@@ -7,6 +7,7 @@ import { ChainModels } from './chain-models.js';
 import { currentPin } from './flow-pin.js';
 import { FlowSlots } from './flow-slots.js';
 import { FlowTable } from './flow-table.js';
+import { flushPins } from './pin-flush.js';
 import { PinKeeper, type PinnedFlows } from './pin-keeper.js';
 import { type PinUse, sweepFlows } from './sweeper.js';
 import { chainRow } from './testdata.js';
@@ -23,6 +24,8 @@ export interface PinRig extends AsyncDisposable {
   readonly down: Set<number>;
   /** One sweep over all records: what is not recorded goes to the keeper, what is to be refreshed is handed back. */
   sweep(): Promise<{ refreshed: readonly PinUse[]; unrecorded: number }>;
+  /** All that are there, as a drain does it; `onLeft` as in pin-flush.ts. */
+  flush(onLeft: (count: number) => void, signal: AbortSignal): Promise<void>;
   pinOf(key: PinUse['key']): PinUse | null;
 }
 
@@ -67,6 +70,18 @@ export function openPinRig(spec: {
   };
   return {
     ...{ affinity, keeper, gateway, alarms, down },
+    flush: (onLeft, signal) =>
+      flushPins(
+        {
+          ...{ maps, slots, onLeft, clock: systemClock() },
+          chains: () => models.all(),
+          noticeTaken: () => undefined,
+          refreshing: () => keeper.refreshing,
+          onRefresh: (pins) => keeper.refresh(pins, gateway),
+          onUnrecorded: (pins) => keeper.record(pins, gateway),
+        },
+        signal,
+      ),
     pinOf: (key) => currentPin(key, gateway),
     sweep: async () => {
       const refreshed: PinUse[] = [];

@@ -4,6 +4,7 @@ import type { AlarmBook, State, StateMirror } from '@detour/bus';
 import {
   type AlarmCode,
   type DrainValue,
+  type GatewayDrain,
   type GatewayStatus,
   type GatewayValue,
   stateKey,
@@ -26,6 +27,7 @@ export interface StatusBoardOptions {
   readonly digests: () => { rules: Uint8Array; paths: Uint8Array };
   readonly figures: () => Record<string, bigint>;
   readonly announced: () => string;
+  readonly drain: () => GatewayDrain | undefined;
 }
 
 const RETRY_MS = 500;
@@ -73,7 +75,7 @@ export class StatusBoard implements Disposable {
   }
 
   status(): GatewayStatus {
-    const { gateway, name, mirror, connections, digests, figures, announced } = this.options;
+    const { gateway, name, mirror, connections, digests, figures, announced, drain } = this.options;
     return gatewayStatus(
       {
         gateway: name,
@@ -96,6 +98,7 @@ export class StatusBoard implements Disposable {
         figures: () => ({ ...gatewayFigures(gateway), ...figures() }),
         digests,
         announced,
+        drain,
         alarms: () => this.options.alarms.active(),
       },
       this.refusal,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this gateway says of itself: KV gateway.<name> for `apply --wait`, the GatewayStatus message, and alarms that follow from its state.
-import type { GatewayStatus, GatewayValue, NodeStatus, PortStatus } from '@detour/contracts';
+import type { GatewayDrain, GatewayStatus, GatewayValue, NodeStatus, PortStatus } from '@detour/contracts';
 import { type CounterMaps, readNode } from './counters.js';
 import type { Datapath } from './datapath.js';
 import type { GatewayCore } from './gateway-core.js';
@@ -26,6 +26,7 @@ export interface StatusSources {
   readonly digests: () => { rules: Uint8Array; paths: Uint8Array };
   /** To routers: yes, or why not; '' when nothing is asked for. */
   readonly announced: () => string;
+  readonly drain: () => GatewayDrain | undefined;
   readonly alarms: () => readonly { code: string; subject: string; text: string; sinceMs: number }[];
 }
 
@@ -64,11 +65,12 @@ export function gatewayStatus(sources: StatusSources, refusal: Refusal | null): 
     pathsDigest: paths,
     pinDir: sources.datapath.pinDir,
     announced: sources.announced(),
+    drain: sources.drain(),
   };
 }
 
 function portStatus(sources: StatusSources, running: TableSet): PortStatus[] {
-  const modes = new Map(sources.datapath.attachments().map((row) => [row.device, row]));
+  const modes = new Map(sources.datapath.ports.attachments().map((row) => [row.device, row]));
   const vrf = (number: number) =>
     running.model.vrfs.find((row) => row.number === number)?.name ?? `${number}`;
   return running.model.ports.map((port) => {

@@ -65,6 +65,7 @@ export class SweepLoop implements AsyncDisposable {
       // A sweep may use a tenth of the time at most, however many flows there are.
       await pause(Math.max(sweepEveryMs, (this.last?.tookMs ?? 0) * 10), signal);
       if (signal.aborted) return;
+      if (this.parts.upgrade?.isPending) continue; // records that ended would be copied once more
       try {
         await this.sweep(signal);
       } catch (error) {

@@ -25,6 +25,10 @@ export interface SweepResult {
   readonly pinned: number;
   readonly unrecorded: number;
   readonly ended: number;
+  /** By the clock, when it began. */
+  readonly beganMs: number;
+  /** How long ago the last packet of any flow had been counted then; infinite when none was. */
+  readonly quietMs: number;
   readonly tookMs: number;
   readonly byNode: ReadonlyMap<number, number>;
   /** Flows that stay, by path. */
@@ -99,6 +103,7 @@ class Sweep {
   private readonly beganMs: number;
   private readonly refreshWithinMs: number;
   private readonly nowNs: number;
+  private latestNs = Number.NEGATIVE_INFINITY;
   private readonly chains: ReadonlyMap<number, ChainModel>;
   private readonly pathNodes: ReadonlyMap<number, readonly number[]>;
   private readonly seenSlots: Uint8Array;
@@ -132,6 +137,7 @@ class Sweep {
     const slot = pending ? 0 : flow.slot;
     this.seenSlots[slot] = 1;
     const { lastNs, seen } = pending ? NEVER : this.options.table.activity(slot);
+    if (lastNs > this.latestNs) this.latestNs = lastNs;
     const idleMs = (this.nowNs - (lastNs === 0 ? flow.createdNs : lastNs)) / 1e6;
     if (!pending) watch?.sees(key, value, flow);
     const proto = key[PROTO_AT] ?? 0;
@@ -212,6 +218,8 @@ class Sweep {
       ...this.counts,
       byNode: this.byNode,
       byPath: this.byPath,
+      beganMs: this.beganMs,
+      quietMs: Math.max(0, (this.nowNs - this.latestNs) / 1e6),
       tookMs: this.options.monoMs() - this.beganMs,
     };
   }

@@ -198,6 +198,8 @@ export interface GatewayStatus {
   pinDir: string;
   /** to routers, as bfd said last: yes, or why not; empty: nothing is asked for, or bfd has not said */
   announced: string;
+  /** absent: it is not drained */
+  drain: GatewayDrain | undefined;
 }
 
 export interface GatewayStatus_DecidedEntry {
@@ -213,6 +215,20 @@ export interface GatewayStatus_ConnectedEntry {
 export interface GatewayStatus_FiguresEntry {
   key: string;
   value: bigint;
+}
+
+/** How far the drain of a gateway is. */
+export interface GatewayDrain {
+  /** who asked for it */
+  by: string;
+  /** its pins are being recorded in Redis; routers are told nothing before that is done */
+  recording: boolean;
+  /** pins of which Redis has not said yet that it has them */
+  unrecorded: bigint;
+  /** packets to be forwarded that came in by ports since routers were told */
+  arrived: bigint;
+  /** how long ago the last of them came, or routers were told */
+  quietMs: bigint;
 }
 
 export interface PortStatus {
@@ -1501,6 +1517,7 @@ function createBaseGatewayStatus(): GatewayStatus {
     pathsDigest: new Uint8Array(0),
     pinDir: "",
     announced: "",
+    drain: undefined,
   };
 }
 
@@ -1553,6 +1570,9 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     }
     if (message.announced !== "") {
       writer.uint32(130).string(message.announced);
+    }
+    if (message.drain !== undefined) {
+      GatewayDrain.encode(message.drain, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1707,6 +1727,14 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
             message.announced = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.drain = GatewayDrain.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1802,6 +1830,7 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
         ? globalThis.String(object.pin_dir)
         : "",
       announced: isSet(object.announced) ? globalThis.String(object.announced) : "",
+      drain: isSet(object.drain) ? GatewayDrain.fromJSON(object.drain) : undefined,
     };
   },
 
@@ -1873,6 +1902,9 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     if (message.announced !== "") {
       obj.announced = message.announced;
     }
+    if (message.drain !== undefined) {
+      obj.drain = GatewayDrain.toJSON(message.drain);
+    }
     return obj;
   },
 
@@ -1925,6 +1957,9 @@ export const GatewayStatus: MessageFns<GatewayStatus> = {
     message.pathsDigest = object.pathsDigest ?? new Uint8Array(0);
     message.pinDir = object.pinDir ?? "";
     message.announced = object.announced ?? "";
+    message.drain = (object.drain !== undefined && object.drain !== null)
+      ? GatewayDrain.fromPartial(object.drain)
+      : undefined;
     return message;
   },
 };
@@ -2186,6 +2221,150 @@ export const GatewayStatus_FiguresEntry: MessageFns<GatewayStatus_FiguresEntry> 
     const message = createBaseGatewayStatus_FiguresEntry();
     message.key = object.key ?? "";
     message.value = (object.value !== undefined && object.value !== null) ? BigInt(object.value) : 0n;
+    return message;
+  },
+};
+
+function createBaseGatewayDrain(): GatewayDrain {
+  return { by: "", recording: false, unrecorded: 0n, arrived: 0n, quietMs: 0n };
+}
+
+export const GatewayDrain: MessageFns<GatewayDrain> = {
+  encode(message: GatewayDrain, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.by !== "") {
+      writer.uint32(10).string(message.by);
+    }
+    if (message.recording !== false) {
+      writer.uint32(16).bool(message.recording);
+    }
+    if (message.unrecorded !== 0n) {
+      if (BigInt.asUintN(64, message.unrecorded) !== message.unrecorded) {
+        throw new globalThis.Error("value provided for field message.unrecorded of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.unrecorded);
+    }
+    if (message.arrived !== 0n) {
+      if (BigInt.asUintN(64, message.arrived) !== message.arrived) {
+        throw new globalThis.Error("value provided for field message.arrived of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.arrived);
+    }
+    if (message.quietMs !== 0n) {
+      if (BigInt.asUintN(64, message.quietMs) !== message.quietMs) {
+        throw new globalThis.Error("value provided for field message.quietMs of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.quietMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GatewayDrain {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGatewayDrain();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.by = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.recording = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.unrecorded = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.arrived = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.quietMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GatewayDrain {
+    return {
+      by: isSet(object.by) ? globalThis.String(object.by) : "",
+      recording: isSet(object.recording) ? globalThis.Boolean(object.recording) : false,
+      unrecorded: isSet(object.unrecorded) ? BigInt(object.unrecorded) : 0n,
+      arrived: isSet(object.arrived) ? BigInt(object.arrived) : 0n,
+      quietMs: isSet(object.quietMs) ? BigInt(object.quietMs) : isSet(object.quiet_ms) ? BigInt(object.quiet_ms) : 0n,
+    };
+  },
+
+  toJSON(message: GatewayDrain): unknown {
+    const obj: any = {};
+    if (message.by !== "") {
+      obj.by = message.by;
+    }
+    if (message.recording !== false) {
+      obj.recording = message.recording;
+    }
+    if (message.unrecorded !== 0n) {
+      obj.unrecorded = message.unrecorded.toString();
+    }
+    if (message.arrived !== 0n) {
+      obj.arrived = message.arrived.toString();
+    }
+    if (message.quietMs !== 0n) {
+      obj.quietMs = message.quietMs.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GatewayDrain>): GatewayDrain {
+    return GatewayDrain.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GatewayDrain>): GatewayDrain {
+    const message = createBaseGatewayDrain();
+    message.by = object.by ?? "";
+    message.recording = object.recording ?? false;
+    message.unrecorded = (object.unrecorded !== undefined && object.unrecorded !== null)
+      ? BigInt(object.unrecorded)
+      : 0n;
+    message.arrived = (object.arrived !== undefined && object.arrived !== null) ? BigInt(object.arrived) : 0n;
+    message.quietMs = (object.quietMs !== undefined && object.quietMs !== null) ? BigInt(object.quietMs) : 0n;
     return message;
   },
 };
