@@ -129,7 +129,7 @@ describe('environment variables', () => {
   it('of the command line are in its README', () => {
     const cli = trackedFiles('cli/src/*.ts').filter((path) => !path.endsWith('.test.ts'));
     const used = cli.flatMap(
-      (path) => readFileSync(root + path, 'utf8').match(/DETOUR_(?!GATEWAY)[A-Z_]+/g) ?? [],
+      (path) => readFileSync(root + path, 'utf8').match(/DETOUR_(?!GATEWAY|ANNOUNCE)[A-Z_]+/g) ?? [],
     );
     const told = tableAfter(readDocument('cli/README.md'), '## Environment').map(([name]) => bare(name));
     expect(told.sort()).toEqual([...new Set(used)].sort());

@@ -168,6 +168,7 @@ describe('what goes on', () => {
             packets: BigUint64Array.of(packets, 2n),
             bytes: BigUint64Array.of(100n * packets, 5n),
             lastNs,
+            resetMs: new Uint32Array(2),
             seen,
           },
         }),
