@@ -27,7 +27,7 @@ import { Gathered } from './gathered.js';
 import type { HealthBook } from './health.js';
 import type { Injector } from './injector.js';
 import type { LentSlots } from './lent-slots.js';
-import type { ChainModel } from './model.js';
+import type { ChainModel, GatewayModel } from './model.js';
 import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.js';
 import type { PacketDesks } from './packet-desks.js';
 import type { PuntDesk } from './punt-desk.js';
@@ -152,6 +152,11 @@ export class Gateway implements AsyncDisposable {
 
   get flowLog(): FlowLog | null {
     return this.sweeps.flowLog;
+  }
+
+  /** Of the version in force; null before there is one. */
+  get model(): GatewayModel | null {
+    return this.core.running?.model ?? null;
   }
 
   get lastSweep(): SweepResult | null {

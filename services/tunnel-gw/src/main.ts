@@ -52,17 +52,8 @@ const KEPT_AFTER_MS = 2_000;
 await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx) => {
   const { config, log, signal, clock, resources, readiness } = ctx;
   const name = config.gateway;
-  const {
-    unmarked,
-    sysctlDir,
-    maxFlows,
-    maxEmbryos,
-    ruleLines,
-    runDir,
-    flowLogPath,
-    flowLogRate,
-    flowsAlarm,
-  } = config;
+  const { unmarked, sysctlDir, maxFlows, maxEmbryos, ruleLines, runDir, measureEveryMs: everyMs } = config;
+  const { flowLogPath, flowLogRate, flowsAlarm } = config;
   const { decideWithinMs, resolveWithinMs, sweepEveryMs, puntRate, puntBurst, beginRate, beginBurst } =
     config;
   if (name === '')
@@ -212,7 +203,6 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     drain: () => drain.status(),
   });
   resources.use(board, 'status');
-  const everyMs = config.measureEveryMs;
   const measuring = resources.use(
     startMeasuring({ name, gateway, mirror, everyMs, clock, log }),
     'measuring',
@@ -240,16 +230,15 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     }),
     'intent',
   );
-  const bfdAddress = bfdSocketAddress(runDir);
+  const address = bfdSocketAddress(runDir);
   const drain = resources.use(gatewayDrain({ name, gateway, keeper, mirror, runDir, clock, log }), 'drain');
-  const model = () => gateway.core.running?.model ?? null;
   const steering = resources.use(
-    new SteeringLink({ address: bfdAddress, model, withhold: () => drain.withhold, clock, log }),
+    new SteeringLink({ address, model: () => gateway.model, withhold: () => drain.withhold, clock, log }),
     'word to bfd',
   );
   drain.start(() => steering.tell());
   void followHealth({
-    ...{ address: bfdAddress, gateway: name, measureEveryMs: everyMs, signal, log },
+    ...{ address, gateway: name, measureEveryMs: everyMs, signal, log },
     onMeasured: (rows) => measuring.takeProbes(rows),
     onReport: (report) => {
       alarms.clear('bfd_gone', '');
