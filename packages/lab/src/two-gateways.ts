@@ -66,7 +66,8 @@ export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
   const far = (side: Side, link: LinkSpec): LinkSpec => {
     const { xdpPass: _, ...end } = link.a;
     const { ns, far: device, router: own } = sides[side];
-    return { a: end, b: { ns, device, addresses: [`${own}/24`] } };
+    // The router stands where the one gateway of the standard lab stands
+    return { a: end, b: { ns, device, addresses: [`${own}/24`], ...(link.b.mac && { mac: link.b.mac }) } };
   };
   return {
     namespaces: {
@@ -151,12 +152,16 @@ export interface GatewayRouters {
  */
 const NO_NEXTHOP_OBJECTS = 'no zebra nexthop kernel enable\n';
 
-/** BGP on the routers and the gateways: these pass the networks of one side to the other. */
-export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
+/** BGP on the routers and the gateways: these pass the networks of one side to the other; `inside`: more networks of the clients' side. */
+export async function startGatewayRouters(
+  lab: Lab,
+  more: { readonly inside?: readonly string[] } = {},
+): Promise<GatewayRouters> {
   const frr = new Map<string, FrrRouter>();
   for (const side of ['inside', 'outside'] as const) {
     const { ns } = sides[side];
-    frr.set(ns, await startFrr(lab, ns, routerBgpd(side), NO_NEXTHOP_OBJECTS));
+    const networks = side === 'inside' ? more.inside : [];
+    frr.set(ns, await startFrr(lab, ns, routerBgpd(side, networks), NO_NEXTHOP_OBJECTS));
   }
   const startGateway = async (ns: string): Promise<void> => {
     frr.set(ns, await startFrr(lab, ns, gatewayBgpd(twoGateways.findIndex((gateway) => gateway.ns === ns))));
@@ -187,11 +192,11 @@ export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
   };
 }
 
-/** Of the router on one side: both gateways are equally good. */
-export function routerBgpd(side: Side): string {
+/** Of the router on one side: both gateways are equally good. `more`: networks beside the side's own. */
+export function routerBgpd(side: Side, more: readonly string[] = []): string {
   const { network, router } = sides[side];
   const neighbours = twoGateways.map((_, place) => [peering(side, place).gateway, AS.gateways] as const);
-  return bgpd({ as: AS[side], id: router, neighbours, networks: [network] });
+  return bgpd({ as: AS[side], id: router, neighbours, networks: [network, ...more] });
 }
 
 /** Of the gateway at this place: what it learns on one side it tells the other. */
