@@ -9,7 +9,7 @@ NODE_MIN=20.20.0
 NODE_PIN=20.20.2
 PNPM_PIN=10.34.9
 PACKAGES=(clang llvm libbpf-dev libbpf1 linux-libc-dev libc6-dev bpftool iproute2 nftables conntrack ethtool util-linux procps kmod ca-certificates
-  redis-server nats-server bird2 frr openvswitch-switch prometheus-node-exporter tcpdump tshark python3-scapy curl make git)
+  redis-server nats-server bird2 frr openvswitch-switch prometheus-node-exporter libfaketime tcpdump tshark python3-scapy curl make git)
 
 say() { printf '\033[2m[setup]\033[0m %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }

@@ -62,6 +62,7 @@ export {
   withServiceNode,
 } from './service-node.js';
 export { routerArms, withServiceRouter } from './service-router.js';
+export { clockAhead } from './shifted-clock.js';
 export type {
   BridgeSpec,
   LabSpec,

@@ -73,7 +73,8 @@ export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
   const far = (side: Side, link: LinkSpec): LinkSpec => {
     const { xdpPass: _, ...end } = link.a;
     const { ns, far: device, router: own } = sides[side];
-    return { a: end, b: { ns, device, addresses: [`${own}/24`] } };
+    // The router stands where the one gateway of the standard lab stands
+    return { a: end, b: { ns, device, addresses: [`${own}/24`], ...(link.b.mac && { mac: link.b.mac }) } };
   };
   return {
     namespaces: {
@@ -170,12 +171,19 @@ export const ROUTER_BFDD = [
   '',
 ].join('\n');
 
-/** BGP on the routers and the gateways: these pass the networks of one side to the other. */
-export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
+/** BGP on the routers and the gateways: these pass the networks of one side to the other; `inside`: more networks of the clients' side. */
+export async function startGatewayRouters(
+  lab: Lab,
+  more: { readonly inside?: readonly string[] } = {},
+): Promise<GatewayRouters> {
   const frr = new Map<string, FrrRouter>();
   for (const side of ['inside', 'outside'] as const) {
     const { ns } = sides[side];
-    frr.set(ns, await startFrr(lab, ns, routerBgpd(side), { zebra: NO_NEXTHOP_OBJECTS, bfdd: ROUTER_BFDD }));
+    const networks = side === 'inside' ? more.inside : [];
+    frr.set(
+      ns,
+      await startFrr(lab, ns, routerBgpd(side, networks), { zebra: NO_NEXTHOP_OBJECTS, bfdd: ROUTER_BFDD }),
+    );
   }
   const startGateway = async (ns: string): Promise<void> => {
     frr.set(ns, await startFrr(lab, ns, gatewayBgpd(twoGateways.findIndex((gateway) => gateway.ns === ns))));
@@ -206,15 +214,15 @@ export async function startGatewayRouters(lab: Lab): Promise<GatewayRouters> {
   };
 }
 
-/** Of the router on one side: both gateways are equally good, as long as their markers are there and they speak BFD. */
-export function routerBgpd(side: Side): string {
+/** Of the router on one side: both gateways are equally good, as long as their markers are there and they speak BFD. `more`: networks beside the side's own. */
+export function routerBgpd(side: Side, more: readonly string[] = []): string {
   const { network, router } = sides[side];
   return bgpd({
     ...{ as: AS[side], id: router },
     neighbours: twoGateways.map((_, place) => [peering(side, place).gateway, AS.gateways]),
     each: (peer) => [` neighbor ${peer} disable-connected-check`, ` neighbor ${peer} bfd profile gateways`],
     global: [' no bgp network import-check'],
-    family: [`  network ${network}`],
+    family: [network, ...more].map((one) => `  network ${one}`),
   });
 }
 

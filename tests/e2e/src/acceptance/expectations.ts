@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What several acceptance tests expect in the same words: shares within a tolerance, sums that agree, nobody past the nodes. */
 import { expect } from 'vitest';
-import type { AcceptanceLab } from './acceptance-lab.js';
 import { type Balance, type Books, HOPS_THROUGH_ONE_NODE } from './balance.js';
-import { trackedFlows } from './node-tally.js';
+import { type Firewalled, trackedFlows } from './node-tally.js';
 
 /** Percent by node, within `tolerance` points absolute. */
 export function expectShares(
@@ -18,7 +17,7 @@ export function expectShares(
 }
 
 /** delivered + dropped by reason = sent; here nothing was dropped, every packet went through one node, unaltered, once and in order. */
-export async function expectAllDelivered(balance: Balance): Promise<Books> {
+export async function expectAllDelivered(balance: Balance, hops = HOPS_THROUGH_ONE_NODE): Promise<Books> {
   const books = await balance.settle();
   expect(books, JSON.stringify(books)).toMatchObject({
     delivered: books.sent,
@@ -29,14 +28,14 @@ export async function expectAllDelivered(balance: Balance): Promise<Books> {
     duplicated: 0,
     reordered: 0,
     bypassed: 0,
-    hops: { [HOPS_THROUGH_ONE_NODE]: books.sent },
+    hops: { [hops]: books.sent },
   });
   return books;
 }
 
 /** Node of every flow that the firewalls track, or of those named; each is tracked by one of them alone, which has seen both directions. */
 export async function nodeOfEachFlow(
-  bench: AcceptanceLab,
+  bench: Firewalled,
   named?: readonly string[],
 ): Promise<Map<string, string>> {
   const wanted = named && new Set(named);
@@ -47,7 +46,7 @@ export async function nodeOfEachFlow(
 }
 
 /** No firewall met a packet in the middle of a connection that it had not seen begin, or one that it forbids. */
-export async function expectNoneRefused(bench: AcceptanceLab): Promise<void> {
+export async function expectNoneRefused(bench: Firewalled): Promise<void> {
   for (const firewall of bench.firewalls) {
     const { invalid, not_syn, other, forbidden } = await firewall.counters();
     expect([invalid?.packets, not_syn?.packets, other?.packets, forbidden?.packets]).toEqual([0, 0, 0, 0]);

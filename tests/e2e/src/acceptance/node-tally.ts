@@ -27,11 +27,14 @@ const rules = `table inet ${TABLE} {
 }
 `;
 
-export async function countCrowdAtNodes(bench: AcceptanceLab): Promise<void> {
+/** Where firewalls are looked at. */
+export type Firewalled = Pick<AcceptanceLab, 'lab' | 'firewalls'>;
+
+export async function countCrowdAtNodes(bench: Firewalled): Promise<void> {
   for (const { name } of bench.firewalls) await bench.lab.exec(name, ['nft', '-f', '-'], { input: rules });
 }
 
-export async function readNodeTallies(bench: AcceptanceLab): Promise<Record<string, NodeTally>> {
+export async function readNodeTallies(bench: Firewalled): Promise<Record<string, NodeTally>> {
   const rows = bench.firewalls.map(async ({ name }) => {
     const list = ['nft', '-j', 'list', 'counters', 'table', 'inet', TABLE];
     const counters = parseCounters((await bench.lab.exec(name, list)).stdout);
@@ -68,7 +71,7 @@ export interface TrackedFlow {
 }
 
 /** Every connection of the crowd that a firewall tracks, by client address and port; more than one entry: several firewalls saw it. */
-export async function trackedFlows(bench: AcceptanceLab): Promise<Map<string, TrackedFlow[]>> {
+export async function trackedFlows(bench: Firewalled): Promise<Map<string, TrackedFlow[]>> {
   const flows = new Map<string, TrackedFlow[]>();
   for (const { name } of bench.firewalls) {
     for (const row of await readConntrack(bench.lab, name)) {

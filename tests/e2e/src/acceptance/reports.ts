@@ -27,7 +27,7 @@ export interface Reports extends AsyncDisposable {
 const EVERY_MS = 250;
 const CALL = { deadlineMs: 10_000 } as const;
 
-export async function startReports(bench: AcceptanceLab): Promise<Reports> {
+export async function startReports(bench: Pick<AcceptanceLab, 'reach'>): Promise<Reports> {
   const port = await bench.reach(grpcPorts['stats-collector'] ?? 0);
   const { client } = connectClient(StatsCollectorClient, `127.0.0.1:${port}`);
   const told = new Map<string, Readonly<Record<string, number>>>();
@@ -88,7 +88,7 @@ export async function startReports(bench: AcceptanceLab): Promise<Reports> {
 
 /** Resolves when the gateway's own selection has these weights, by node (of chains with one hop). */
 export async function awaitWeights(
-  bench: AcceptanceLab,
+  bench: Pick<AcceptanceLab, 'tables'>,
   weights: Readonly<Record<string, number>>,
 ): Promise<void> {
   let last: unknown;

@@ -6,6 +6,7 @@ import {
   GatewayClient,
   type GatewayStatus,
   HealthState,
+  type TablesResponse,
 } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
 import {
@@ -16,6 +17,7 @@ import {
   type GatewayRouters,
   killGateway,
   type Lab,
+  type LabSpec,
   openFirewall,
   processOf,
   reviveGateway,
@@ -43,6 +45,10 @@ export interface GatewayPairOptions {
   readonly firewalls?: number;
   readonly intent?: (standard: IntentDocument) => IntentDocument;
   readonly env?: StackOptions['env'];
+  /** What the lab has beside that of two gateways. */
+  readonly spec?: (standard: LabSpec) => LabSpec;
+  /** Networks behind the clients' router, beside the clients' own. */
+  readonly inside?: readonly string[];
 }
 
 /** What a test asks one gateway, whatever has become of NATS and the controllers. */
@@ -50,6 +56,7 @@ export interface GatewayView {
   status(): Promise<GatewayStatus>;
   flows(): Promise<FlowRow[]>;
   counters(): Promise<CountersResponse>;
+  tables(): Promise<TablesResponse>;
   /** How many slots of the selection table each node has. */
   shares(): Promise<Record<string, number>>;
 }
@@ -78,13 +85,14 @@ export interface GatewayPair extends AsyncDisposable {
 
 export async function raiseGatewayPair(name: string, options: GatewayPairOptions = {}): Promise<GatewayPair> {
   const count = options.firewalls ?? 3;
-  const lab = await createLab(twoGatewaysLab({ firewalls: count, bfd, clientAddresses: 16 }), { name });
+  const spec = twoGatewaysLab({ firewalls: count, bfd, clientAddresses: 16 });
+  const lab = await createLab(options.spec?.(spec) ?? spec, { name });
   const open: AsyncDisposable[] = [lab];
   const close = async (): Promise<void> => {
     for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]();
   };
   try {
-    const routers = await startGatewayRouters(lab);
+    const routers = await startGatewayRouters(lab, { inside: options.inside ?? [] });
     const stack = await startStack(lab, {
       gateways: twoGateways,
       env: (service, id) => {
@@ -163,12 +171,13 @@ function viewOf(port: number): GatewayView {
     using connection = connectClient(GatewayClient, `127.0.0.1:${port}`);
     return await question(connection.client);
   };
+  const tables = (): Promise<TablesResponse> =>
+    ask((gateway) => callUnary(gateway.getTables.bind(gateway), {}, { deadlineMs: callMs }));
   return {
     status: () => ask((gateway) => callUnary(gateway.getStatus.bind(gateway), {}, { deadlineMs: callMs })),
+    tables,
     async shares() {
-      const { selections } = await ask((gateway) =>
-        callUnary(gateway.getTables.bind(gateway), {}, { deadlineMs: callMs }),
-      );
+      const { selections } = await tables();
       const rows = selections.flatMap(({ shares }) => shares);
       return Object.fromEntries(rows.map(({ nodes, slots }) => [nodes.join(), slots]));
     },
@@ -177,7 +186,14 @@ function viewOf(port: number): GatewayView {
     flows: () =>
       ask(async (gateway) => {
         const rows: FlowRow[] = [];
-        const request = { node: '', path: '', chain: '', limit: 10_000, address: new Uint8Array(), vrf: '' };
+        const request = {
+          node: '',
+          path: '',
+          chain: '',
+          limit: 1_000_000,
+          address: new Uint8Array(),
+          vrf: '',
+        };
         for await (const row of readStream(gateway.getFlows(request), {
           signal: AbortSignal.timeout(callMs),
         }))
