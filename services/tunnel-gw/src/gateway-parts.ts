@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
-import type { Answer, Pin, PinRequest } from '@detour/affinity';
+import type { Answer, Claims, Pin, PinRequest } from '@detour/affinity';
 import { type BpfMap, mapArray, openPacketSocket } from '@detour/bpf';
 import { type AlarmCode, abi, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
@@ -59,6 +59,8 @@ export interface GatewayOptions extends DatapathOptions {
   readonly onRefresh: (pins: readonly PinUse[]) => void;
   /** What Redis holds of flows, which is ours where it held nothing. */
   readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
+  /** Ports of SNAT addresses that gateways share. */
+  readonly claims: Claims;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
   readonly onSwept: (result: SweepResult) => void;
@@ -217,6 +219,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     ...{ core, flows, injector, pathMtus },
     hops: map('hops'),
     snatMaps: { bindings: map('snat_bindings'), inners: map('snat_inners') },
+    claims: options.claims,
     onSnatFull: (text) => options.onTrouble('snat_full', text),
     onError: (text) => log.error({}, text),
     readBank: () => datapath.readBank(),

@@ -137,6 +137,11 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     onRefresh: () => {},
     onEnded: () => {},
     lookOrCreate: async (offers) => offers.map(() => ({ ok: false, why: 'no Redis here' })),
+    claims: {
+      claim: async (claims) => claims.map(() => ({ ok: false, why: 'no Redis here' })),
+      holders: async (keys) => keys.map(() => ({ ok: false, why: 'no Redis here' })),
+      extend: async () => 0,
+    },
     onSwept: () => {},
     onUnrecorded: () => {},
     ...change,

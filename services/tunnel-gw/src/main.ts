@@ -115,9 +115,10 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'questions to the path-selector',
   );
 
+  const affinity = resources.use(openAffinity({ url: config.redis, log }), 'Redis');
   const keeper = resources.use(
     new PinKeeper({
-      affinity: resources.use(openAffinity({ url: config.redis, log }), 'Redis'),
+      affinity,
       alarms,
       clock,
       log,
@@ -166,6 +167,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       onRepin: ({ key }) => keeper.changed(key, gateway),
       onRefresh: (pins) => keeper.refresh(pins, gateway),
       lookOrCreate: (offers) => keeper.lookOrCreate(offers),
+      claims: affinity.claims,
       onUnrecorded: (pins) => keeper.record(pins, gateway),
       onEnded: (keys) => keeper.end(keys),
       onSwept: ({ unrecorded }) => keeper.swept(unrecorded),

@@ -60,6 +60,7 @@ export class SweepLoop {
     counted(this.last.byPath);
     options.onSwept(this.last);
     await parts.desks.snat.sweep(signal);
+    await parts.desks.snatShare.extend(signal);
   }
 
   private checkDelivery(): void {
