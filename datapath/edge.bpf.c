@@ -68,6 +68,8 @@ RARE int flow_missed(struct xdp_md *ctx, struct packet *p, const struct control 
 	if (p->quoted && (why = parse_unquoted(ctx, p)))
 		return why;
 	own = own_as(p, packet_dst(p), p->key.vrf);
+	if (own & OWN_SNAT_SHARED && !(own & OWN_LOCAL) && p->asked & PACKET_SNAT && !p->odd && c->live)
+		return snat_ask(ctx, p, c);
 	if (own && !snat_awaits_first(p, own))
 		return own & OWN_LOCAL ? PACKET_PASS : p->odd ? p->odd : DROP_SNAT_UNKNOWN;
 	if (source_impossible(p) || own_as(p, packet_src(p), p->key.vrf))

@@ -17,6 +17,7 @@ enum event_type {
 	EVENT_DECIDED = 10,	/* a flow that was decided here has more than its opening packet: Redis is to know of it */
 	EVENT_OUTER_ERROR = 9,	/* an ICMP error to our underlay address, which follows: it may be about a tunnel's packet */
 	EVENT_PUNT_SNAT = 11,	/* it leaves by a port with SNAT, and its flow has no binding there; the packet follows */
+	EVENT_SNAT_UNKNOWN = 13, /* to a SNAT address that other gateways use too, and no flow here has that binding; the packet follows */
 	EVENT_RESET = 12,	/* a TCP packet of a flow whose node is down, and that is kept: its ends are to be told; no packet */
 };
 

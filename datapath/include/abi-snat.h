@@ -5,7 +5,8 @@
 
 /* Values of the table `own`. */
 enum own_flag { OWN_LOCAL = 1,	/* the local stack has it */
-		OWN_SNAT = 2 };	/* flows have it as their source outside */
+		OWN_SNAT = 2,	/* flows have it as their source outside */
+		OWN_SNAT_SHARED = 4 }; /* flows of other gateways too */
 
 /* Of a row of the table `egress`, and so of nexthop.hop: a way out by a port with SNAT. */
 enum egress_flag { EGRESS_SNAT = 0x8000,

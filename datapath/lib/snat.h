@@ -200,6 +200,17 @@ RARE int snat_hold(struct xdp_md *ctx, struct packet *p, const struct control *c
 	return punt_send(ctx, p, s);
 }
 
+/* No flow here has that binding, but one of another gateway may: the packet waits while tunnel-gw asks. Once: put back, it is as any other. */
+RARE int snat_ask(struct xdp_md *ctx, struct packet *p, const struct control *c)
+{
+	struct scratch *s = scratch_here();
+
+	if (!s || !p || !c || p->injected || !punt_allowed(p, c, PUNT_SNAT))
+		return DROP_SNAT_UNKNOWN;
+	event_fill(&s->event, p, EVENT_SNAT_UNKNOWN);
+	return punt_send(ctx, p, s);
+}
+
 /* It is about to leave by a port with SNAT, nothing else being in its way but its TTL. 0 with the plain way out in *to. */
 RARE int snat_out(struct xdp_md *ctx, struct packet *p, const struct control *c, struct nexthop *to)
 {

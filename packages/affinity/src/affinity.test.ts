@@ -211,4 +211,30 @@ describe.each(Object.entries(WAYS))('affinity on %s', (_, start) => {
       expect(new Set(answers.map((one) => granted(one).record.path)).size).toBe(1);
     });
   });
+
+  it('of many who claim a key one has it, until it expires; others learn who', async () => {
+    const [one, other] = [await open(), await open()];
+    const budget = { budgetMs: 1_000 };
+    const keys = Array.from({ length: 40 }, (_, i) => `detour:snat:{${i}}`);
+    const claim = (by: Affinity, holder: string) =>
+      by.claims.claim(
+        keys.map((key) => ({ key, holder, ttlS: 100 })),
+        budget,
+      );
+    const [first, second] = await Promise.all([claim(one, 'one'), claim(other, 'other')]);
+    const holders = first.map(granted);
+    expect(second.map(granted)).toEqual(holders);
+    expect((await other.claims.holders([...keys, 'detour:snat:{none}'], budget)).map(granted)).toEqual([
+      ...holders,
+      null,
+    ]);
+    const [taken = '', gone = ''] = keys;
+    await plain.set(taken, 'a third', 'EX', 100);
+    await plain.del(gone);
+    const ours = keys.map((key, i) => ({ key, holder: holders[i] ?? '', ttlS: 300 }));
+    expect(await one.claims.extend(ours)).toBe(1);
+    expect([await plain.get(taken), await plain.get(gone)]).toEqual(['a third', holders[1]]);
+    expect(await plain.ttl(taken)).toBeLessThanOrEqual(100);
+    expect(await plain.ttl(keys[2] ?? '')).toBeGreaterThan(290);
+  });
 });

@@ -2,6 +2,7 @@
 // Flow affinity: look-or-create, look-up, re-pin, refresh and end of one-key records.
 import { decodeFlowRecord, encodeFlowRecord, type FlowRecord } from '@detour/contracts';
 import type { Log } from '@detour/core';
+import { type Claims, openClaims } from './claims.js';
 import { type Answer, Link } from './link.js';
 import { REPIN_SHA, type Reply } from './one-go.js';
 import { traced } from './traced.js';
@@ -61,6 +62,7 @@ export interface Affinity extends AsyncDisposable {
   /** What Redis refuses writes with (full, read-only, …); null: it does not. */
   readonly refuses: string | null;
   readonly counters: AffinityCounters;
+  readonly claims: Claims;
   /** Told when Redis is lost, or was silent or late for a second, with why; and when all of it is in order again. */
   onConnectionChange(listener: (connected: boolean, why: string) => void): () => void;
   onRefusalChange(listener: (why: string | null) => void): () => void;
@@ -157,6 +159,7 @@ export function openAffinity(spec: AffinitySpec): Affinity {
     get counters() {
       return { ...link.counters, conflicts, unrecorded, corrupt };
     },
+    claims: openClaims(link),
     onConnectionChange: (listener) => servers.onConnectionChange(listener),
     onRefusalChange: (listener) => servers.onRefusalChange(listener),
     lookOrCreate: async (requests, options = {}) => {

@@ -10,5 +10,6 @@ export {
   type Refreshed,
   type RepinRequest,
 } from './affinity.js';
+export type { Claim, Claims } from './claims.js';
 export type { Answer } from './link.js';
 export { type Settlement, type Standing, settlePin, winnerOf } from './winner.js';

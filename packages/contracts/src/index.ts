@@ -116,12 +116,16 @@ export {
 } from './gen/proto/detour/v1/stats.js';
 export {
   decodeFlowRecord,
+  decodeSnatHolder,
   encodeFlowRecord,
+  encodeSnatHolder,
   FLOW_RECORD_PATTERN,
   type FlowRecord,
   flowRecordKey,
   flowRecordRank,
   redisProbeKey,
+  type SnatPort,
+  snatPortKey,
 } from './redis-keys.js';
 export { bfdSocketAddress } from './socket-paths.js';
 export {

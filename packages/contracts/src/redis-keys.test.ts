@@ -2,7 +2,14 @@
 import { normaliseTuple, parseAddress, reverseTuple } from '@detour/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeFlowRecord, encodeFlowRecord, flowRecordKey } from './redis-keys.js';
+import {
+  decodeFlowRecord,
+  decodeSnatHolder,
+  encodeFlowRecord,
+  encodeSnatHolder,
+  flowRecordKey,
+  snatPortKey,
+} from './redis-keys.js';
 import { parseStateKey, stateKey } from './state-keys.js';
 
 describe('flow records', () => {
@@ -32,6 +39,24 @@ describe('flow records', () => {
     expect(flowRecordKey(normaliseTuple(tuple).key)).toBe(
       flowRecordKey(normaliseTuple(reverseTuple(tuple), 7).key),
     );
+  });
+});
+
+describe('ports of shared SNAT addresses', () => {
+  it('who has one survives text and back; garbage is nobody', () => {
+    fc.assert(
+      fc.property(fc.nat(0xffffffff), fc.nat(65_535), (address, port) => {
+        expect(decodeSnatHolder(encodeSnatHolder({ address, port }))).toEqual({ address, port });
+      }),
+    );
+    for (const text of ['', '1', '1|2|3', '4294967296|1', '1|65536', '-1|2', 'x|y'])
+      expect(decodeSnatHolder(text)).toBeNull();
+  });
+
+  it('each has a key of its own', () => {
+    const one = { vrf: 1, proto: 6, address: 2, port: 3, remote: 4, remotePort: 5 };
+    const keys = Object.keys(one).map((field) => snatPortKey({ ...one, [field]: 9 }));
+    expect(new Set([snatPortKey(one), ...keys]).size).toBe(7);
   });
 });
 

@@ -9,6 +9,39 @@ export function flowRecordKey(key: FlowKey): string {
   return `${PREFIX}{${flowKeyText({ ...key, scope: 0 })}}`;
 }
 
+/** A port of a SNAT address towards one remote end; addresses as numbers. */
+export interface SnatPort {
+  readonly vrf: number;
+  readonly proto: number;
+  readonly address: number;
+  readonly port: number;
+  readonly remote: number;
+  readonly remotePort: number;
+}
+
+/** Key of who has a port of a SNAT address that several gateways share. */
+export function snatPortKey({ vrf, proto, address, port, remote, remotePort }: SnatPort): string {
+  return `detour:snat:{${vrf}|${proto}|${address}|${port}|${remote}|${remotePort}}`;
+}
+
+/** The inner end point as the value under it. */
+export function encodeSnatHolder({
+  address,
+  port,
+}: {
+  readonly address: number;
+  readonly port: number;
+}): string {
+  return `${address}|${port}`;
+}
+
+/** null when the text is no inner end point. */
+export function decodeSnatHolder(text: string): { readonly address: number; readonly port: number } | null {
+  const match = /^(\d{1,10})\|(\d{1,5})$/.exec(text);
+  const [address, port] = [Number(match?.[1]), Number(match?.[2])];
+  return match === null || address > 0xffffffff || port > 0xffff ? null : { address, port };
+}
+
 /** Written beside a record's key, to the same cluster slot, to see whether Redis takes writes; it is gone in a second. */
 export function redisProbeKey(recordKey: string): string {
   return `${recordKey}:probe`;

@@ -35,4 +35,10 @@ export {
   hashKeyToBigInt,
   selectionHash,
 } from './selection-hash.js';
-export { SNAT_LEAST_PORT, SnatPorts, type SnatPortsOptions, type SnatUse } from './snat-ports.js';
+export {
+  SNAT_LEAST_PORT,
+  SnatPorts,
+  type SnatPortsOptions,
+  type SnatUse,
+  snatCandidates,
+} from './snat-ports.js';

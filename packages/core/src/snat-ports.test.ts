@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { SNAT_LEAST_PORT, SnatPorts, type SnatUse } from './snat-ports.js';
+import { SNAT_LEAST_PORT, SnatPorts, type SnatUse, snatCandidates } from './snat-ports.js';
 
 const REST_MS = 1_000;
 const TCP: SnatUse = { vrf: 1, proto: 6, address: 1, remote: 2, remotePort: 443 };
@@ -98,5 +98,30 @@ describe('SnatPorts', () => {
         expect(pool.inUse).toBe(live.length);
       }),
     );
+  });
+});
+
+describe('snatCandidates', () => {
+  it('its own port first, if it is one of the range, then others by chance: the same each time, none twice', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(1, 6, 17),
+        fc.integer({ min: 1, max: 65_535 }),
+        fc.nat(0xffffffff),
+        (proto, own, chance) => {
+          const ports = snatCandidates(proto, own, chance);
+          expect(snatCandidates(proto, own, chance)).toEqual(ports);
+          const least = proto === 1 ? 1 : SNAT_LEAST_PORT;
+          expect(ports.every((port) => port >= least && port <= 65_535)).toBe(true);
+          expect(new Set(ports).size).toBe(16);
+          if (own >= least) expect(ports[0]).toBe(own);
+        },
+      ),
+    );
+    expect(snatCandidates(6, 40_000, 1)[1]).not.toBe(snatCandidates(6, 40_000, 2)[1]);
+  });
+
+  it('what has no ports has one', () => {
+    expect([snatCandidates(47, 0, 7), snatCandidates(1, 0, 7)]).toEqual([[0], [0]]);
   });
 });

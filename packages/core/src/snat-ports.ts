@@ -116,3 +116,23 @@ function rangeOf(proto: number, own: number): { first: number; last: number } {
 function groupId({ vrf, proto, address, remote, remotePort }: SnatUse): string {
   return `${vrf} ${proto} ${address} ${remote} ${remotePort}`;
 }
+
+const CANDIDATES = 16;
+
+/**
+ * The ports that a flow may get of an address that several gateways share, in the order in which each of them tries: its own, then by chance that
+ * is the same on all (RFC 6056 3.3.1; `chance` is a number below 2^32 that nobody outside can foretell).
+ */
+export function snatCandidates(proto: number, own: number, chance: number): number[] {
+  const { first, last } = rangeOf(proto, own);
+  if (last === 0) return [0];
+  const ports = new Set(own >= first && own <= last ? [own] : []);
+  let state = chance >>> 0 || 1;
+  while (ports.size < CANDIDATES) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5; // xorshift32: every state but 0 comes, so that this ends
+    ports.add(first + ((state >>> 0) % (last - first + 1)));
+  }
+  return [...ports];
+}

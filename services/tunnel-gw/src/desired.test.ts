@@ -127,6 +127,15 @@ describe('gatewayModel', () => {
     const ports = ['{ name: out, kind: uplink, device: eth2, vrf: red, classify: true, snat: 198.51.100.1 }'];
     const revision = revisionOf(exampleText({ ports, rules: [] }));
     expect(gatewayModel(revision, 'edge1').ports).toMatchObject([{ name: 'out', snat: '198.51.100.1' }]);
+    const beside = (vrf: string, snat: string) =>
+      exampleText({ ports, rules: [] }).replace(
+        'healthProfiles:',
+        `  - name: edge2\n    underlay: { device: eth0, address: 192.0.2.2 }\n    ports: [{ name: out, kind: uplink, device: eth2, vrf: ${vrf}, classify: true, snat: ${snat} }]\nhealthProfiles:`,
+      );
+    const shared = (text: string) => gatewayModel(revisionOf(text), 'edge1').ports[0]?.snatShared;
+    expect(shared(exampleText({ ports, rules: [] }))).toBeUndefined();
+    expect(shared(beside('red', '198.51.100.2'))).toBeUndefined();
+    expect(shared(beside('red', '198.51.100.1'))).toBe(true);
     const six = JSON.parse(JSON.stringify(revision).replace('198.51.100.1', '2001:db8::1'));
     expect(() => gatewayModel(six, 'edge1')).toThrow(/port edge1\/out: snat 2001:db8::1 is no IPv4 address/);
   });

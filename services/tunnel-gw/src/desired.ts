@@ -53,6 +53,12 @@ export function gatewayModel(revision: Revision, gatewayName: string): GatewayMo
   const underlayPort = gateway.ports.find(
     (port) => port.kind === 'underlay' && port.device === gateway.underlay.device,
   );
+  const isShared: PortContext['isShared'] = (snat, vrf) =>
+    intent.gateways.some(
+      (other) =>
+        other.name !== gatewayName &&
+        other.ports.some((port) => 'snat' in port && port.snat === snat && port.vrf === vrf),
+    );
   return {
     gateway: gatewayName,
     revision: revision.revision,
@@ -64,7 +70,7 @@ export function gatewayModel(revision: Revision, gatewayName: string): GatewayMo
       attachMode: underlayPort === undefined ? 'auto' : attachModeOf(underlayPort, gatewayName),
     },
     vrfs,
-    ports: gateway.ports.flatMap((port) => portModel(port, gateway, numbers, vrfOf)),
+    ports: gateway.ports.flatMap((port) => portModel(port, gateway, { numbers, vrfOf, isShared })),
     nodes: intent.nodes.flatMap((node) => nodeModel(node, gateway, intent, numbers, vrfOf)),
     servicePorts: servicePorts(gateway, numbers, vrfOf),
     armed: intent.nodes.flatMap((node) =>
@@ -121,7 +127,13 @@ function attachModeOf(port: Port, gateway: string): AttachMode {
   return mode;
 }
 
-function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf): PortModel[] {
+interface PortContext {
+  readonly numbers: Numbers;
+  readonly vrfOf: VrfOf;
+  readonly isShared: (snat: string, vrf: string | undefined) => boolean;
+}
+
+function portModel(port: Port, gateway: Gateway, { numbers, vrfOf, isShared }: PortContext): PortModel[] {
   const what = `port ${gateway.name}/${port.name}`;
   if (port.kind === 'underlay') return [];
   if (port.kind === 'service') return []; // says which VRF the device is in; the node behind it brings the device itself
@@ -145,6 +157,7 @@ function portModel(port: Port, gateway: Gateway, numbers: Numbers, vrfOf: VrfOf)
         tunnel: null,
         vlan: vlan?.port ?? null,
         ...(snat !== undefined && { snat }),
+        ...(snat !== undefined && isShared(snat, port.vrf) && { snatShared: true as const }),
       },
     ];
   }

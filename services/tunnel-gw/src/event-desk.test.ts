@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { abi } from '@detour/contracts';
+import type { Tuple } from '@detour/core';
 import { describe, expect, it } from 'vitest';
 import type { FlowQuestion } from './decision.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
@@ -26,7 +27,8 @@ function handled(change: Partial<abi.Event>, packet = new Uint8Array(0), questio
       settle: (id: string) => seen.push({ settled: id }),
     },
     tooBig: { take: (held: HeldPacket, fits: number) => seen.push({ held, fits }) },
-    snat: {
+    snatShare: {
+      takeUnknown: (tuple: Tuple, held: HeldPacket) => seen.push({ tuple, held }),
       take: (key: abi.FlowKey, innerIsB: boolean, port: number, held: HeldPacket) =>
         seen.push({ key, innerIsB, port, held }),
     },

@@ -8,7 +8,7 @@ import type { NeighbourDesk } from './neighbour-desk.js';
 import type { OuterErrorDesk } from './outer-error-desk.js';
 import type { HeldPacket, PuntDesk } from './punt-desk.js';
 import type { LostSegment, ResetDesk } from './reset-desk.js';
-import type { SnatDesk } from './snat-desk.js';
+import type { SnatShare } from './snat-share.js';
 import type { TooBigDesk } from './too-big-desk.js';
 
 export interface Repin {
@@ -35,7 +35,7 @@ export interface EventDeskOptions {
   readonly fragments: FragmentDesk;
   readonly tooBig: TooBigDesk;
   readonly outerErrors: OuterErrorDesk;
-  readonly snat: Pick<SnatDesk, 'take'>;
+  readonly snatShare: Pick<SnatShare, 'take' | 'takeUnknown'>;
   readonly resets: Pick<ResetDesk, 'take'>;
   readonly deviceName: (ifindex: number) => string | undefined;
   /** The arm that a hop row stands for. */
@@ -105,7 +105,10 @@ export function handleEvent(record: Uint8Array, options: EventDeskOptions): void
       options.outerErrors.take(heldPacket(record, event).frame);
       return;
     case abi.EventType.EVENT_PUNT_SNAT:
-      options.snat.take(event.key, event.norm === 1, event.oldPath, heldPacket(record, event));
+      options.snatShare.take(event.key, event.norm === 1, event.oldPath, heldPacket(record, event));
+      return;
+    case abi.EventType.EVENT_SNAT_UNKNOWN:
+      options.snatShare.takeUnknown(questionOf(event).tuple, heldPacket(record, event));
       return;
     case abi.EventType.EVENT_RESET:
       options.resets.take(lostSegment(event));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a gateway is put together from: datapath, tables' core, desks; each made once, in the order in which they need each other.
-import type { Answer, Pin, PinRequest } from '@detour/affinity';
+import type { Answer, Claims, Pin, PinRequest } from '@detour/affinity';
 import { type BpfMap, mapArray, openPacketSocket } from '@detour/bpf';
 import { type AlarmCode, abi, type FlowRecord, INJECT_DEVICES } from '@detour/contracts';
 import { type Clock, describeError, type FlowKey, type Log } from '@detour/core';
@@ -68,6 +68,8 @@ export interface GatewayOptions extends DatapathOptions {
   readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
   readonly lookUp: (keys: readonly string[]) => Promise<Answer<FlowRecord | null>[]>;
   readonly redisConnected: () => boolean;
+  /** Ports of SNAT addresses that gateways share. */
+  readonly claims: Claims;
   readonly onUnrecorded: (pins: readonly PinUse[]) => void;
   readonly onEnded: (keys: readonly FlowKey[]) => void;
   readonly onSwept: (result: SweepResult) => void;
@@ -242,6 +244,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     ...{ core, flows, injector, pathMtus },
     hops: map('hops'),
     snatMaps: { bindings: map('snat_bindings'), inners: map('snat_inners') },
+    claims: options.claims,
     onSnatFull: (text) => options.onTrouble('snat_full', text),
     onError: (text) => log.error({}, text),
     readBank: () => datapath.readBank(),

@@ -142,6 +142,11 @@ async function start(pins: string, change: Partial<GatewayOptions> = {}): Promis
     lookOrCreate: async (offers) => offers.map(() => ({ ok: false, why: 'no Redis here' })),
     lookUp: async (keys) => keys.map(() => ({ ok: false, why: 'no Redis here' })),
     redisConnected: () => false,
+    claims: {
+      claim: async (claims) => claims.map(() => ({ ok: false, why: 'no Redis here' })),
+      holders: async (keys) => keys.map(() => ({ ok: false, why: 'no Redis here' })),
+      extend: async () => 0,
+    },
     onSwept: () => {},
     onUnrecorded: () => {},
     ...change,

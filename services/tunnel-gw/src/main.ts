@@ -118,9 +118,10 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
     'questions to the path-selector',
   );
 
+  const affinity = resources.use(openAffinity({ url: config.redis, log }), 'Redis');
   const keeper = resources.use(
     new PinKeeper({
-      affinity: resources.use(openAffinity({ url: config.redis, log }), 'Redis'),
+      affinity,
       alarms,
       clock,
       log,
@@ -172,6 +173,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
       lookOrCreate: (offers) => keeper.lookOrCreate(offers),
       lookUp: (keys) => keeper.lookUp(keys),
       redisConnected: () => keeper.connected,
+      claims: affinity.claims,
       onUnrecorded: (pins) => keeper.record(pins, gateway),
       onEnded: (keys) => keeper.end(keys),
       onSwept: ({ unrecorded }) => keeper.swept(unrecorded),

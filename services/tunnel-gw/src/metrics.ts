@@ -92,6 +92,11 @@ export function gatewayMetrics(gateway: Gateway, { keeper, measuring }: Others, 
   counter('detour_resets', 'RSTs to ends of TCP connections whose node is down, by what became of them', () =>
     rows(gateway.desks.resets.counts, 'done'),
   );
+  counter(
+    'detour_shared_snat',
+    'bindings of SNAT addresses that gateways share, by what became of them',
+    () => rows(gateway.desks.snatShare.counts, 'what'),
+  );
   counter('detour_held_fragments', 'fragments that came before their first, by what became of them', () =>
     rows(gateway.desks.fragments.counts, 'end'),
   );

@@ -20,6 +20,8 @@ export interface PortModel {
   readonly vlan: VlanPort | null;
   /** IPv4 address that flows have for a source behind it. */
   readonly snat?: string;
+  /** Other gateways give it to their flows too. */
+  readonly snatShared?: true;
 }
 
 /** What enters there comes from the inside: such flows enter a pair by its member b. */

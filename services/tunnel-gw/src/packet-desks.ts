@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The desks for packets that are no whole, fitting packets of a flow: too big, in pieces out of order, or an ICMP error about an outer
 // packet; and for those that lack something: a SNAT binding, a node that is up. Put together from the parts of a gateway.
+import type { Claims } from '@detour/affinity';
 import type { BpfMap } from '@detour/bpf';
 import { abi } from '@detour/contracts';
-import { normaliseTuple, type Tuple } from '@detour/core';
+import { describeError, normaliseTuple, selectionHash, type Tuple } from '@detour/core';
 import type { FlowTable } from './flow-table.js';
 import { unpackFlowWord } from './flow-word.js';
 import { FragmentDesk } from './fragment-desk.js';
@@ -15,6 +16,7 @@ import { ResetDesk } from './reset-desk.js';
 import { addressBytes, u32Key } from './row-bytes.js';
 import { BRANCH_HOPS } from './rows.js';
 import { SnatDesk } from './snat-desk.js';
+import { SnatShare } from './snat-share.js';
 import { SnatTable } from './snat-table.js';
 import { TooBigDesk } from './too-big-desk.js';
 
@@ -24,6 +26,7 @@ export interface PacketDesks {
   readonly outerErrors: OuterErrorDesk;
   readonly resets: ResetDesk;
   readonly snat: SnatDesk;
+  readonly snatShare: SnatShare;
   readonly snatTable: SnatTable;
 }
 
@@ -33,6 +36,7 @@ export interface PacketDesksOptions {
   readonly injector: Injector;
   readonly hops: BpfMap;
   readonly snatMaps: { readonly bindings: BpfMap; readonly inners: BpfMap };
+  readonly claims: Claims;
   readonly onSnatFull: (text: string | null) => void;
   readonly onError: (text: string) => void;
   readonly readBank: () => number;
@@ -62,10 +66,12 @@ export function packetDesks(options: PacketDesksOptions): PacketDesks {
     dropHeld: (packets) => injector.drop(packets, abi.DropReason.DROP_TOO_BIG),
   });
   const snatTable = new SnatTable(options.snatMaps);
+  const snat = snatDesk(options, snatTable);
   return {
     tooBig,
     snatTable,
-    snat: snatDesk(options, snatTable),
+    snat,
+    snatShare: snatShare(options, snat, snatTable),
     resets: new ResetDesk({
       resetsPerS: RESETS_PER_S,
       monoMs,
@@ -109,6 +115,24 @@ function snatDesk(options: PacketDesksOptions, table: SnatTable): SnatDesk {
     dropHeld: (packets, why) => injector.drop(packets, reasons[why]),
     onFull: options.onSnatFull,
     onError: options.onError,
+  });
+}
+
+function snatShare(options: PacketDesksOptions, desk: SnatDesk, table: SnatTable): SnatShare {
+  const { core, injector, monoMs, claims } = options;
+  const { DROP_SNAT_FULL, DROP_SNAT_UNKNOWN } = abi.DropReason;
+  const reasons = { snat_full: DROP_SNAT_FULL, snat_unknown: DROP_SNAT_UNKNOWN };
+  const none = { lo: 0, hi: 0 };
+  return new SnatShare({
+    ...{ desk, table, claims, monoMs },
+    sharedAddressOf: (number) => {
+      const port = core.running?.model.ports.find((row) => row.number === number);
+      return port?.snat === undefined || port.snatShared !== true ? null : addressBytes(port.snat);
+    },
+    chanceOf: (key) => selectionHash(key, '5-tuple', false, core.running?.model.hashKey ?? none),
+    putBack: (packets) => injector.putBack(packets),
+    dropHeld: (packets, why) => injector.drop(packets, reasons[why]),
+    onError: (error) => options.onError(`a shared binding could not be stored: ${describeError(error)}`),
   });
 }
 

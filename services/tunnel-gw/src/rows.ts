@@ -188,7 +188,7 @@ function tunnelRow(
 
 /** Addresses of this machine by VRF number, 0 being the underlay, and those that flows have outside. */
 function ownRows({ model, links }: RowInputs): Row[] {
-  const { OWN_LOCAL, OWN_SNAT } = abi.OwnFlag;
+  const { OWN_LOCAL, OWN_SNAT, OWN_SNAT_SHARED } = abi.OwnFlag;
   const own = new Map<string, { vrf: number; addr: Uint8Array; as: number }>();
   const take = (vrf: number, address: string, as: number) => {
     const addr = addressBytes(address);
@@ -201,9 +201,9 @@ function ownRows({ model, links }: RowInputs): Row[] {
   };
   takeDevice(0, model.underlay.device);
   take(0, model.underlay.address, OWN_LOCAL);
-  for (const { vrf, device, snat } of model.ports) {
+  for (const { vrf, device, snat, snatShared } of model.ports) {
     takeDevice(vrf, device);
-    if (snat !== undefined) take(vrf, snat, OWN_SNAT);
+    if (snat !== undefined) take(vrf, snat, snatShared === true ? OWN_SNAT | OWN_SNAT_SHARED : OWN_SNAT);
   }
   for (const node of model.nodes) takeDevice(node.vrf, node.device);
   for (const { vrf, arms } of model.armed) for (const arm of arms) takeDevice(vrf, arm.device);

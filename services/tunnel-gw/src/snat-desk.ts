@@ -74,6 +74,23 @@ export class SnatDesk {
     options.dropHeld([packet], 'snat_full');
   }
 
+  /** Gives a flow this port, which is known to be its own; false when another flow here has it. @throws Fault of the map */
+  bindTo(wanted: Wanted, port: number): boolean {
+    const { table, nowNs } = this.options;
+    const { key, innerIsB, outPort, address } = wanted;
+    const fresh = { address, outPort, innerIsB, scope: key.scope, lastNs: nowNs() };
+    const held = table.read(key);
+    const same =
+      held !== null && held.address === address && held.innerIsB === innerIsB && held.port === port;
+    if (!same) {
+      if (!this.ports.adopt(snatUse(key, fresh).use, port)) return false;
+      if (held !== null) this.end(key, held);
+      this.counts.made++;
+    }
+    table.write(key, { ...fresh, port });
+    return true;
+  }
+
   /** True when the flow has its binding. @throws Fault of the map */
   private bind({ key, innerIsB, outPort, address }: Wanted): boolean {
     const { table, nowNs } = this.options;

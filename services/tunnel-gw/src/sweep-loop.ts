@@ -105,6 +105,7 @@ export class SweepLoop implements AsyncDisposable {
     this.flowLog?.swept();
     options.onTrouble('flows_full', this.pressure.look(this.room(this.last)));
     await parts.desks.snat.sweep(signal);
+    await parts.desks.snatShare.extend(signal);
   }
 
   private room({ flows }: SweepResult): FlowRoom {

@@ -4,7 +4,7 @@ import { formatAddress, isMappedV4, normaliseTuple, PROTO, type Tuple } from '@d
 import type { PortModel } from './model.js';
 import { addressBytes } from './row-bytes.js';
 import { bindingText, ipv4Number } from './snat-table.js';
-import { type Add, drop, type End, type TraceView } from './trace-answer.js';
+import { type Add, drop, type End, punt, type TraceView } from './trace-answer.js';
 
 /** The packet's tuple inside, or its end: to a SNAT address that is nobody's binding and not this gateway's own. */
 export function enteredSnat(view: TraceView, port: PortModel, tuple: Tuple, add: Add): Tuple | End {
@@ -28,6 +28,10 @@ export function enteredSnat(view: TraceView, port: PortModel, tuple: Tuple, add:
   const isSnat = view.model.ports.some(({ vrf, snat }) => vrf === port.vrf && snat === to);
   if (!isSnat || view.isOwn(port.vrf, tuple.dst) || view.record(normaliseTuple(tuple).key) !== null)
     return tuple;
+  if (port.snat === to && port.snatShared === true) {
+    add('snat', 'no binding here', `other gateways give ${to} to their flows too: Redis is asked which`);
+    return punt('snat');
+  }
   add(
     'snat',
     'no binding',

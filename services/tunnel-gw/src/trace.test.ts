@@ -74,7 +74,7 @@ interface World {
   readonly notReady?: string;
   readonly live?: boolean;
   /** SNAT address of port `outside`, and the port of it that the example flow has there. */
-  readonly snat?: { readonly address: string; readonly port?: number };
+  readonly snat?: { readonly address: string; readonly port?: number; readonly shared?: true };
 }
 
 function view(world: World = {}): TraceView {
@@ -86,7 +86,9 @@ function view(world: World = {}): TraceView {
   const address = (text: string) => ipv4Number(addressBytes(text));
   const { snat } = world;
   const ports = model.ports.map((one) =>
-    one.name === 'outside' && snat !== undefined ? { ...one, snat: snat.address } : one,
+    one.name === 'outside' && snat !== undefined
+      ? { ...one, snat: snat.address, ...(snat.shared && { snatShared: true as const }) }
+      : one,
   );
   const bound = snat?.port === undefined ? null : { port: snat.port, address: address(snat.address) };
   const { key: exampleKey, norm } = flowQuestion();
@@ -367,6 +369,11 @@ describe('tracePacket', () => {
     expect(await trace({ snat }, { port: 'outside' }, stray)).toMatchObject({
       verdict: 'drop',
       reason: 'snat_unknown',
+    });
+    const shared = { address: snat.address, shared: true } as const;
+    expect(await trace({ snat: shared }, { port: 'outside' }, stray)).toMatchObject({
+      verdict: 'punt',
+      reason: 'snat',
     });
     const local = { snat, own: ['198.51.100.1'] };
     expect(await trace(local, { port: 'outside' }, stray)).toMatchObject({ verdict: 'pass' });

@@ -200,6 +200,34 @@ describe.each(PROTOCOLS)('a flow of $name that leaves by a port with SNAT', ({ b
     expect(sent('outside', outside(answerOutside()))).toBe(toHex(toNode1(answer())));
   });
 
+  it('answers to a binding that another gateway may have are asked about, once', () => {
+    const { OWN_SNAT, OWN_SNAT_SHARED, OWN_LOCAL } = abi.OwnFlag;
+    putSnat(SNAT, OWN_SNAT | OWN_SNAT_SHARED);
+    const answered = outside(answerOutside());
+    expect(end('outside', answered)).toBe('punted');
+    const [asked, ...more] = rig.events();
+    expect(more).toEqual([]);
+    expect([asked?.event.type, asked?.event.op, asked?.event.port]).toEqual([
+      abi.EventType.EVENT_SNAT_UNKNOWN,
+      abi.InjectOp.INJECT_PORT,
+      PORT.outside,
+    ]);
+    expect(toHex(asked?.packet ?? new Uint8Array())).toBe(toHex(answered));
+    const back = injected(abi.InjectOp.INJECT_PORT, { port: PORT.outside }, answered);
+    expect(end('inject', back)).toBe('DROP_SNAT_UNKNOWN');
+    expect(end('inside', inside(answerOutside()))).toBe('DROP_SNAT_UNKNOWN'); // by a port without SNAT
+    putFlow(rig, bound);
+    bind(bound);
+    expect(sent('inject', back)).toBe(toHex(toNode1(answer())));
+    for (const name of ['snat_bindings', 'snat_inners']) clear(name);
+    rig.control({ puntRate: 1, puntBurst: 1 });
+    clear('sources');
+    expect([end('outside', answered), end('outside', answered)]).toEqual(['punted', 'DROP_SNAT_UNKNOWN']);
+    putSnat(SNAT, OWN_SNAT | OWN_SNAT_SHARED | OWN_LOCAL);
+    clear('sources');
+    expect(end('outside', answered)).toBe('passed');
+  });
+
   it('whose TTL ends is answered with inner end points, or not at all', () => {
     putFlow(rig, { ...bound, action: abi.FlowAction.FLOW_ALLOW });
     bind(bound);

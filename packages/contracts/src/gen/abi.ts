@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '2a5f3ca1f248a66b';
+export const ABI_HASH = 'c4ac96deac4a4087';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -658,6 +658,7 @@ export const EventType = {
   EVENT_DECIDED: 10,
   EVENT_OUTER_ERROR: 9,
   EVENT_PUNT_SNAT: 11,
+  EVENT_SNAT_UNKNOWN: 13,
   EVENT_RESET: 12,
 } as const;
 export type EventType = (typeof EventType)[keyof typeof EventType];
@@ -674,6 +675,7 @@ const eventTypeNames: Readonly<Record<number, keyof typeof EventType>> = {
   10: 'EVENT_DECIDED',
   11: 'EVENT_PUNT_SNAT',
   12: 'EVENT_RESET',
+  13: 'EVENT_SNAT_UNKNOWN',
 };
 /** The C name of a value of enum event_type; the first of several; undefined for a value that has none. */
 export function eventTypeName(value: number): keyof typeof EventType | undefined {
@@ -1005,11 +1007,13 @@ export function nodeScopeName(value: number): keyof typeof NodeScope | undefined
 export const OwnFlag = {
   OWN_LOCAL: 1,
   OWN_SNAT: 2,
+  OWN_SNAT_SHARED: 4,
 } as const;
 export type OwnFlag = (typeof OwnFlag)[keyof typeof OwnFlag];
 const ownFlagNames: Readonly<Record<number, keyof typeof OwnFlag>> = {
   1: 'OWN_LOCAL',
   2: 'OWN_SNAT',
+  4: 'OWN_SNAT_SHARED',
 };
 /** The C name of a value of enum own_flag; the first of several; undefined for a value that has none. */
 export function ownFlagName(value: number): keyof typeof OwnFlag | undefined {
