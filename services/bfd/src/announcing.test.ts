@@ -57,8 +57,10 @@ describe('startAnnouncing', () => {
     const rows = shown.flatMap(({ stdout }) => JSON.parse(stdout || '[]') as { dst: string; type: string }[]);
     return rows.map(({ dst, type }) => `${type} ${dst}`);
   }
-  const marked = () => until(async () => (await marks()).length === 2, { what: 'both marks' });
-  const unmarked = () => until(async () => (await marks()).length === 0, { what: 'no mark' });
+  const marked = () =>
+    until(async () => (await marks()).length === 2, { what: 'both marks', timeoutMs: 20_000 });
+  const unmarked = () =>
+    until(async () => (await marks()).length === 0, { what: 'no mark', timeoutMs: 20_000 });
   const steers = (more: { devices?: string[]; withhold?: string } = {}) =>
     announcing.heardOf({ devices: ['eth1', 'eth9'], withhold: '', ...more });
 

@@ -75,7 +75,6 @@ await runService({ name: 'bfd', settings: bfdSettings() }, async (ctx) => {
     onFailure: (error) => ctx.stop('the route thread failed', error),
   });
   resources.use(routes, 'routes');
-  const keeper = new SessionKeeper({ engine, checks, routes, always });
   if (!engine.realtime || !(becomeRealtime('telling') || raisePriority())) {
     log.warn(
       {},
@@ -106,6 +105,7 @@ await runService({ name: 'bfd', settings: bfdSettings() }, async (ctx) => {
     { list: () => engine.list(), isAnnounced: () => announcing.state.announced },
     telemetry.meter,
   );
+  const keeper = new SessionKeeper({ engine, checks, routes, always }); // sessions begin, and their events are counted
   resources.use(
     followIntent({
       mirror,
