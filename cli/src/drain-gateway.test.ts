@@ -115,7 +115,7 @@ describe('drain-gateway', () => {
   it('names a gateway that is not announced by Detour, to which routers still send', async () => {
     says({ announced: '', drain: { ...drain, quietMs: 10n } });
     const { err } = await run('drain-gateway', 'edge1', '--timeout', '100ms');
-    expect(err).toContain('DETOUR_ANNOUNCE is not set there and your routers must be told by yourself');
+    expect(err).toContain('has nothing to announce there and your routers must be told by yourself');
   });
 
   it('does not wait for one that is not there', async () => {

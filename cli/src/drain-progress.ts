@@ -36,7 +36,7 @@ export function drainProgress({ gateway, drain, announced }: GatewayStatus): Dra
       'arriving',
       `packets still arrive at ${gateway}: ${figures.arrived} since routers were told, the last ${figures.quietMs} ms ago${
         announced === ''
-          ? '. Whether it is announced is not known: bfd is away, or DETOUR_ANNOUNCE is not set there and your routers must be told by yourself'
+          ? '. Whether it is announced is not known: bfd is away, or has nothing to announce there and your routers must be told by yourself'
           : ''
       }`,
     );
