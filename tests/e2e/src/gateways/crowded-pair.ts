@@ -15,8 +15,6 @@ import { type GatewayPair, type GatewayPairOptions, raiseGatewayPair } from './p
 const CROWD_NETWORK = '10.1.16.0/20';
 /** Clients' router, gateway, node, servers' router: who passed one node arrives with this many hops behind it. */
 export const HOPS_BETWEEN_ROUTERS = 4;
-/** Every sweep and every look at all flows goes through whole maps. */
-const SMALL_MAPS = { DETOUR_MAX_FLOWS: '65536', DETOUR_MAX_EMBRYOS: '65536' };
 export const gatewayNames: readonly string[] = twoGateways.map(({ name }) => name);
 
 export interface CrowdedPair extends GatewayPair, Counted {
@@ -56,7 +54,7 @@ export async function raiseCrowdedPair(
       ...(service === 'stats-collector' && {
         DETOUR_LISTEN: `${controllersAt}:${grpcPorts['stats-collector']}`,
       }),
-      ...(service === 'tunnel-gw' && { ...gatewayLimits, ...SMALL_MAPS }),
+      ...(service === 'tunnel-gw' && gatewayLimits),
       ...(service === 'path-selector' && { DETOUR_REDIS_BUDGET: '1s' }),
       ...options.env?.(service, id),
     }),
