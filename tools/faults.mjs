@@ -241,6 +241,14 @@ export const FAULTS = [
     test: 'services/tunnel-gw/src/punt-desk.test.ts',
   },
   {
+    name: 'end-waited-for-in-vain',
+    what: 'a process that stops while Redis is away waits for the end of a connection that is not there',
+    file: 'packages/affinity/src/link.ts',
+    find: "if (status !== 'reconnecting') await ended;",
+    put: 'await ended;',
+    test: 'packages/affinity/src/failing-redis.test.ts',
+  },
+  {
     name: 'recall-asked-last',
     what: 'a gateway that takes over flows asks the controllers about each before it asks Redis',
     file: 'services/tunnel-gw/src/recall-desk.ts',

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One real redis-server that is stopped, restarted and frozen.
 import { silentLog } from '@detour/core';
-import { type RedisServer, startRedis, until } from '@detour/testkit';
+import { askRedis, type RedisServer, startRedis, until } from '@detour/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Affinity, type AffinitySpec, openAffinity } from './affinity.js';
 import { granted, lookUpOne, pin } from './testdata.js';
@@ -36,6 +36,21 @@ describe('when Redis fails', () => {
     await server.start();
     await until(() => affinity.connected);
     await until(async () => (await lookUpOne(affinity, 'a')).ok);
+  });
+
+  it('ends while Redis is away, and does not come back with it', async () => {
+    for (const awayMs of [0, 100, 700]) {
+      const affinity = openAffinity({ url: server.url, log: silentLog });
+      await until(() => affinity.connected);
+      await server.stop();
+      await until(() => !affinity.connected);
+      await new Promise((resolve) => setTimeout(resolve, awayMs)); // at one of its attempts, or between two
+      await affinity[Symbol.asyncDispose]();
+      await server.start();
+      await new Promise((resolve) => setTimeout(resolve, 1_200)); // longer than between any two attempts
+      const clients = (await askRedis(server.url, 'CLIENT', 'LIST')).trim().split('\n');
+      expect(clients).toHaveLength(1);
+    }
   });
 
   it('goes on by itself after a restart', async () => {

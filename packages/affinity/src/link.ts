@@ -59,9 +59,11 @@ export class Link implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.servers[Symbol.dispose]();
     const ended = new Promise<void>((resolve) => this.#redis.once('end', () => resolve()));
-    if (this.#redis.status === 'end') return;
+    const { status } = this.#redis;
+    if (status === 'end') return;
     this.#redis.disconnect();
-    await ended;
+    // Between two attempts nothing is open: ioredis gives the next one up and says nothing of an end.
+    if (status !== 'reconnecting') await ended;
   }
 
   /** What goes to each server: a pipeline takes commands of one alone. */
