@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program on its devices, by links that are pinned beside the maps and outlive this process. Those of a predecessor of the same ABI are taken over
 // at once, those of one of another ABI when the tables here are live.
-import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { attachXdp, type BpfProgram, openXdpLink, unpin, type XdpLink } from '@detour/bpf';
+import { attachXdp, type BpfProgram, type XdpLink } from '@detour/bpf';
 import { describeError, Fault } from '@detour/core';
+import { LinkPins, NO_DEVICE } from './link-pins.js';
 import type { AttachMode } from './model.js';
 import type { Predecessor } from './predecessor.js';
 
@@ -26,8 +25,11 @@ export class PortLinks implements Disposable {
   private readonly links = new Map<string, { link: XdpLink; attachment: PortAttachment }>();
   /** Devices on which the predecessor's program still runs. */
   private readonly waiting = new Set<string>();
+  private readonly pins: LinkPins;
 
-  constructor(private readonly options: PortLinksOptions) {}
+  constructor(private readonly options: PortLinksOptions) {
+    this.pins = new LinkPins(options.pinDir);
+  }
 
   /** Puts the program on a device, or takes over the link that a predecessor pinned there. */
   attach(device: string, ifindex: number, mode: AttachMode): PortAttachment {
@@ -35,7 +37,6 @@ export class PortLinks implements Disposable {
     const right = held?.link.ifindex === ifindex && (mode === 'auto' || mode === held.link.mode);
     if (held !== undefined && right && held.link.isAttached()) return held.attachment;
     if (held !== undefined) this.detach(device);
-    const pin = this.linkPin(device);
     const theirs = this.options.predecessor?.openLink(device, ifindex, mode) ?? null;
     if (theirs !== null) {
       const attachment = { device, mode: theirs.mode, why: '' };
@@ -44,9 +45,10 @@ export class PortLinks implements Disposable {
       if (this.options.isLive()) this.replacePredecessor();
       return attachment;
     }
-    const taken = existsSync(pin) ? this.takeOver(pin, ifindex, mode) : null;
+    const taken = this.pins.open(device, ifindex, mode);
+    taken?.update(this.options.program);
     const link = taken ?? attachXdp(this.options.program, ifindex, mode);
-    if (taken === null) link.pin(pin);
+    if (taken === null) link.pin(this.pins.path(device));
     const attachment = { device, mode: link.mode, why: link.nativeRefused ?? '' };
     this.links.set(device, { link, attachment });
     return attachment;
@@ -58,27 +60,11 @@ export class PortLinks implements Disposable {
       const held = this.links.get(device);
       if (held === undefined) continue;
       held.link.update(this.options.program);
-      unpin(this.linkPin(device));
-      held.link.pin(this.linkPin(device));
+      this.pins.unpin(device);
+      held.link.pin(this.pins.path(device));
       this.options.predecessor?.unpinLink(device);
     }
     this.waiting.clear();
-  }
-
-  private takeOver(pin: string, ifindex: number, mode: AttachMode): XdpLink | null {
-    try {
-      const link = openXdpLink(pin);
-      if (link.ifindex === ifindex && (mode === 'auto' || mode === link.mode)) {
-        link.update(this.options.program);
-        return link;
-      }
-      link.detach();
-      link.close();
-    } catch (error) {
-      if (!(error instanceof Fault && error.code === 'not_found')) throw error;
-    }
-    unpin(pin);
-    return null;
   }
 
   /** Takes the program off a device whose port is gone. */
@@ -87,7 +73,7 @@ export class PortLinks implements Disposable {
     if (held === undefined) return;
     held.link.detach();
     held.link.close();
-    unpin(this.linkPin(device));
+    this.pins.unpin(device);
     if (this.waiting.delete(device)) this.options.predecessor?.unpinLink(device);
     this.links.delete(device);
   }
@@ -96,18 +82,13 @@ export class PortLinks implements Disposable {
   detachAllBut(wanted: ReadonlySet<string>): string[] {
     const gone = new Set([...this.links.keys()].filter((device) => !wanted.has(device)));
     for (const device of gone) this.detach(device);
-    for (const name of readdirSync(join(this.options.pinDir, 'links'))) {
-      const device = name.replaceAll('%2e', '.');
+    for (const device of this.pins.devices()) {
       if (wanted.has(device) || gone.has(device)) continue;
       try {
-        const link = openXdpLink(this.linkPin(device));
-        link.detach();
-        link.close();
+        this.pins.open(device, NO_DEVICE, 'auto');
       } catch (error) {
-        if (!(error instanceof Fault && error.code === 'not_found'))
-          throw new Fault('internal', `cannot detach from ${device}: ${describeError(error)}`, error);
+        throw new Fault('internal', `cannot detach from ${device}: ${describeError(error)}`, error);
       }
-      unpin(this.linkPin(device));
       gone.add(device);
     }
     return [...gone];
@@ -120,10 +101,6 @@ export class PortLinks implements Disposable {
 
   attachments(): PortAttachment[] {
     return [...this.links.values()].map(({ attachment }) => attachment);
-  }
-
-  private linkPin(device: string): string {
-    return join(this.options.pinDir, 'links', device.replaceAll('.', '%2e'));
   }
 
   [Symbol.dispose](): void {

@@ -9,25 +9,32 @@ import {
   type Layout,
   mapLayout,
   openPinnedMap,
-  openXdpLink,
   unpin,
   type XdpLink,
 } from '@detour/bpf';
 import { Fault } from '@detour/core';
+import { LinkPins, NO_DEVICE } from './link-pins.js';
 import type { AttachMode } from './model.js';
 
 export class Predecessor implements Disposable {
   private readonly maps = new Map<string, BpfMap>();
   private gone = false;
 
-  private constructor(private readonly dir: string) {}
+  private readonly links: LinkPins;
+
+  private constructor(private readonly dir: string) {
+    this.links = new LinkPins(dir);
+  }
 
   /** In a pin directory, beside that of the own ABI; the one with the most devices. Null: there is none. */
   static find(pinDir: string, ownHash: string): Predecessor | null {
     if (!existsSync(pinDir)) return null;
     const found = readdirSync(pinDir)
       .filter((name) => name !== ownHash && existsSync(join(pinDir, name, 'maps', 'control')))
-      .map((name) => ({ dir: join(pinDir, name), devices: linkNames(join(pinDir, name)).length }))
+      .map((name) => ({
+        dir: join(pinDir, name),
+        devices: new LinkPins(join(pinDir, name)).devices().length,
+      }))
       .filter(({ devices }) => devices > 0)
       .sort((one, other) => other.devices - one.devices);
     return found[0] === undefined ? null : new Predecessor(found[0].dir);
@@ -57,31 +64,16 @@ export class Predecessor implements Disposable {
 
   /** The link of a device, if its program is there in the way that is wanted; one in another way is taken off. */
   openLink(device: string, ifindex: number, mode: AttachMode): XdpLink | null {
-    const pin = this.linkPin(device);
-    if (this.gone || !existsSync(pin)) return null;
-    try {
-      const link = openXdpLink(pin);
-      if (link.isAttached() && link.ifindex === ifindex && (mode === 'auto' || mode === link.mode))
-        return link;
-      link.detach();
-      link.close();
-    } catch (error) {
-      if (!(error instanceof Fault && error.code === 'not_found')) throw error;
-    }
-    unpin(pin);
-    return null;
+    return this.gone ? null : this.links.open(device, ifindex, mode);
   }
 
   unpinLink(device: string): void {
-    unpin(this.linkPin(device));
+    this.links.unpin(device);
   }
 
   /** Takes its program off where it still is, and all its pins away. */
   remove(): void {
-    for (const device of linkNames(this.dir)) {
-      this.openLink(device, -1, 'auto'); // no device has that index: it is detached
-      this.unpinLink(device);
-    }
+    for (const device of this.links.devices()) this.links.open(device, NO_DEVICE, 'auto');
     this[Symbol.dispose]();
     for (const name of readdirSync(join(this.dir, 'maps'))) unpin(join(this.dir, 'maps', name));
     for (const name of readdirSync(this.dir)) rmdirSync(join(this.dir, name));
@@ -93,13 +85,4 @@ export class Predecessor implements Disposable {
     for (const map of this.maps.values()) closeFd(map.fd);
     this.maps.clear();
   }
-
-  private linkPin(device: string): string {
-    return join(this.dir, 'links', device.replaceAll('.', '%2e'));
-  }
-}
-
-function linkNames(dir: string): string[] {
-  const links = join(dir, 'links');
-  return existsSync(links) ? readdirSync(links).map((name) => name.replaceAll('%2e', '.')) : [];
 }
