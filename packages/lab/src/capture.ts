@@ -31,6 +31,9 @@ export interface CaptureOptions {
   readonly snapBytes?: number;
 }
 
+/** How long a capture is waited for to have written what it has seen; where traffic goes on, there is always more. */
+const SETTLE_MS = 500;
+
 let captures = 0;
 
 /** Returns once packets are being captured. @throws Fault with tcpdump's message, for example for a bad filter. */
@@ -73,7 +76,9 @@ export async function startCapture(
     file,
     packets,
     async stop() {
-      for (let size = -1; size !== statSync(file).size; await delay(40)) size = statSync(file).size;
+      const until = performance.now() + SETTLE_MS;
+      for (let size = -1; size !== statSync(file).size && performance.now() < until; await delay(40))
+        size = statSync(file).size;
       tcpdump.signal('SIGINT');
       await tcpdump.exited;
       const dropped = Number(/(\d+) packets? dropped by kernel/.exec(tcpdump.log())?.[1] ?? 0);
