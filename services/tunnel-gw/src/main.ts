@@ -162,7 +162,7 @@ await runService({ name: 'tunnel-gw', settings: tunnelGwSettings() }, async (ctx
         readiness.set('intent', true);
         readiness.set('nats', true); // it steers, be it by tables that a predecessor kept
         board.published(set);
-        steering.tell();
+        steering.published();
         kept.published(set);
         if (set.model !== keptModel) alarms.clear('tables_kept', '');
       },

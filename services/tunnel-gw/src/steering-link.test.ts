@@ -54,12 +54,19 @@ describe('SteeringLink', () => {
     expect(link.announced).toBe('');
 
     model = gatewayModel(revisionOf(exampleText()), 'edge1');
-    link.tell();
+    link.published();
     await until(() => link.announced === 'yes');
+    for (let tables = 0; tables < 100; tables++) {
+      link.published();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     expect(bfd.heard).toEqual([{ devices: ['eth1', 'eth2', 'eth0'], withhold: '' }]);
+    model = gatewayModel(revisionOf(exampleText()), 'edge1'); // another revision
+    link.published();
+    await until(() => bfd.heard.length === 2);
     await until(async () => {
       await turn();
-      return bfd.heard.length > 2;
+      return bfd.heard.length > 3;
     });
     withhold = 'drained';
     link.tell();

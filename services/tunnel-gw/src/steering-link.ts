@@ -25,6 +25,7 @@ export class SteeringLink implements Disposable {
   private telling = false;
   private again = false; // asked to tell while it told
   private closed = false;
+  private told: GatewayModel | null = null;
   private cancel = (): void => {};
   private connection: ReturnType<typeof connectClient<BfdClient>> | null = null;
 
@@ -51,10 +52,16 @@ export class SteeringLink implements Disposable {
     });
   }
 
+  /** A version is live: bfd hears at once of another model, which may have other devices; of tables, which may change a hundred times a second, it does not. */
+  published(): void {
+    if (this.options.model() !== this.told) this.tell();
+  }
+
   private async report(): Promise<void> {
     const { address, withhold, log } = this.options;
     const model = this.options.model();
     if (model === null) return;
+    this.told = model;
     const report: SteeringReport = { devices: operatorDevices(model), withhold: withhold() };
     try {
       this.connection ??= connectClient(BfdClient, address);
