@@ -46,7 +46,8 @@ async function pace(
   let sent = 0;
   while (!signal.aborted) {
     const due = Math.floor(((performance.now() - from) / 1000) * pps);
-    while (sent < due) {
+    while (sent < due && !signal.aborted) {
+      await setImmediate(); // the end is heard also where more is due than can be sent
       const at = sent % count;
       const went = sendFlows(first + at, Math.min(BURST, due - sent, count - at));
       sent += went;
