@@ -45,6 +45,7 @@ describe('affinity', () => {
         return intentOf(given, 3);
       },
       pathSelector: { DETOUR_COALESCE: '0ms' }, // a table for each report
+      gateway: { DETOUR_SWEEP_EVERY: '60s' }, // a look at 120,000 flows takes CPU from the tables
       awaitUp: ['fw1', 'fw2', 'fw3'],
     });
     await countCrowdAtNodes(bench);
@@ -94,6 +95,7 @@ describe('affinity', () => {
     const before = await nodeOfEachFlow(bench, namesOf(range));
     await bench.crowd.keepTo(availableParallelism() - 1);
     const highest = await highestRate(range);
+    await bench.crowd.giveWay();
 
     const { drops } = await bench.counters();
     const generations = async () => Number((await bench.tables()).selections[0]?.gen ?? 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A crowd in the standard lab: its client side, its server side, and what a lab needs for the addresses that they use. */
+import { existsSync, writeFileSync } from 'node:fs';
 import { type Lab, type LabSpec, run, standardAddresses, standardTable } from '@detour/lab';
 import { startAgent } from './agent-link.js';
 import type { AskFlows, AskResult, CrowdReport, CrowdRequest, FlowRange } from './crowd-protocol.js';
@@ -31,6 +32,8 @@ export interface Crowd extends AsyncDisposable {
    * are left to the controllers, as on a gateway whose NIC queues are bound to CPUs of their own.
    */
   keepTo(cpu: number): Promise<void>;
+  /** Its two sides have a CPU after everybody else, as packets from a wire do not take one from processes: sched(7), nice and autogroup. */
+  giveWay(): Promise<void>;
 }
 
 /** The lab with routes and neighbours at the gateway for the crowd's addresses, which no kernel owns. */
@@ -74,6 +77,12 @@ export function startCrowd(
     keepTo: async (cpu) => {
       for (const { pid } of [client, server])
         await run(['taskset', '--all-tasks', '--cpu-list', '--pid', String(cpu), String(pid)]);
+    },
+    giveWay: async () => {
+      for (const { pid } of [client, server]) {
+        await run(['renice', '-n', '10', '-p', String(pid)]);
+        if (existsSync(`/proc/${pid}/autogroup`)) writeFileSync(`/proc/${pid}/autogroup`, '10');
+      }
     },
     [Symbol.asyncDispose]: async () => {
       await Promise.all([client[Symbol.asyncDispose](), server[Symbol.asyncDispose]()]);
