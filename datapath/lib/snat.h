@@ -200,7 +200,7 @@ RARE int snat_hold(struct xdp_md *ctx, struct packet *p, const struct control *c
 	return punt_send(ctx, p, s);
 }
 
-/* No flow here has that binding, but one of another gateway may: the packet waits while tunnel-gw asks. Once: put back, it is as any other. */
+/* A binding that no flow has here may be that of another gateway's flow: tunnel-gw asks, and holds the packet. One that it has put back is not asked about again. */
 RARE int snat_ask(struct xdp_md *ctx, struct packet *p, const struct control *c)
 {
 	struct scratch *s = scratch_here();

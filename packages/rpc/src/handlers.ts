@@ -16,13 +16,27 @@ interface CancellableCall {
   on(event: 'cancelled' | 'error', listener: () => void): unknown;
 }
 
+/** Every call ends as cancelled, also one that was answered: a signal is made for those alone who ask for it. */
 function contextOfCall(call: CancellableCall): CallContext {
-  const gone = new AbortController();
-  const abort = () => gone.abort(new Fault('unavailable', 'the caller has gone'));
+  let gone = false;
+  let made: AbortController | null = null;
+  const abort = () => {
+    gone = true;
+    made?.abort(callerGone());
+  };
   call.on('cancelled', abort);
   call.on('error', abort);
-  return { signal: gone.signal, deadlineMs: Number(call.getDeadline()) - Date.now() };
+  return {
+    get signal() {
+      made ??= new AbortController();
+      if (gone && !made.signal.aborted) made.abort(callerGone());
+      return made.signal;
+    },
+    deadlineMs: Number(call.getDeadline()) - Date.now(),
+  };
 }
+
+const callerGone = (): Fault => new Fault('unavailable', 'the caller has gone');
 
 /** A unary method. */
 export function unary<Request, Response>(

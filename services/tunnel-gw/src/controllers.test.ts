@@ -56,10 +56,12 @@ function controllers({ classify = {}, select = {}, usable = [1, 2, 3], dropsUnre
         });
       },
     },
-    isUsable: (_chain, path) => usable.includes(path),
-    dropsUnresolved: () => dropsUnresolved,
-    prefer: (chain) => 10 * chain,
-    choose: () => 3,
+    own: {
+      isUsable: (_chain, path) => usable.includes(path),
+      dropsUnresolved: () => dropsUnresolved,
+      prefer: (chain) => 10 * chain,
+      choose: () => 3,
+    },
   };
   return { asked, ask: (question = flowQuestion()) => askControllers(options, question) };
 }

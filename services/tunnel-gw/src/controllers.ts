@@ -14,6 +14,7 @@ import {
   forwardTuple,
   initiatorIsB,
 } from './decision.js';
+import type { OwnDecisions } from './own-decisions.js';
 
 /** One kind of question; what rpc's QuestionStream is. */
 export interface Asker<Question, Answer> {
@@ -25,14 +26,8 @@ export interface ControllerOptions {
   readonly classify: Asker<ClassifyQuestion, ClassifyAnswer>;
   readonly select: Asker<SelectQuestion, SelectAnswer>;
   readonly tracer: Tracer;
-  /** Whether a path may be used now at this gateway. */
-  readonly isUsable: (chain: number, path: number) => boolean;
-  /** What unresolvedPolicy says of a rule whose chain does not exist; the answer does not say it. */
-  readonly dropsUnresolved: (rule: number) => boolean;
-  /** The path that this gateway's history prefers for the flow; 0 where history decides nothing. */
-  readonly prefer: (chain: number, question: FlowQuestion, reversed: boolean) => number;
-  /** This gateway's own choice, for an answer that cannot be used. */
-  readonly choose: (chain: number, question: FlowQuestion, reversed: boolean) => number;
+  /** What only this gateway knows: what it can use now, what its history prefers, and its choice for an answer that cannot be used. */
+  readonly own: Pick<OwnDecisions, 'isUsable' | 'dropsUnresolved' | 'prefer' | 'choose'>;
 }
 
 /** Rejects with a Fault when either controller does not answer; the caller then decides alone. */
@@ -88,7 +83,7 @@ async function decide(
     rule: answer.rule,
     chain: answer.chain,
     reversed: answer.reversed,
-    dropUnresolved: answer.action === RuleAction.UNRESOLVED && options.dropsUnresolved(answer.rule),
+    dropUnresolved: answer.action === RuleAction.UNRESOLVED && options.own.dropsUnresolved(answer.rule),
     why: answer.why,
   };
   const plain = decisionWithoutPath(question, found, 'controller');
@@ -101,19 +96,19 @@ async function decide(
       chain: found.chain,
       rule: found.rule,
       midflow: !question.syn,
-      preferred: options.prefer(found.chain, question, found.reversed),
+      preferred: options.own.prefer(found.chain, question, found.reversed),
     }),
   );
   if (chosen.error !== '') throw new Fault('unavailable', `path-selector: ${chosen.error}`);
   // A pin is kept although its path is down: the chain's onNodeDown decides that, not this gateway. Otherwise health is this gateway's own
   // word: also where the path-selector knows of no path, or not yet of a change.
-  const usable = chosen.source === PathSource.PINNED || options.isUsable(found.chain, chosen.path);
+  const usable = chosen.source === PathSource.PINNED || options.own.isUsable(found.chain, chosen.path);
   const programmed = PROGRAMMED[chosen.said];
   return {
     action: 'steer',
     rule: found.rule,
     chain: found.chain,
-    path: usable ? chosen.path : options.choose(found.chain, question, found.reversed),
+    path: usable ? chosen.path : options.own.choose(found.chain, question, found.reversed),
     initiatorIsB: initiatorIsB(question, found.reversed),
     ...(programmed === undefined ? {} : { programmed }),
     pinGen: chosen.pinGen,

@@ -11,7 +11,7 @@ import {
   type Port,
   type ServiceNode,
 } from '@detour/intent';
-import { numberOf, type VrfOf } from './desired.js';
+import { numberOf, type VrfOf } from './desired-numbers.js';
 import type { ArmedNodeModel, ArmModel, ServicePort, VlanPort, VlanTags } from './model.js';
 
 export interface NodeAsked {

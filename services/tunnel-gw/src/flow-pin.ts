@@ -5,7 +5,7 @@ import { type FlowKey, PROTO } from '@detour/core';
 import type { FlowHead } from './flow-head.js';
 import { isProgrammed, unpackFlowWord } from './flow-word.js';
 import type { ChainModel } from './model.js';
-import type { PinnedFlows } from './pin-keeper.js';
+import type { PinnedFlows } from './pin-settler.js';
 import type { PinUse } from './sweeper.js';
 
 /** `gen`: what is known of its generation; a pin that was never written has the first. */
@@ -29,7 +29,7 @@ export function currentPin(key: FlowKey, gateway: PinnedFlows): PinUse | null {
   const record = gateway.flows.read(key);
   if (record === null) return null;
   const word = unpackFlowWord(record.flow.word);
-  const chain = gateway.chainOf(record.flow.chain);
+  const chain = gateway.decisions.chainOf(record.flow.chain);
   if (word.path === 0 || chain === undefined) return null;
   const { slot } = record.flow;
   if (slot === 0) return null; // nothing but its opening was seen: once it goes on, Redis hears of it

@@ -17,9 +17,10 @@ import { installGuard } from './guard.js';
 import { HealthBook } from './health.js';
 import { Injector } from './injector.js';
 import { LentSlots } from './lent-slots.js';
-import { type ChainModel, everyNode } from './model.js';
+import { everyNode } from './model.js';
 import { NeighbourDesk } from './neighbour-desk.js';
 import { NeighbourWatch, type NetworkEvent } from './neighbours.js';
+import { OwnDecisions } from './own-decisions.js';
 import { type PacketDesks, packetDesks } from './packet-desks.js';
 import { PathChoices } from './path-choices.js';
 import { PathMtus } from './path-mtus.js';
@@ -87,8 +88,6 @@ const DROP = {
 /** What the parts need of the gateway that they become; not called before it is put together. */
 export interface LateParts {
   readonly onNetwork: (event: NetworkEvent) => void;
-  readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
-  readonly chainOf: (number: number) => ChainModel | undefined;
   /** What a way of the underlay takes has changed. */
   readonly onPathMtu: () => void;
 }
@@ -111,6 +110,7 @@ export interface GatewayParts {
   readonly desks: PacketDesks;
   readonly pathMtus: PathMtus;
   readonly choices: PathChoices;
+  readonly decisions: OwnDecisions;
   readonly recalls: RecallDesk;
   /** Null: there is no datapath of another ABI to be replaced. */
   readonly upgrade: Upgrade | null;
@@ -197,8 +197,11 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const choices = new PathChoices(options.name);
+  const decisions = new OwnDecisions(core, choices);
+  const decideAlone = (question: FlowQuestion) => decisions.decide(question);
   const recalls = new RecallDesk({
-    ...late,
+    decideAlone,
+    chainOf: (number) => decisions.chainOf(number),
     connected: options.redisConnected,
     lookUp: options.lookUp,
     lookOrCreate: options.lookOrCreate,
@@ -214,7 +217,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     ask: (question) =>
       recalls.known(question)?.then((found) => found ?? options.ask(question)) ?? options.ask(question),
     recall: (question) => recalls.ask(question),
-    decideAlone: late.decideAlone,
+    decideAlone,
     install: (question, decision, rulesGen) => {
       const stored = flows.install(question, decision, rulesGen);
       choices.settle(question, stored ? decision.path : 0);
@@ -256,6 +259,6 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   });
   return {
     ...{ datapath, core, health, ways, neighbours, slots, lent, flows, flowMaps, counterMaps },
-    ...{ punts, injector, arps, builder, desks, pathMtus, choices, recalls, upgrade },
+    ...{ punts, injector, arps, builder, desks, pathMtus, choices, decisions, recalls, upgrade },
   };
 }

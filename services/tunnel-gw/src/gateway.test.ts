@@ -629,21 +629,21 @@ describe('a gateway on a kernel', () => {
     const row = chainRow({ paths: nodes.map((_, i) => pathRow(i + 1, [i + 1])) });
     await run(gateway, { nodes, chains: [row] });
     const { gen } = liveChain(gateway, 1);
-    const slots = gateway.chainOf(1)?.slots ?? new Uint16Array();
+    const slots = gateway.decisions.chainOf(1)?.slots ?? new Uint16Array();
     expect(slots.includes(3)).toBe(true);
     health(gateway, allBut('fw3'));
     expect(livePath(gateway, 3).state).toBe(abi.PathState.PATH_DOWN);
     expect(liveChain(gateway, 1).gen).toBe(gen + 1);
-    expect(gateway.chainOf(1)?.slots).toBe(slots);
-    await until(() => gateway.chainOf(1)?.slots.includes(3) === false);
+    expect(gateway.decisions.chainOf(1)?.slots).toBe(slots);
+    await until(() => gateway.decisions.chainOf(1)?.slots.includes(3) === false);
     expect(liveChain(gateway, 1).gen).toBe(gen + 2);
     health(gateway, allBut(''));
     expect(livePath(gateway, 3).state).toBe(abi.PathState.PATH_UP);
-    expect(gateway.chainOf(1)?.slots).toEqual(slots); // as it was: remembered
+    expect(gateway.decisions.chainOf(1)?.slots).toEqual(slots); // as it was: remembered
     const revision = offer(gateway, { nodes, chains: [{ ...row, paths: row.paths.slice(1) }] });
     expect(gateway.core.running?.model.revision).not.toBe(revision); // other paths: live when its slots are there
     await until(() => gateway.core.running?.model.revision === revision);
-    expect(gateway.chainOf(1)?.slots.includes(1)).toBe(false);
+    expect(gateway.decisions.chainOf(1)?.slots.includes(1)).toBe(false);
     expect(gateway.seen.refused).toEqual([]);
   });
 });

@@ -7,13 +7,7 @@ import { describeError } from '@detour/core';
 import type { CounterMaps } from './counters.js';
 import type { Datapath } from './datapath.js';
 import { DecidedDesk } from './decided-desk.js';
-import {
-  choosePathLocally,
-  decideLocally,
-  type FlowDecision,
-  type FlowQuestion,
-  forwardTuple,
-} from './decision.js';
+import type { FlowQuestion } from './decision.js';
 import { type EventDeskOptions, handleEvent } from './event-desk.js';
 import type { FlowLog } from './flow-log.js';
 import { type FlowRowSources, rowSources } from './flow-rows.js';
@@ -27,8 +21,9 @@ import { Gathered } from './gathered.js';
 import type { HealthBook } from './health.js';
 import type { Injector } from './injector.js';
 import type { LentSlots } from './lent-slots.js';
-import type { ChainModel, GatewayModel } from './model.js';
+import type { GatewayModel } from './model.js';
 import type { NeighbourEvent, NeighbourWatch, NetworkEvent } from './neighbours.js';
+import type { OwnDecisions } from './own-decisions.js';
 import type { PacketDesks } from './packet-desks.js';
 import type { PuntDesk } from './punt-desk.js';
 import { redecide } from './redecide.js';
@@ -50,6 +45,7 @@ export class Gateway implements AsyncDisposable {
   readonly health: HealthBook;
   readonly ways: Ways;
   readonly neighbours: NeighbourWatch;
+  readonly decisions: OwnDecisions;
   readonly slots: FlowSlots;
   readonly lent: LentSlots;
   readonly punts: PuntDesk;
@@ -80,12 +76,13 @@ export class Gateway implements AsyncDisposable {
     this.health = parts.health;
     this.ways = parts.ways;
     this.neighbours = parts.neighbours;
+    this.decisions = parts.decisions;
     this.slots = parts.slots;
     this.lent = parts.lent;
     this.decided = new DecidedDesk({
       slots: parts.slots,
       noticeTaken: () => parts.lent.noticeTaken(),
-      chainOf: (number) => this.chainOf(number),
+      chainOf: (number) => parts.decisions.chainOf(number),
       onPins: options.onUnrecorded,
     });
     this.sweeps = new SweepLoop(options, parts);
@@ -103,11 +100,6 @@ export class Gateway implements AsyncDisposable {
     const self: { gateway: Gateway | null } = { gateway: null };
     const parts = await assembleParts(options, {
       onNetwork: (event) => self.gateway?.onNetwork(event),
-      decideAlone: (question) => {
-        if (self.gateway === null) throw new TypeError('an event came before the gateway was put together');
-        return self.gateway.decideAlone(question);
-      },
-      chainOf: (number) => self.gateway?.chainOf(number),
       onPathMtu: () => self.gateway?.pathMtuChanged(),
     });
     const made = new Gateway(options, parts);
@@ -175,49 +167,8 @@ export class Gateway implements AsyncDisposable {
     return why === null ? taken : this.book.takeBack(why);
   }
 
-  /** This gateway's own decision, from the tables in force; null before there are any. */
-  decideAlone(question: FlowQuestion): FlowDecision | null {
-    const tables = this.core.liveTables;
-    if (tables === null) return null;
-    const decision = decideLocally(tables, question);
-    const chain = decision.action === 'steer' ? tables.chains.get(decision.chain) : undefined;
-    if (chain === undefined || chain.history === null) return decision;
-    return { ...decision, path: this.parts.choices.choose(chain, question, tables.hashKey) };
-  }
-
   rowSources({ model }: TableSet): FlowRowSources {
     return rowSources(this.parts, model);
-  }
-
-  isUsable(chain: number, path: number): boolean {
-    const row = this.core.liveTables?.chains.get(chain)?.paths.find((one) => one.number === path);
-    return row?.up === true;
-  }
-
-  /** True also for a rule that is not known here: nothing passes by mistake. */
-  dropsUnresolved(rule: number): boolean {
-    return this.core.running?.ruleRows.find((row) => row.number === rule)?.dropUnresolved ?? true;
-  }
-
-  chainOf(number: number): ChainModel | undefined {
-    return this.core.liveTables?.chains.get(number);
-  }
-
-  /** The path that this gateway's history prefers: the path-selector, which has none, then only looks for a pin. */
-  prefer(chain: number, question: FlowQuestion, reversed: boolean): number {
-    const row = this.chainOf(chain);
-    return row !== undefined && (row.keepsTier || row.history !== null)
-      ? this.choose(chain, question, reversed)
-      : 0;
-  }
-
-  choose(chain: number, question: FlowQuestion, reversed: boolean): number {
-    const tables = this.core.liveTables;
-    const row = tables?.chains.get(chain);
-    if (tables === null || row === undefined) return 0;
-    return row.history === null
-      ? choosePathLocally(row, forwardTuple(question, reversed), tables.hashKey)
-      : this.parts.choices.choose(row, question, tables.hashKey);
   }
 
   /** Rules changed since this flow was classified: the record follows them, or stays where they say the same. */

@@ -8,7 +8,8 @@ import { currentPin } from './flow-pin.js';
 import { FlowSlots } from './flow-slots.js';
 import { FlowTable } from './flow-table.js';
 import { flushPins } from './pin-flush.js';
-import { PinKeeper, type PinnedFlows } from './pin-keeper.js';
+import { PinKeeper } from './pin-keeper.js';
+import type { PinnedFlows } from './pin-settler.js';
 import { type PinUse, sweepFlows } from './sweeper.js';
 import { chainRow } from './testdata.js';
 
@@ -65,8 +66,7 @@ export function openPinRig(spec: {
   });
   const gateway: PinnedFlows = {
     ...{ flows, slots },
-    isUsable: (_chain, path) => !down.has(path),
-    chainOf: (number) => models.get(number),
+    decisions: { isUsable: (_chain, path) => !down.has(path), chainOf: (number) => models.get(number) },
   };
   return {
     ...{ affinity, keeper, gateway, alarms, down },

@@ -40,7 +40,7 @@ export class SweepLoop implements AsyncDisposable {
       const set = parts.core.running;
       return set === null ? null : rowSources(parts, set.model);
     };
-    const chainOf = (number: number) => parts.core.liveTables?.chains.get(number);
+    const chainOf = (number: number) => parts.decisions.chainOf(number);
     const nowNs = () => process.hrtime.bigint();
     return new FlowLog(
       { ...{ file, ratePerS, sources, chainOf, nowNs }, gateway: options.name, clock: options.clock },
