@@ -75,6 +75,7 @@ const gatewayService = implement(GatewayService, {
     GatewayStatus.fromPartial({
       gateway: 'edge1',
       connected: { redis: true },
+      announced: 'yes',
       decided: { kernel: 90n, controller: 8n, 'last-tables': 2n },
       figures: {
         flows: 100n,
@@ -217,7 +218,7 @@ describe('trace', () => {
 });
 
 describe('status', () => {
-  it('shows how each gateway stands with its flows and Redis', async () => {
+  it('shows how each gateway stands with its flows, Redis and routers', async () => {
     const { out } = await run(['status', '-o', 'json']);
     expect(JSON.parse(out).pins).toEqual([
       {
@@ -236,11 +237,12 @@ describe('status', () => {
           conflicts: 5,
           adopted: 6,
           decided: { kernel: 90, controller: 8, 'last-tables': 2 },
+          announced: 'yes',
         },
       },
     ]);
     expect((await run(['status'])).out).toMatch(
-      /edge1 +answers +100\/262144 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2/,
+      /edge1 +answers +100\/262144 +95 +3 +13s +3 +11 +5 +6 +kernel 90, controller 8, last-tables 2 +yes/,
     );
   });
 });

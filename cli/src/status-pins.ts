@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** How gateways stand with their flows and Redis: what each says of itself when asked. */
+/** How gateways stand with their flows, Redis and routers: what each says of itself when asked. */
 import { GatewayClient, type GatewayStatus } from '@detour/contracts';
 import { askAll, askOnce } from './ask.js';
 import type { Cluster } from './cluster.js';
@@ -23,6 +23,8 @@ export interface PinsRow {
   readonly conflicts: number;
   readonly adopted: number;
   readonly decided: Readonly<Record<string, number>>;
+  /** To routers: yes, or why not; empty where nothing is asked for, or bfd has not said. */
+  readonly announced: string;
 }
 
 /** Of all gateways that answer; who does not is named. */
@@ -35,7 +37,7 @@ export async function pinsOf(
   return { rows: answers.map(({ instance, answer }) => pinsRow(instance.gateway, answer)), missing };
 }
 
-function pinsRow(gateway: string, { figures, decided, connected }: GatewayStatus): PinsRow {
+function pinsRow(gateway: string, { figures, decided, connected, announced }: GatewayStatus): PinsRow {
   const figure = (...names: string[]) => names.reduce((sum, name) => sum + Number(figures[name] ?? 0n), 0);
   return {
     gateway,
@@ -50,6 +52,7 @@ function pinsRow(gateway: string, { figures, decided, connected }: GatewayStatus
     conflicts: figure('redis-conflicts'),
     adopted: figure('redis-adopted'),
     decided: Object.fromEntries(Object.entries(decided).map(([by, count]) => [by, Number(count)])),
+    announced,
   };
 }
 
@@ -74,6 +77,7 @@ export function renderPins(rows: readonly PinsRow[]): string {
             .map(([by, count]) => `${by} ${count}`)
             .join(', '),
       ],
+      ['ANNOUNCED', (row) => row.announced || null],
     ],
     rows,
     'no gateway answers',
