@@ -20,7 +20,7 @@ export interface CrowdSideOptions extends CrowdPlace {
 
 const BATCH = 64;
 const FRAME_BYTES = 128;
-const DEFAULT_WINDOW = 192;
+const DEFAULT_WINDOW = 96; // each may have two packets on one link, whose ring takes 256
 const DEFAULT_GIVE_UP_MS = 5_000;
 const MAX_NAMED = 20;
 
