@@ -49,17 +49,24 @@ export const twoGateways: readonly GatewayPlace[] = markers.map((announce, place
   }),
 }));
 
+/** Bits of net.ipv4.fib_multipath_hash_fields. */
+const ADDRESSES_AND_PORTS = 0x33;
+const PROTOCOL = 4;
+
 /** @throws Fault when an option is out of its range. */
 export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
   const standard = standardLab(options);
   const count = options.firewalls ?? 2;
-  const router = {
+  const router = (fields: number) => ({
     sysctls: {
       'net.ipv4.ip_forward': 1,
-      'net.ipv4.fib_multipath_hash_policy': 1, // addresses and ports
+      // What stands in the packet. Policy 1 would take the hash that a socket of this machine gave it, which changes when a SYN is sent again: no
+      // router on a wire sees that.
+      'net.ipv4.fib_multipath_hash_policy': 3,
+      'net.ipv4.fib_multipath_hash_fields': fields,
       'net.ipv4.conf.all.ignore_routes_with_linkdown': 1,
     },
-  };
+  });
   const firewalls = Object.fromEntries(
     Array.from({ length: count }, (_, i) => {
       const { bfd, daemons } = options;
@@ -82,8 +89,8 @@ export function twoGatewaysLab(options: StandardLabOptions = {}): LabSpec {
       ...firewalls,
       edge1: {},
       edge2: {},
-      rin: router,
-      rout: router,
+      rin: router(ADDRESSES_AND_PORTS | PROTOCOL),
+      rout: router(ADDRESSES_AND_PORTS), // otherwise than the other one: the hash is the same for both directions
     },
     links: [
       far('inside', client),
