@@ -268,7 +268,7 @@ static __always_inline int recorded(struct xdp_md *ctx, struct packet *p, const 
 	struct flow *f = c->live && !p->odd && !p->leaves ? flow_find(ctx, p) : NULL;
 	int end;
 
-	if (f && tcp_opens(p) && flow_ended(p, c))
+	if (f && tcp_opens(p) && word_action(ACCESS_ONCE(f->word)) != FLOW_PENDING && flow_ended(p, c))
 		f = NULL;
 	if (!f || word_action(ACCESS_ONCE(f->word)) == FLOW_PENDING) {
 		end = flow_missed(ctx, p, c);

@@ -23,7 +23,8 @@ enum event_type {
 
 /* EVENT_PUNT_MISS: what the packet is to its flow. */
 enum event_first { EVENT_FIRST = 1,	/* the first packet of an undecided flow; EVENT_RESET: nobody was told yet, so that both ends are */
-		   EVENT_SAMPLED = 2 };	/* the datapath could have decided it: asked about for its trace */
+		   EVENT_SAMPLED = 2,	/* the datapath could have decided it: asked about for its trace */
+		   EVENT_AGAIN = 4 };	/* a SYN that is sent again: another gateway may have had its answer, so that Redis may know the flow */
 
 /* Where a held packet goes on when it comes back. */
 enum inject_op { INJECT_PORT = 1, INJECT_RETURN = 2, INJECT_DROP = 3,

@@ -3,7 +3,7 @@
  * The decision about a flow that no record knows: its rule, its path, its record for both directions, with nobody asked.
  *
  * Here: what begins with a TCP SYN, and other protocols where the answer is the same on every gateway (enum chain_decides) or needs no path.
- * tunnel-gw's: TCP in its middle, for Redis may know its path; chains whose choice needs history; what the rule table cannot answer; a
+ * tunnel-gw's: TCP in its middle, and a SYN that was not answered here, for Redis may know its path; chains whose choice needs history; what the rule table cannot answer; a
  * share of all, so that traces show how decisions are made. A source address that begins more flows than it may is held back.
  */
 #ifndef DETOUR_DECIDE_H
@@ -100,7 +100,7 @@ RARE int flow_decide(struct packet *p, const struct control *c)
 	struct port *port;
 	__u64 word;
 
-	if (!p || !c || !s || !c->begin_rate || (p->key.proto == IPPROTO_TCP && !tcp_opens(p)))
+	if (!p || !c || !s || !c->begin_rate || (p->key.proto == IPPROTO_TCP && !tcp_opens(p)) || p->asked & FLOW_AGAIN)
 		return PACKET_ASK;
 	if (c->ask_share && (bpf_get_prandom_u32() & 0xffff) < c->ask_share) {
 		p->asked |= FLOW_SAMPLED;

@@ -118,11 +118,30 @@ static __always_inline struct flow *flow_find(struct xdp_md *ctx, struct packet 
 	return f;
 }
 
+#define ANSWER_NS 250000000ull /* a SYN that comes again later than this is one whose sender waited for the answer (RFC 6298 2.1: for a second) */
+
 /*
- * 1: the connection of p->key had ended, by RST or by FIN from both sides, and its record is gone: the ports are used again, and what
- * was decided about the last connection says nothing of this one. Its counter row is free with the next sweep.
+ * 1: the flow was decided here by a SYN, which comes again though nothing else was seen of the flow. Where there are several gateways the
+ * answer may have come to another one, which knew no record and chose the path by its own tables; so Redis is asked. Not while tunnel-gw
+ * has more to read than half of its ring: then the record counts.
  */
-RARE int flow_ended(const struct packet *p, const struct control *c)
+static __always_inline int flow_unanswered(const struct packet *p, const struct flow_key *key)
+{
+	struct chain *chain = chain_row(p->bank, p->chain);
+	struct flow *f;
+
+	if (p->injected || !chain || !chain->valid || chain->decides != DECIDES_OPENING)
+		return 0;
+	f = bpf_map_lookup_elem(&embryos, key);
+	return f && !f->slot && word_action(f->word) == FLOW_STEER && bpf_ktime_get_ns() - f->created_ns > ANSWER_NS &&
+	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
+}
+
+/*
+ * 1: the record of p->key says nothing of this SYN, and is gone. Its connection had ended, by RST or by FIN from both sides, and the ports
+ * are used again: its counter row is free with the next sweep. Or the SYN is one that was not answered, and is asked about.
+ */
+RARE int flow_ended(struct packet *p, const struct control *c)
 {
 	const __u32 both = SEEN_FIN_FWD | SEEN_FIN_REV;
 	struct flow_counters *n;
@@ -132,11 +151,17 @@ RARE int flow_ended(const struct packet *p, const struct control *c)
 	if (!p || !c)
 		return 0;
 	slot = p->slot; /* from the stack, as the key is */
-	n = bpf_map_lookup_elem(&flow_counters, &slot);
-	if (!n || !(n->seen & SEEN_RST || (n->seen & both) == both))
-		return 0;
 	key = p->key;
-	bpf_map_delete_elem(&flows, &key);
+	if (slot) {
+		n = bpf_map_lookup_elem(&flow_counters, &slot);
+		if (!n || !(n->seen & SEEN_RST || (n->seen & both) == both))
+			return 0;
+		bpf_map_delete_elem(&flows, &key);
+	} else if (flow_unanswered(p, &key)) {
+		p->asked |= FLOW_AGAIN;
+	} else {
+		return 0;
+	}
 	bpf_map_delete_elem(&embryos, &key);
 	front_forget(p, c);
 	return 1;

@@ -3,7 +3,8 @@
  * Flows that were decided here and have shown nothing but their opening: the first packet, and a SYN that is sent again.
  *
  * They have no row of flow_counters, and nobody is told of them, so that a flood of openings uses up nothing but the LRU table of embryos,
- * where it pushes out only itself. With the first other packet, of either side, the flow takes a row and tunnel-gw hears of it.
+ * where it pushes out only itself. With the first other packet, of either side, the flow takes a row and tunnel-gw hears of it. A SYN
+ * that is sent again may be asked about (flow_ended).
  */
 #ifndef DETOUR_OPENING_H
 #define DETOUR_OPENING_H

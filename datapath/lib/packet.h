@@ -30,7 +30,8 @@ enum packet_end {
 
 /* Beside enum tunnel_flag, in the same byte: struct packet is as large as the stack of kernel 6.1 lets it be. */
 enum packet_asked { FLOW_SAMPLED = 128, /* its flow could be decided here, and is asked about for the sake of a trace */
-		    PACKET_SNAT = 64 /* it entered by a port with SNAT */ };
+		    PACKET_SNAT = 64, /* it entered by a port with SNAT */
+		    FLOW_AGAIN = 32 /* the opening of its flow was not answered here */ };
 
 enum ip_bits { ECN_MASK = 3 };
 enum packet_fragment { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };

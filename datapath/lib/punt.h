@@ -124,7 +124,7 @@ RARE int punt_miss(struct xdp_md *ctx, struct packet *p, const struct control *c
 		__sync_fetch_and_add(&pending->slot, 1);
 	}
 	event_fill(&s->event, p, EVENT_PUNT_MISS);
-	s->event.first = first | (p->asked & FLOW_SAMPLED ? EVENT_SAMPLED : 0);
+	s->event.first = first | (p->asked & FLOW_SAMPLED ? EVENT_SAMPLED : 0) | (p->asked & FLOW_AGAIN ? EVENT_AGAIN : 0);
 	return punt_send(ctx, p, s);
 }
 

@@ -21,6 +21,7 @@ export interface FlowQuestion {
   readonly port: number;
   readonly syn: boolean; // TCP SYN without ACK: this flow begins here
   readonly sampled?: boolean; // the datapath could have decided it: asked about for its trace
+  readonly again?: boolean; // its SYN was not answered here, perhaps at another gateway
 }
 
 export type DecisionAction = 'allow' | 'drop' | 'unresolved-drop' | 'steer';

@@ -146,6 +146,7 @@ function questionOf(event: abi.Event): FlowQuestion {
     port: event.port,
     syn: key.proto === TCP && (event.tcpFlags & (SYN | ACK)) === SYN,
     sampled: (event.first & abi.EventFirst.EVENT_SAMPLED) !== 0,
+    again: (event.first & abi.EventFirst.EVENT_AGAIN) !== 0,
   };
 }
 

@@ -14,9 +14,10 @@ function recallDesk(
   redis: (offers: readonly PinRequest[]) => Answer<Pin>[],
   lookUp: (keys: readonly string[]) => Promise<Answer<FlowRecord | null>[]> = async (keys) =>
     keys.map(() => ({ ok: true, value: null })),
+  down: readonly number[] = [],
 ) {
   const models = new ChainModels(new Map());
-  models.commit(models.draft([chainRow()], () => 'up'));
+  models.commit(models.draft([chainRow()], (node) => (down.includes(node) ? 'down' : 'up')));
   const rules = new ReferenceRules([ruleRow({ number: 1 })]);
   const tables = { rules, chains: models.all(), hashKey: hashKeyFromHex('00'.repeat(16)) };
   const offered: (readonly PinRequest[])[] = [];
@@ -102,6 +103,34 @@ describe('RecallDesk', () => {
     expect(offered).toEqual([]);
     await expect(desk.ask(midflow(1_001))).rejects.toThrow('no answer from Redis within 500 ms');
     expect(desk.counts.unanswered).toBe(1);
+  });
+
+  it('a SYN that was not answered here is sought as one in its middle is, and takes no path that is down, nor what a node said of an earlier connection', async () => {
+    const again = { ...flowQuestion({ sport: 1_001 }), again: true };
+    const { desk, offered } = recallDesk(asOffered, async (keys) =>
+      keys.map(() => ({ ok: true, value: { gen: 1, path: 2, chain: 1, initiatorIsB: false } })),
+    );
+    expect(await desk.known(again)).toMatchObject({ by: 'redis', path: 2, recorded: true });
+    expect(offered).toEqual([]);
+    expect(await desk.ask(again)).toMatchObject({ by: 'redis', recorded: true }); // no controller answers: its own choice, for others to find
+    expect(offered).toHaveLength(1);
+
+    for (const [down, said] of [
+      [[2], {}],
+      [[], { programmed: 'allow' }],
+    ] as const) {
+      const { desk: another } = recallDesk(
+        asOffered,
+        async (keys) =>
+          keys.map(() => ({
+            ok: true,
+            value: { gen: 1, path: 2, chain: 1, initiatorIsB: false, ...said },
+          })),
+        down,
+      );
+      expect(await another.known(again)).toBeNull();
+      if (down.length > 0) expect(await another.known(midflow(1_001))).toMatchObject({ path: 2 });
+    }
   });
 
   describe('known', () => {

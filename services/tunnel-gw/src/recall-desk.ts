@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows that may have begun elsewhere: this gateway itself asks Redis for their pins before it asks any controller, many flows in one go. Of those
+// Flows that may have begun, or been answered, elsewhere: this gateway itself asks Redis for their pins before it asks any controller, many flows in one go. Of those
 // that Redis does not know, and of which no controller says anything in time, what the last tables say is offered to Redis, and what it holds
 // by then counts. A connection in its middle can wait for that (its sender sends again), but not survive another node; so it is decided without
 // Redis only when Redis does not answer.
@@ -25,6 +25,7 @@ export interface RecallDeskOptions {
 interface Sought {
   readonly key: string;
   readonly decision: FlowDecision;
+  readonly begins: boolean; // no node knows the connection, or one that never answered: a path that is down will not do
   readonly resolve: (decision: FlowDecision | null) => void;
 }
 
@@ -60,7 +61,7 @@ export class RecallDesk implements Disposable {
     if (own === null) return null;
     const key = flowRecordKey(question.key);
     const found = new Promise<FlowDecision | null>((resolve) =>
-      this.sought.add({ key, decision: own.decision, resolve }),
+      this.sought.add({ key, decision: own.decision, begins: question.syn, resolve }),
     );
     this.lookUps.set(question, found);
     return found.finally(() => this.lookUps.delete(question));
@@ -80,7 +81,7 @@ export class RecallDesk implements Disposable {
   }
 
   private ownChoice(question: FlowQuestion): OwnChoice | null {
-    if (question.syn) return null;
+    if (question.syn && question.again !== true) return null;
     const decision = this.options.decideAlone(question);
     const chain = decision?.action === 'steer' ? this.options.chainOf(decision.chain) : undefined;
     return decision === null || chain === undefined || decision.path === 0 ? null : { decision, chain };
@@ -110,16 +111,18 @@ export class RecallDesk implements Disposable {
 
   private async lookUp(batch: readonly Sought[]): Promise<void> {
     const answers = await this.options.lookUp(batch.map(({ key }) => key));
-    for (const [i, { decision, resolve }] of batch.entries()) {
+    for (const [i, { decision, begins, resolve }] of batch.entries()) {
       const answer = answers[i];
       const record = answer?.ok === true ? answer.value : null;
-      resolve(record !== null && this.isUsable(decision, record) ? this.recalled(decision, record) : null);
+      const usable = record !== null && this.isUsable(decision, record, begins);
+      resolve(usable ? this.recalled(decision, record) : null);
     }
   }
 
-  private isUsable(decision: FlowDecision, { chain, path }: FlowRecord): boolean {
+  private isUsable(decision: FlowDecision, { chain, path, programmed }: FlowRecord, begins = false): boolean {
     const paths = chain === decision.chain ? this.options.chainOf(chain)?.paths : undefined;
-    return paths?.some(({ number }) => number === path) === true;
+    const found = paths?.find(({ number }) => number === path);
+    return found !== undefined && (!begins || (found.up && programmed === undefined));
   }
 
   private settled(decision: FlowDecision, { record, created }: Pin): FlowDecision {

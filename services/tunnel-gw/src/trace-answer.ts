@@ -35,6 +35,12 @@ export interface RouteAnswer {
   readonly text: string;
 }
 
+export const OUTDATED = {
+  ended: 'its connection was closed or reset; a SYN on the same ports begins another',
+  'not answered': 'a SYN that is sent again is asked about: another gateway may have had its answer',
+} as const;
+export type Outdated = keyof typeof OUTDATED;
+
 export type SnatView = Pick<SnatTable, 'read' | 'innerOf'>;
 
 /** What the trace reads; all of it live. */
@@ -43,8 +49,8 @@ export interface TraceView {
   readonly tables: LiveTables;
   readonly live: boolean;
   readonly record: (key: FlowKey) => { flow: abi.Flow; established: boolean } | null;
-  /** Whether the connection that has this row of the counters was closed or reset. */
-  readonly hasEnded: (slot: number) => boolean;
+  /** Why a flow's record says nothing of a SYN; null where it does. As flow_ended in datapath/lib/flow.h has it. */
+  readonly outdated: (flow: abi.Flow) => Outdated | null;
   readonly isOwn: (vrf: number, address: Uint8Array) => boolean;
   /** The way out by a VRF's Linux routing table; null: no route. */
   readonly route: (table: number, dst: Uint8Array) => Promise<RouteAnswer | null>;

@@ -9,6 +9,9 @@ import { addressBytes } from './row-bytes.js';
 import type { TableSet } from './table-book.js';
 import type { TraceView } from './trace-answer.js';
 
+/** As datapath/lib/flow.h has it. */
+const ANSWER_NS = 250_000_000n;
+
 /** @throws Fault `unavailable` before the first version is live. */
 export function traceView(gateway: Gateway, set: TableSet): TraceView {
   const tables = gateway.core.liveTables;
@@ -21,7 +24,11 @@ export function traceView(gateway: Gateway, set: TableSet): TraceView {
     tables,
     live: gateway.datapath.live,
     record: (key) => gateway.flows.read(key),
-    hasEnded: (slot) => hasEnded(gateway.flows.activity(slot).seen),
+    outdated: (flow) => {
+      if (flow.slot !== 0) return hasEnded(gateway.flows.activity(flow.slot).seen) ? 'ended' : null;
+      const asksAgain = tables.chains.get(flow.chain)?.decides === 'opening';
+      return asksAgain && process.hrtime.bigint() - flow.createdNs > ANSWER_NS ? 'not answered' : null;
+    },
     isOwn: (vrf, address) => {
       const devices = [
         ...[...model.ports, ...model.nodes].filter((row) => row.vrf === vrf).map((row) => row.device),

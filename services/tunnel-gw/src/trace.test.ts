@@ -72,6 +72,7 @@ interface World {
   readonly route?: RouteAnswer | null;
   readonly mac?: string | null;
   readonly notReady?: string;
+  readonly outdated?: 'ended' | 'not answered';
   readonly live?: boolean;
   /** SNAT address of port `outside`, and the port of it that the example flow has there. */
   readonly snat?: { readonly address: string; readonly port?: number; readonly shared?: true };
@@ -114,7 +115,7 @@ function view(world: World = {}): TraceView {
       const flow = records.get(flowKeyText(key));
       return flow === undefined ? null : { flow, established: true };
     },
-    hasEnded: () => false,
+    outdated: () => world.outdated ?? null,
     isOwn: (_vrf, address) => own.includes(address.join()),
     route: async () =>
       world.route === undefined

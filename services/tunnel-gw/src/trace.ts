@@ -10,6 +10,7 @@ import {
   type Add,
   drop,
   type End,
+  OUTDATED,
   pass,
   punt,
   type TraceAnswer,
@@ -85,11 +86,13 @@ async function decided(
       record = view.record(key);
     }
   }
-  if (record !== null && packet.syn && view.hasEnded(record.flow.slot)) {
-    add('flow', 'ended', 'its connection was closed or reset; a SYN on the same ports begins another');
+  const outdated = record !== null && packet.syn ? view.outdated(record.flow) : null;
+  if (outdated !== null) {
+    add('flow', outdated, OUTDATED[outdated]);
     record = null;
   }
-  const question: FlowQuestion = { tuple, key, norm: asked.norm, port: port.number, syn: packet.syn };
+  const again = outdated === 'not answered';
+  const question: FlowQuestion = { tuple, key, norm: asked.norm, port: port.number, syn: packet.syn, again };
   return record === null
     ? unknown(view, packet, port, question, add)
     : known(view, packet, port, question, record, add);
@@ -219,8 +222,8 @@ async function known(
 }
 
 /** As datapath/lib/decide.h has it; a share of these is asked about all the same, for traces. */
-function isDecidedHere(chain: ChainModel | undefined, { syn, key }: FlowQuestion): boolean {
-  if (chain === undefined || chain.decides === 'none') return false;
+function isDecidedHere(chain: ChainModel | undefined, { syn, again, key }: FlowQuestion): boolean {
+  if (chain === undefined || chain.decides === 'none' || again === true) return false;
   return key.proto === PROTO.tcp ? syn : chain.decides === 'any';
 }
 

@@ -2,9 +2,8 @@
 // Flows that the datapath decides itself: by the rule table, the chain's selection, and records of its own; and those that it leaves to
 // tunnel-gw.
 import { mapArray } from '@detour/bpf';
-import { abi, RuleAction, RuleRow } from '@detour/contracts';
-import { hashKeyFromHex, normaliseTuple, parsePrefix, selectionHash } from '@detour/core';
-import { LINE_WORDS, RuleImage } from '@detour/tables';
+import { abi, RuleAction } from '@detour/contracts';
+import { hashKeyFromHex, normaliseTuple, selectionHash } from '@detour/core';
 import { buildEthernet, buildPacket, ipToKeyBytes } from '@detour/wire';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CHAIN, fromRemote, NODES, PATH, PORT, VRF } from './ends.js';
@@ -12,6 +11,7 @@ import { disagreements, sendOne } from './fate.js';
 import { clearFlows, clientFrame, flowKey, pathOf, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER } from './network.js';
 import { openRig, u32 } from './rig.js';
+import { rule, writeRules } from './rig-rules.js';
 import { publishAll, putChain } from './world.js';
 
 const rig = openRig();
@@ -34,24 +34,6 @@ const RULES = [
   rule(5, { destinationPorts: [{ first: 84, last: 84 }], appliedTo: [PORT.outside], chain: CHAIN.two }),
 ];
 
-function rule(number: number, fields: Partial<RuleRow>): RuleRow {
-  const sources = [parsePrefix('0.0.0.0/0'), parsePrefix('::/0')].flatMap((prefix) => prefix ?? []);
-  const action = RuleAction.CHAIN;
-  return RuleRow.fromPartial({ number, priority: 100 - number, vrf: VRF, sources, action, ...fields });
-}
-
-function writeRules(half: 1 | 2, rows: readonly RuleRow[]): void {
-  const words = new Uint32Array(rules.bytes.buffer, rules.bytes.byteOffset, 2 * LINES * LINE_WORDS);
-  const image = new RuleImage({ copies: 1 });
-  image.apply({ upserts: [...rows], removes: [] });
-  const changes = image.changes(0);
-  for (const [i, line] of changes.lines.entries())
-    words.set(
-      changes.words.subarray(i * LINE_WORDS, (i + 1) * LINE_WORDS),
-      ((half - 1) * LINES + line) * LINE_WORDS,
-    );
-}
-
 function lend(slots: readonly number[]): void {
   lent.bytes.fill(0);
   lent.view.setBigUint64(abi.freeSlots.offsets.given, BigInt(slots.length), true);
@@ -60,7 +42,7 @@ function lend(slots: readonly number[]): void {
 }
 const taken = (): bigint => lent.view.getBigUint64(abi.freeSlots.offsets.taken, true);
 
-beforeAll(() => writeRules(1, RULES));
+beforeAll(() => writeRules(rules, LINES, 1, RULES));
 beforeEach(() => {
   publishAll(rig);
   for (const bank of [0, 1] as const)
@@ -219,7 +201,9 @@ describe('a flow that the datapath decides', () => {
     expect(end('inside', tcp(2600, 443, 'ack'))).toBe('forwarded');
     expect(readFlow(rig, flowKey({ sport: 2600 }).key).rulesGen).toBe(2);
     expect(rig.events()).toEqual([]);
-    writeRules(2, [rule(1, { destinationPorts: [{ first: 443, last: 443 }], action: RuleAction.DROP })]);
+    writeRules(rules, LINES, 2, [
+      rule(1, { destinationPorts: [{ first: 443, last: 443 }], action: RuleAction.DROP }),
+    ]);
     rig.control({ rulesGen: 3, rulesHalf: Uint32Array.of(2, 2) });
     end('inside', tcp(2600, 443, 'ack'));
     expect(rig.events()).toMatchObject([{ event: { type: EventType.EVENT_REVALIDATE } }]);
@@ -265,6 +249,80 @@ describe('what is left to tunnel-gw', () => {
     asked('inside', tcp(3300, 443));
     rig.control({ beginRate: 1000 });
     expect(asked('inside', tcp(3300, 443))).toMatchObject({ first: 0 });
+  });
+});
+
+describe('a SYN that is sent again', () => {
+  const several = (): void => {
+    for (const bank of [0, 1] as const)
+      putChain(rig, bank, CHAIN.two, SLOTS, { decides: ChainDecides.DECIDES_OPENING });
+  };
+  /** The record as if its SYN had come so many milliseconds earlier. */
+  const age = (sport: number, ms: number, dport = 443): void => {
+    const { key } = flowKey({ sport, dport });
+    const flow = readFlow(rig, key, 'embryos');
+    const older = { ...flow, createdNs: flow.createdNs - BigInt(ms) * 1_000_000n };
+    rig.put('embryos', key, abi.flow.encode(older));
+  };
+  const again = (sport: number): string => end('inside', tcp(sport, 443));
+
+  it('is asked about when there are several gateways, once: another one may have had its answer', () => {
+    several();
+    expect(again(3400)).toBe('forwarded');
+    expect(rig.events()).toEqual([]);
+    age(3400, 300);
+    expect(again(3400)).toBe('punted');
+    expect(rig.events()).toMatchObject([
+      {
+        event: {
+          type: EventType.EVENT_PUNT_MISS,
+          first: abi.EventFirst.EVENT_FIRST | abi.EventFirst.EVENT_AGAIN,
+          op: abi.InjectOp.INJECT_PORT,
+        },
+      },
+    ]);
+    expect(actionOf(readFlow(rig, flowKey({ sport: 3400 }).key, 'embryos'))).toBe(FlowAction.FLOW_PENDING);
+    expect(again(3400)).toBe('punted'); // waits with the first
+    expect(rig.events()).toMatchObject([{ event: { first: 0 } }]);
+  });
+
+  it('goes as the first did within a quarter of a second, which no sender waits for an answer', () => {
+    several();
+    again(3401);
+    age(3401, 200);
+    expect(again(3401)).toBe('forwarded');
+    expect(readFlow(rig, flowKey({ sport: 3401 }).key, 'embryos').out[1]?.ifindex).toBe(2); // openings seen
+    expect(rig.events()).toEqual([]);
+  });
+
+  it('nor is one that has a row of counters, that no path was chosen for, or that nobody else could know', () => {
+    several();
+    again(3402);
+    expect(end('outside', reply(3402, 443))).toBe('forwarded'); // answered
+    rig.events();
+    expect(again(3402)).toBe('forwarded');
+    expect(end('inside', tcp(3403, 83))).toBe('forwarded'); // no rule
+    age(3403, 10_000, 83);
+    expect(end('inside', tcp(3403, 83))).toBe('forwarded');
+    putChain(rig, 0, CHAIN.two, SLOTS, { decides: ChainDecides.DECIDES_ANY });
+    again(3404);
+    age(3404, 10_000);
+    expect(again(3404)).toBe('forwarded');
+    expect(rig.events()).toEqual([]);
+  });
+
+  it('goes as the first did while tunnel-gw has more than half of the ring to read', () => {
+    several();
+    for (let i = 0; i < 4_500; i++) {
+      const transport = { kind: 'tcp', srcPort: 1024, dstPort: 443, flags: FLAGS.ack } as const;
+      const src = `10.2.${i >> 8}.${i & 255}`;
+      rig.send('inside', clientFrame({ src, transport, payload: new Uint8Array(1_000) }));
+    }
+    putFlow(rig, { sport: 3405, slot: 0, map: 'embryos' }); // begun at no time
+    expect(again(3405)).toBe('forwarded');
+    expect(rig.events().length).toBeGreaterThan(4_000);
+    expect(again(3405)).toBe('punted');
+    rig.events();
   });
 });
 

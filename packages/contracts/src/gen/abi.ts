@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = 'c4ac96deac4a4087';
+export const ABI_HASH = '67fd972d60dd64d2';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -686,11 +686,13 @@ export function eventTypeName(value: number): keyof typeof EventType | undefined
 export const EventFirst = {
   EVENT_FIRST: 1,
   EVENT_SAMPLED: 2,
+  EVENT_AGAIN: 4,
 } as const;
 export type EventFirst = (typeof EventFirst)[keyof typeof EventFirst];
 const eventFirstNames: Readonly<Record<number, keyof typeof EventFirst>> = {
   1: 'EVENT_FIRST',
   2: 'EVENT_SAMPLED',
+  4: 'EVENT_AGAIN',
 };
 /** The C name of a value of enum event_first; the first of several; undefined for a value that has none. */
 export function eventFirstName(value: number): keyof typeof EventFirst | undefined {

@@ -3,9 +3,8 @@
 import type { FlowRecord, FlowRow, GatewayStatus } from '@detour/contracts';
 import { waitFor } from '@detour/lab';
 import { trackedFlows } from '../acceptance/node-tally.js';
-import { gatewayNames } from './crowded-pair.js';
 import { pinsOf, recordsOf } from './flow-records.js';
-import type { GatewayPair } from './pair-of-gateways.js';
+import { type GatewayPair, gatewayNames } from './pair-of-gateways.js';
 
 export interface Everywhere {
   /** Of each gateway. */

@@ -2,7 +2,7 @@
 /** Two gateways and a crowd: each side's router spreads it over both, so that many flows go out through one and come back through the other. */
 import type { CountersResponse, GatewayStatus, NodeStatus } from '@detour/contracts';
 import type { IntentDocument } from '@detour/intent';
-import { type LabSpec, standardAddresses, startForward, twoGateways, waitFor } from '@detour/lab';
+import { type LabSpec, standardAddresses, startForward, waitFor } from '@detour/lab';
 import { controllersAt, gatewayLimits, grpcPorts } from '../acceptance/acceptance-lab.js';
 import type { Balance, Counted } from '../acceptance/balance.js';
 import { openBalance } from '../acceptance/balance.js';
@@ -10,12 +10,16 @@ import { type Crowd, crowdMacs, crowdServer, startCrowd } from '../acceptance/cr
 import type { FlowRange } from '../acceptance/crowd-protocol.js';
 import { awaitWeights } from '../acceptance/reports.js';
 import { type PairIntent, pairIntent } from './pair-intents.js';
-import { type GatewayPair, type GatewayPairOptions, raiseGatewayPair } from './pair-of-gateways.js';
+import {
+  type GatewayPair,
+  type GatewayPairOptions,
+  gatewayNames,
+  raiseGatewayPair,
+} from './pair-of-gateways.js';
 
 const CROWD_NETWORK = '10.1.16.0/20';
 /** Clients' router, gateway, node, servers' router: who passed one node arrives with this many hops behind it. */
 export const HOPS_BETWEEN_ROUTERS = 4;
-export const gatewayNames: readonly string[] = twoGateways.map(({ name }) => name);
 
 export interface CrowdedPair extends GatewayPair, Counted {
   readonly crowd: Crowd;

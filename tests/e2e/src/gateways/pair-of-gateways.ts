@@ -37,6 +37,7 @@ import { callUnary, connectClient, readStream } from '@detour/rpc';
 
 /** Where each gateway is asked; forwards are known by their port. */
 const gatewayPorts: Readonly<Record<string, number>> = { edge1: 7001, edge2: 7011 };
+export const gatewayNames: readonly string[] = twoGateways.map(({ name }) => name);
 const callMs = 10_000;
 /** Detection within half a second: later than a busy machine delays a packet. */
 const bfd = { intervalMs: 100, multiplier: 5 } as const;
@@ -69,10 +70,10 @@ export interface GatewayPair extends AsyncDisposable {
   readonly intent: IntentDocument;
   readonly firewalls: readonly Firewall[];
   at(gateway: string): GatewayView;
-  /** Resolves when both gateways run it. */
-  apply(intent: IntentDocument): Promise<void>;
-  /** Other capacities, in force at both gateways: new flows are spread otherwise from here on. */
-  reweigh(capacities: Readonly<Record<'fw1' | 'fw2' | 'fw3', number>>): Promise<void>;
+  /** Resolves when both gateways run it; or, without waiting, once it is published. */
+  apply(intent: IntentDocument, how?: { readonly wait?: boolean }): Promise<void>;
+  /** Other capacities, in force at these gateways (default: both): new flows are spread otherwise from here on. */
+  reweigh(capacities: Readonly<Record<'fw1' | 'fw2' | 'fw3', number>>, at?: readonly string[]): Promise<void>;
   /** SIGKILL to everything that runs on the machine, and every link of it down. */
   killMachine(gateway: string): Promise<void>;
   /** Links and processes as before; resolves when both routers use it again. */
@@ -128,23 +129,28 @@ export async function raiseGatewayPair(name: string, options: GatewayPairOptions
       void (await waitFor(async () => isServing(await at(gateway).status()), serving(gateway)));
     const pair: GatewayPair = {
       ...{ lab, stack, routers, client, intent, firewalls, at },
-      async apply(document) {
-        const applied = await stack.cli(['apply', '-f', '-', '--wait', '--timeout', '60s'], {
-          input: JSON.stringify(document),
-          timeoutMs: 90_000,
-        });
+      async apply(document, { wait = true } = {}) {
+        const applied = await stack.cli(
+          ['apply', '-f', '-', ...(wait ? ['--wait', '--timeout', '60s'] : [])],
+          { input: JSON.stringify(document), timeoutMs: 90_000 },
+        );
         if (applied.code !== 0) throw new Error(`apply: exit code ${applied.code}: ${applied.stderr}`);
       },
-      async reweigh(capacities) {
+      async reweigh(capacities, gateways = gatewayNames) {
         const capacityOf = new Map<string, number>(Object.entries(capacities));
         const nodes = intent.nodes?.map((node) => ({ ...node, capacity: capacityOf.get(node.name) ?? 100 }));
-        await pair.apply({ ...intent, ...(nodes && { nodes }) });
+        const wait = gateways.length === gatewayNames.length;
+        await pair.apply({ ...intent, ...(nodes && { nodes }) }, { wait });
         const isInForce = async (): Promise<boolean> => {
-          const shares = await Promise.all(twoGateways.map((gateway) => at(gateway.name).shares()));
+          const shares = await Promise.all(gateways.map((gateway) => at(gateway).shares()));
           return shares.every(({ fw1 = 0, fw3 = 0 }) => fw3 > fw1 === capacities.fw3 > capacities.fw1);
         };
         await waitFor(isInForce, {
-          ...{ what: `${JSON.stringify(capacities)} at both gateways`, timeoutMs: 20_000, everyMs: 50 },
+          ...{
+            what: `${JSON.stringify(capacities)} at ${gateways.join(' and ')}`,
+            timeoutMs: 20_000,
+            everyMs: 50,
+          },
         });
       },
       killMachine: (gateway) => killGateway(pair, gateway),

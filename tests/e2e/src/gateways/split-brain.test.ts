@@ -12,16 +12,11 @@ import { namesOf } from '../acceptance/crowd-wire.js';
 import { expectAllDelivered, nodeOfEachFlow } from '../acceptance/expectations.js';
 import { startTwins } from '../acceptance/twins.js';
 import { adopted, awaitAgreement, compareNow, everywhere, paths, pathsOf, seenTwice } from './agreement.js';
-import {
-  type CrowdedPair,
-  gatewayNames,
-  HOPS_BETWEEN_ROUTERS,
-  numberFlows,
-  raiseCrowdedPair,
-} from './crowded-pair.js';
+import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { cutOff, mend, type Shared } from './cut-off.js';
 import { awaitRecords } from './flow-records.js';
 import { equal } from './pair-intents.js';
+import { gatewayNames } from './pair-of-gateways.js';
 
 const HOUR_S = 3_600;
 const EVERYTHING: readonly Shared[] = ['redis', 'nats', 'controllers'];

@@ -7,15 +7,10 @@ import { expectAllDelivered, expectShares, nodeOfEachFlow } from '../acceptance/
 import { countCrowdAtNodes, readNodeTallies, sharesSince, trackedFlows } from '../acceptance/node-tally.js';
 import { startReports } from '../acceptance/reports.js';
 import { startTwins } from '../acceptance/twins.js';
-import {
-  type CrowdedPair,
-  gatewayNames,
-  HOPS_BETWEEN_ROUTERS,
-  numberFlows,
-  raiseCrowdedPair,
-} from './crowded-pair.js';
+import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { recordsOf } from './flow-records.js';
 import { equal, THREE_PATHS, THREE_WEIGHTS } from './pair-intents.js';
+import { gatewayNames } from './pair-of-gateways.js';
 
 const CROWD_MS = 120_000;
 
