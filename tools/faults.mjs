@@ -556,6 +556,14 @@ export const FAULTS = [
     pattern: 'ports that are used again',
   },
   {
+    name: 'known-flows-draw',
+    what: 'a flow that Redis knows takes a turn of round-robin, or a number of the random sequence',
+    file: 'services/tunnel-gw/src/recall-desk.ts',
+    find: 'const own = this.ownChoice(question, false);',
+    put: 'const own = this.ownChoice(question, true);',
+    test: 'services/tunnel-gw/src/recall-desk.test.ts',
+  },
+  {
     name: 'again-not-asked',
     what: 'a SYN that is sent again goes as the first did, though another gateway had its answer',
     file: 'datapath/lib/flow.h',

@@ -198,9 +198,8 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
   const injector = new Injector(openPacketSocket(INJECT_DEVICES[0]));
   const choices = new PathChoices(options.name);
   const decisions = new OwnDecisions(core, choices);
-  const decideAlone = (question: FlowQuestion) => decisions.decide(question);
   const recalls = new RecallDesk({
-    decideAlone,
+    decideAlone: (question, how) => decisions.decide(question, how),
     chainOf: (number) => decisions.chainOf(number),
     connected: options.redisConnected,
     lookUp: options.lookUp,
@@ -217,7 +216,7 @@ export async function assembleParts(options: GatewayOptions, late: LateParts): P
     ask: (question) =>
       recalls.known(question)?.then((found) => found ?? options.ask(question)) ?? options.ask(question),
     recall: (question) => recalls.ask(question),
-    decideAlone,
+    decideAlone: (question) => decisions.decide(question),
     install: (question, decision, rulesGen) => {
       const stored = flows.install(question, decision, rulesGen);
       choices.settle(question, stored ? decision.path : 0);

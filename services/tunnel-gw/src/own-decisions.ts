@@ -18,11 +18,15 @@ export class OwnDecisions {
     private readonly choices: PathChoices,
   ) {}
 
-  /** From the tables in force; null before there are any. */
-  decide(question: FlowQuestion): FlowDecision | null {
+  /**
+   * From the tables in force; null before there are any. `history`: where the chain's `select` goes by earlier choices, whether this is one
+   * of them; if not, the path is that of the flow's slot.
+   */
+  decide(question: FlowQuestion, { history = true } = {}): FlowDecision | null {
     const tables = this.core.liveTables;
     if (tables === null) return null;
     const decision = decideLocally(tables, question);
+    if (!history) return decision;
     const chain = decision.action === 'steer' ? tables.chains.get(decision.chain) : undefined;
     if (chain === undefined || chain.history === null) return decision;
     return { ...decision, path: this.choices.choose(chain, question, tables.hashKey) };

@@ -5,7 +5,7 @@ import { hashKeyFromHex } from '@detour/core';
 import { ReferenceRules } from '@detour/tables';
 import { describe, expect, it } from 'vitest';
 import { ChainModels } from './chain-models.js';
-import { decideLocally } from './decision.js';
+import { decideLocally, type FlowQuestion } from './decision.js';
 import { RecallDesk } from './recall-desk.js';
 import { chainRow, flowQuestion, ruleRow } from './testdata.js';
 
@@ -21,6 +21,7 @@ function recallDesk(
   const rules = new ReferenceRules([ruleRow({ number: 1 })]);
   const tables = { rules, chains: models.all(), hashKey: hashKeyFromHex('00'.repeat(16)) };
   const offered: (readonly PinRequest[])[] = [];
+  const choices: boolean[] = [];
   const redisIs = { connected: true };
   const desk = new RecallDesk({
     connected: () => redisIs.connected,
@@ -29,10 +30,13 @@ function recallDesk(
       offered.push(offers);
       return redis(offers);
     },
-    decideAlone: (question) => decideLocally(tables, question),
+    decideAlone: (question, { history }) => {
+      choices.push(history);
+      return decideLocally(tables, question);
+    },
     chainOf: (number) => tables.chains.get(number),
   });
-  return { desk, offered, redisIs };
+  return { desk, offered, redisIs, choices };
 }
 
 const midflow = (sport: number) => ({ ...flowQuestion({ sport }), syn: false });
@@ -131,6 +135,19 @@ describe('RecallDesk', () => {
       expect(await another.known(again)).toBeNull();
       if (down.length > 0) expect(await another.known(midflow(1_001))).toMatchObject({ path: 2 });
     }
+  });
+
+  it('a choice that later ones go by is made only of flows that Redis does not know', async () => {
+    const pin: FlowRecord = { gen: 4, path: 2, chain: 1, initiatorIsB: true };
+    const { desk, choices } = recallDesk(asOffered, async (keys) =>
+      keys.map((_, i) => ({ ok: true, value: i === 0 ? pin : null })),
+    );
+    const [known, unknown] = [1_001, 1_002].map(midflow) as [FlowQuestion, FlowQuestion];
+    const found = await Promise.all([known, unknown].map((question) => desk.known(question)));
+    expect(found).toMatchObject([{ path: 2 }, null]);
+    expect(choices).toEqual([false, false]);
+    await desk.ask(unknown);
+    expect(choices).toEqual([false, false, true]);
   });
 
   describe('known', () => {

@@ -18,7 +18,8 @@ export interface RecallDeskOptions {
   readonly lookUp: (keys: readonly string[]) => Promise<Answer<FlowRecord | null>[]>;
   /** SET NX GET EX of each, within its own budget; rejects never. */
   readonly lookOrCreate: (offers: readonly PinRequest[]) => Promise<Answer<Pin>[]>;
-  readonly decideAlone: (question: FlowQuestion) => FlowDecision | null;
+  /** `history`: whether this is a choice that later ones go by. */
+  readonly decideAlone: (question: FlowQuestion, how: { readonly history: boolean }) => FlowDecision | null;
   readonly chainOf: (number: number) => ChainModel | undefined;
 }
 
@@ -57,7 +58,7 @@ export class RecallDesk implements Disposable {
    */
   known(question: FlowQuestion): Promise<FlowDecision | null> | null {
     if (question.sampled === true || !this.options.connected()) return null;
-    const own = this.ownChoice(question);
+    const own = this.ownChoice(question, false);
     if (own === null) return null;
     const key = flowRecordKey(question.key);
     const found = new Promise<FlowDecision | null>((resolve) =>
@@ -72,7 +73,7 @@ export class RecallDesk implements Disposable {
    * does not answer.
    */
   ask(question: FlowQuestion): Promise<FlowDecision> | null {
-    const own = this.ownChoice(question);
+    const own = this.ownChoice(question, true);
     if (own === null) return null;
     const found = this.lookUps.get(question);
     return found === undefined
@@ -80,9 +81,9 @@ export class RecallDesk implements Disposable {
       : found.then((pin) => pin ?? this.offer(question, own));
   }
 
-  private ownChoice(question: FlowQuestion): OwnChoice | null {
+  private ownChoice(question: FlowQuestion, history: boolean): OwnChoice | null {
     if (question.syn && question.again !== true) return null;
-    const decision = this.options.decideAlone(question);
+    const decision = this.options.decideAlone(question, { history });
     const chain = decision?.action === 'steer' ? this.options.chainOf(decision.chain) : undefined;
     return decision === null || chain === undefined || decision.path === 0 ? null : { decision, chain };
   }

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Many established flows, while nodes are added and tables change all the time. */
-import { availableParallelism } from 'node:os';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { IntentDocument } from '@detour/intent';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
-import type { FlowRange } from './crowd-protocol.js';
 import { namesOf } from './crowd-wire.js';
 import { expectAllDelivered, expectNoneRefused, expectShares, nodeOfEachFlow } from './expectations.js';
 import { countCrowdAtNodes, readNodeTallies, sharesSince } from './node-tally.js';
 import { awaitWeights, startReports } from './reports.js';
+import { floodTables } from './table-flood.js';
 
 const CROWD_MS = 500_000;
-const MEASURE_MS = 2_000;
-/** More often than tables are asked for: two that come close together make one. */
-const REPORT_EVERY_MS = 7;
 const GENERATIONS_PER_S = 100;
 
 /** Firewalls 1 to `count` serve; the others do not. `reported`: by what they report, and at once. */
@@ -93,58 +88,15 @@ describe('affinity', () => {
     const range = { first: 200_000, count: 4_000, proto: 'udp' } as const;
     expect(await bench.crowd.client.open(range)).toMatchObject({ answered: range.count });
     const before = await nodeOfEachFlow(bench, namesOf(range));
-    await bench.crowd.keepTo(availableParallelism() - 1);
-    const highest = await highestRate(range);
-    await bench.crowd.giveWay();
-
     const { drops } = await bench.counters();
-    const generations = async () => Number((await bench.tables()).selections[0]?.gen ?? 0);
-    const first = await generations();
-    const pps = Math.floor(highest * 0.8);
-    await bench.crowd.client.stream(range, pps);
-    const began = performance.now();
-    let rounds = 0;
-    const sent: Promise<void>[] = [];
-    for (; performance.now() - began < 10_000; rounds++) {
-      // Not waited for: what is on its way for one node does not hold up the others
-      const report = reports.set(`fw${(rounds % 4) + 1}`, { cpu: ((rounds % 9) + 1) / 10 });
-      sent.push(report);
-      await pause(Math.max(0, began + rounds * REPORT_EVERY_MS - performance.now()));
-    }
-    await Promise.all(sent);
-    const tookS = (performance.now() - began) / 1_000;
-    const made = ((await generations()) - first + 0xffff) % 0xffff;
-    await bench.crowd.client.stop();
-    console.info(
-      `${pps} packets/s of ${highest}; ${Math.round(made / tookS)} generations/s over ${tookS.toFixed(1)} s`,
-    );
-    expect(made / tookS).toBeGreaterThanOrEqual(GENERATIONS_PER_S);
-    await pause(500); // what is still on its way
+    const { perS } = await floodTables({
+      ...{ crowd: bench.crowd, reports, nodes: all, flows: range },
+      generations: async () => [(await bench.tables()).selections[0]?.gen ?? 0],
+    });
+    expect(Math.min(...perS)).toBeGreaterThanOrEqual(GENERATIONS_PER_S);
     // By the gateway, for whatever reason. What the senders' own queues lose at this rate, on CPUs that are full, is not its affair.
     expect((await bench.counters()).drops).toEqual({ no_table: 0n, ...drops });
     expect(await nodeOfEachFlow(bench, namesOf(range))).toEqual(before);
     await expectNoneRefused(bench);
   });
-
-  /** The most messages a second that were answered, of rates that grow until fewer than nine in ten are. */
-  async function highestRate(range: FlowRange): Promise<number> {
-    let highest = 0;
-    for (let pps = 5_000; ; pps *= 1.5) {
-      const answered = await answersAt(Math.round(pps), range);
-      highest = Math.max(highest, answered);
-      if (answered < 0.9 * pps) return highest;
-    }
-  }
-
-  async function answersAt(pps: number, range: FlowRange): Promise<number> {
-    const answers = async () => (await bench.crowd.client.report()).received.answer;
-    const before = await answers();
-    const began = performance.now();
-    await bench.crowd.client.stream(range, pps);
-    await pause(MEASURE_MS);
-    const rate = (1_000 * ((await answers()) - before)) / (performance.now() - began);
-    await bench.crowd.client.stop();
-    await pause(500); // what is still on its way
-    return Math.round(rate);
-  }
 });

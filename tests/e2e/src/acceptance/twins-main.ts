@@ -10,7 +10,6 @@ import { CrowdWire } from './crowd-wire.js';
 import type { SendTwins, TwinsConfig, TwinsSent } from './twins.js';
 
 const FRAME_BYTES = 128;
-/** Flows whose packets leave one device before those of the next leave theirs. */
 const AT_ONCE = 8;
 
 const { devices, ...place } = JSON.parse(process.argv[2] ?? '') as TwinsConfig;
@@ -20,11 +19,19 @@ const outs = devices.map(({ device, gatewayMac }) => ({
   wire: new CrowdWire({ ...place, gatewayMac }),
 }));
 
-async function send({ first, count, proto, kind, to, everyMs }: SendTwins): Promise<TwinsSent> {
+async function send({
+  first,
+  count,
+  proto,
+  kind,
+  to,
+  everyMs,
+  atOnce = AT_ONCE,
+}: SendTwins): Promise<TwinsSent> {
   const used = outs.filter(({ device }) => to.includes(device));
   let within1Ms = 0;
-  for (let from = first; from < first + count; from += AT_ONCE) {
-    const flows = Array.from({ length: Math.min(AT_ONCE, first + count - from) }, (_, i) => from + i);
+  for (let from = first; from < first + count; from += atOnce) {
+    const flows = Array.from({ length: Math.min(atOnce, first + count - from) }, (_, i) => from + i);
     const batches = used.map(({ socket, wire }, twin) => {
       const number = kind === 'syn' ? 0 : twin + 1;
       const frames = flows.map((flow) => {

@@ -16,7 +16,9 @@ export interface SendTwins extends FlowRange {
   readonly kind: Extract<PacketKind, 'syn' | 'ask' | 'answer'>;
   /** The gateways that get each packet. */
   readonly to: readonly string[];
-  /** Rest after eight flows, ms. */
+  /** Flows whose packets leave one device before those of the next leave theirs; default 8. */
+  readonly atOnce?: number;
+  /** Rest after so many flows, ms. */
   readonly everyMs: number;
 }
 

@@ -6,13 +6,13 @@ import { clientText, namesOf } from '../acceptance/crowd-wire.js';
 import { expectAllDelivered, expectShares, nodeOfEachFlow } from '../acceptance/expectations.js';
 import { countCrowdAtNodes, readNodeTallies, sharesSince, trackedFlows } from '../acceptance/node-tally.js';
 import { startReports } from '../acceptance/reports.js';
-import { startTwins } from '../acceptance/twins.js';
 import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { recordsOf } from './flow-records.js';
 import { equal, THREE_PATHS, THREE_WEIGHTS } from './pair-intents.js';
 import { gatewayNames } from './pair-of-gateways.js';
 
 const CROWD_MS = 120_000;
+const THOUSAND_EACH = { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 } as const;
 
 describe('statements with two gateways', () => {
   let pair: CrowdedPair;
@@ -36,7 +36,7 @@ describe('statements with two gateways', () => {
     const before = await nodeOfEachFlow(pair, namesOf(established));
     expect(before.size).toBe(20_000);
 
-    await pair.take({ capacity: equal(4) }, { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 });
+    await pair.take({ capacity: equal(4) }, THOUSAND_EACH);
     expect(await pair.crowd.client.ask(established)).toMatchObject({ answered: 20_000 });
     expect(await nodeOfEachFlow(pair, namesOf(established))).toEqual(before);
 
@@ -47,34 +47,6 @@ describe('statements with two gateways', () => {
     expectShares(percent, { fw1: 25, fw2: 25, fw3: 25, fw4: 25 }, 2.5);
     expect(await pair.refusals()).toBe(refused);
     await expectAllDelivered(balance, HOPS_BETWEEN_ROUTERS);
-  });
-
-  it('PSEL-5 with two gateways, hash mode: the same 5-tuple that starts at both with the same table, and no Redis, goes by the same path', async () => {
-    await using twins = startTwins(pair.lab);
-    await pair.take({ capacity: THREE_PATHS }, THREE_WEIGHTS);
-    const range = flows(2_000, 'tcp');
-    const sentTo = async (gateway: string) =>
-      (await pair.at(gateway).status()).nodes.reduce((sum, { toPackets }) => sum + Number(toPackets), 0);
-    const before = await Promise.all(gatewayNames.map(sentTo));
-    await pair.stack.kill('redis');
-    try {
-      await twins.send({ ...range, kind: 'syn', to: gatewayNames, everyMs: 2 });
-      const all = async () =>
-        (await Promise.all(gatewayNames.map(sentTo))).every((sent, i) => sent >= (before[i] ?? 0) + 2_000);
-      await waitFor(all, { what: '2,000 flows at each gateway', everyMs: 100 });
-      const nodes = await waitFor(
-        async () => {
-          const tracked = await trackedFlows(pair);
-          const of = namesOf(range).map((flow) => tracked.get(flow)?.map(({ node }) => node));
-          return of.every((some) => some !== undefined) && of;
-        },
-        { what: 'each flow at some node', everyMs: 100 },
-      );
-      expect(nodes.filter((some) => some?.length !== 1)).toEqual([]);
-      expect(new Set(nodes.flat())).toEqual(new Set(['fw1', 'fw2', 'fw3']));
-    } finally {
-      await pair.stack.start('redis');
-    }
   });
 
   it('PSEL-2 with two gateways: 1,000 long flows, while ranges are republished 60 times, up to six times a second: each is seen on one path in all its life', {
