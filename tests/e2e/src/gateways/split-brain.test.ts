@@ -19,7 +19,10 @@ import { equal } from './pair-intents.js';
 import { gatewayNames } from './pair-of-gateways.js';
 
 const HOUR_S = 3_600;
-const EVERYTHING: readonly Shared[] = ['redis', 'nats', 'controllers'];
+const REDIS: readonly Shared[] = ['redis'];
+/** Where tables come from. */
+const TABLES: readonly Shared[] = ['nats', 'controllers'];
+const EVERYTHING: readonly Shared[] = [...REDIS, ...TABLES];
 const ALIKE = { fw1: 1000, fw2: 1000, fw3: 1000 } as const;
 const OTHERWISE = { fw1: 100, fw2: 400, fw3: 1000 } as const;
 
@@ -100,9 +103,16 @@ describe('two gateways that decide the same flows', () => {
     expect((await adopted(pair)) - before).toBe(contradicted.length);
   });
 
+  // Every combination of what each may be cut off from, but for who is who; gateways do not speak with each other anyway
   it.each<{ edge1: readonly Shared[]; edge2: readonly Shared[] }>([
+    { edge1: [], edge2: REDIS },
+    { edge1: [], edge2: TABLES },
     { edge1: [], edge2: EVERYTHING },
-    { edge1: ['redis'], edge2: ['nats', 'controllers'] },
+    { edge1: REDIS, edge2: REDIS },
+    { edge1: REDIS, edge2: TABLES },
+    { edge1: REDIS, edge2: EVERYTHING },
+    { edge1: TABLES, edge2: TABLES },
+    { edge1: TABLES, edge2: EVERYTHING },
     { edge1: EVERYTHING, edge2: EVERYTHING },
   ])(
     'cut off: edge1 from $edge1, edge2 from $edge2, with flows from both sides and other weights where they arrive',
