@@ -76,7 +76,13 @@ export type {
   VxlanSpec,
 } from './spec.js';
 export { type CliOptions, type Stack, startStack } from './stack.js';
-export type { GatewayPlace, PlannedProcess, ServiceName, StackOptions } from './stack-plan.js';
+export {
+  type GatewayPlace,
+  type PlannedProcess,
+  redisSocket,
+  type ServiceName,
+  type StackOptions,
+} from './stack-plan.js';
 export { type StandardIntentOptions, standardIntent } from './standard-intent.js';
 export {
   clientAddresses,

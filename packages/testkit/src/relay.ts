@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries TCP connections to a local port, and can be cut like a cable: while it is, bytes of both directions are lost and nobody is told.
+// Carries connections to a local port or Unix socket, and can be cut like a cable: while it is, bytes of both directions are lost and nobody is told.
 // It can also be as long as a cable: what it carries to the server arrives later.
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface Relay extends AsyncDisposable {
+  /** On 127.0.0.1; 0 where it listens on a Unix socket. */
   readonly port: number;
   cut(): void;
   /** From now on new connections pass; those that lost bytes are reset. */
@@ -12,13 +13,16 @@ export interface Relay extends AsyncDisposable {
   delay(ms: number): void;
 }
 
-export async function startRelay(to: number): Promise<Relay> {
+/** `to`: a port on 127.0.0.1, or a Unix socket, which need not be there yet. `at`: the Unix socket to listen on; default: a free port. */
+export async function startRelay(to: number | string, at?: string): Promise<Relay> {
   const open = new Set<Socket>();
   const harmed = new Set<Socket>();
   let isCut = false;
   let delayMs = 0;
   const server = createServer((outside) => {
-    const inside = connect({ host: '127.0.0.1', port: to, noDelay: true });
+    const inside = connect(
+      typeof to === 'string' ? { path: to } : { host: '127.0.0.1', port: to, noDelay: true },
+    );
     for (const [from, other] of [
       [outside, inside],
       [inside, outside],
@@ -46,12 +50,12 @@ export async function startRelay(to: number): Promise<Relay> {
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
+    if (at === undefined) server.listen(0, '127.0.0.1', resolve);
+    else server.listen(at, resolve);
   });
   const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('the relay has no port');
   return {
-    port: address.port,
+    port: address === null || typeof address === 'string' ? 0 : address.port,
     cut: () => {
       isCut = true;
     },

@@ -1,18 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { decodeFlowRecord, type FlowRow, flowRecordKey } from '@detour/contracts';
 import { normaliseTuple } from '@detour/core';
-import { clientAddresses, standardAddresses, standardPorts, waitFor } from '@detour/lab';
+import { clientAddresses, redisSocket, standardAddresses, standardPorts, waitFor } from '@detour/lab';
+import { type Relay, startRelay } from '@detour/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lostPackets, nodeOf, type Rig, raiseRig } from './rig.js';
 
 const newFlows = 10;
 
-describe('Redis is stopped', () => {
+describe('Redis is stopped, silent or late', () => {
   let rig: Rig;
+  /** On the way of all who use Redis. */
+  let relay: Relay;
+  const dir = mkdtempSync('/tmp/detour-relay-');
+  const at = join(dir, 'redis.sock');
   beforeAll(async () => {
-    rig = await raiseRig('fail-redis');
+    rig = await raiseRig('fail-redis', {
+      env: (service) =>
+        service === 'tunnel-gw' || service === 'path-selector' ? { DETOUR_REDIS: `unix:${at}` } : {},
+      beforeStack: async (lab) => {
+        relay = await startRelay(redisSocket(lab), at);
+      },
+    });
   });
-  afterAll(() => rig?.[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await rig?.[Symbol.asyncDispose]();
+    await relay?.[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true });
+  });
 
   const openConnections = () =>
     rig.client.openTcp({
@@ -90,6 +107,42 @@ describe('Redis is stopped', () => {
       timeoutMs: 40_000,
       everyMs: 200,
     });
+    await connections.close();
+  });
+
+  it('a Redis that answers half a second late holds up no new flow for longer than the budget; all are served, counted, and recorded once it is quick again', async () => {
+    const stream = await rig.stream();
+    const unrecorded = await unrecordedAnswers();
+    relay.delay(500);
+    const beganMs = performance.now();
+    const connections = await openConnections();
+    const tookMs = performance.now() - beganMs;
+    expect(connections).toMatchObject({ opened: newFlows, failed: {} });
+    expect(tookMs).toBeLessThan(500); // who had waited for Redis took longer
+    // Whoever answers within a budget tells; the gateway itself, which writes without haste, still reaches it
+    const alarms = () => rig.stack.cliJson<{ code: string; text: string }[]>(['get', 'alarms']);
+    const isTold = async () => {
+      await rig.get(); // told after a second in which nobody had an answer in time
+      return (await alarms()).some(
+        ({ code, text }) => code === 'redis_unreachable' && /after [4-9]\d\d ms/.test(text),
+      );
+    };
+    await waitFor(isTold, { what: 'Redis told as late', timeoutMs: 20_000, everyMs: 100 });
+    const lastTables = Number((await rig.status()).decided['last-tables'] ?? 0n);
+    expect((await unrecordedAnswers()) - unrecorded + lastTables).toBeGreaterThanOrEqual(newFlows);
+    const { connections: reports } = await connections.report();
+    const rows = await rig.flows();
+    for (const { localPort } of reports) expect(nodeOf(rows, localPort)).toMatch(/^fw[12]$/);
+
+    relay.delay(0);
+    await rig.until('everything recorded', ({ figures }) => figures.unrecorded === 0n);
+    await waitFor(async () => (await rig.get()).ok && (await alarms()).length === 0, {
+      ...{ what: 'the end of the alarm', timeoutMs: 20_000, everyMs: 100 },
+    });
+    for (const row of await rig.flows())
+      if (reports.some(({ localPort }) => row.tuple?.sport === localPort))
+        expect(await pinOf(row)).toMatchObject({ path: row.path });
+    expect(lostPackets(await stream.stop())).toBe(0);
     await connections.close();
   });
 });

@@ -45,6 +45,8 @@ export interface RigOptions {
   readonly replicas?: StackOptions['replicas'];
   /** More environment, per process. */
   readonly env?: StackOptions['env'];
+  /** Runs when the lab stands and no service is started yet. */
+  readonly beforeStack?: (lab: Lab) => Promise<void>;
   /** How often node exporters are read, ms; stale after three times that. Default 1,000. */
   readonly scrapeEveryMs?: number;
   /** Whether the intent is applied and both nodes are awaited; default true. */
@@ -99,6 +101,7 @@ export async function raiseRig(name: string, options: RigOptions = {}): Promise<
       'tunnel-gw': `${standardAddresses.edgeManagement}:${gatewayPort}`,
       bfd: `${standardAddresses.edgeManagement}:${bfdPort}`,
     };
+    await options.beforeStack?.(lab);
     const stack = await startStack(lab, {
       ...(options.replicas && { replicas: options.replicas }),
       env: (service, id) => ({
