@@ -4,18 +4,13 @@ import { buildEthernet, buildPacket, ipToKeyBytes, parseFrame, toHex } from '@de
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BRANCH_END, fromRemote, NODES, PORT, VRF } from './ends.js';
 import { disagreements, sendOne } from './fate.js';
-import { clearFlows, clientFrame, flowKey, putFlow, readFlow } from './flow-records.js';
+import { clientFrame, flowKey, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER, SILENT } from './network.js';
 import { openRig } from './rig.js';
-import { publishAll } from './world.js';
+import { startAfresh } from './world.js';
 
 const rig = openRig();
-beforeEach(() => {
-  publishAll(rig);
-  clearFlows(rig);
-  for (const key of [...rig.map('sources').keys()]) rig.map('sources').delete(key);
-  rig.events();
-});
+beforeEach(() => startAfresh(rig));
 afterEach(() => expect(disagreements(rig)).toEqual([]));
 afterAll(() => rig[Symbol.dispose]());
 

@@ -5,18 +5,13 @@ import { buildEthernet, buildPacket, type FrameFields, toHex } from '@detour/wir
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CHAIN, NODES, PATH, PORT } from './ends.js';
 import { disagreements, riseOf, sendOne } from './fate.js';
-import { clearFlows, clientFrame, type FlowFields, flowKey, putFlow, readFlow } from './flow-records.js';
+import { clientFrame, type FlowFields, flowKey, putFlow, readFlow } from './flow-records.js';
 import { CLIENT, macOf, SERVER } from './network.js';
 import { openRig, u32 } from './rig.js';
-import { injected, publishAll, putChain, putPath } from './world.js';
+import { injected, putChain, putPath, startAfresh } from './world.js';
 
 const rig = openRig();
-beforeEach(() => {
-  publishAll(rig);
-  clearFlows(rig);
-  for (const key of [...rig.map('sources').keys()]) rig.map('sources').delete(key);
-  rig.events();
-});
+beforeEach(() => startAfresh(rig));
 afterEach(() => expect(disagreements(rig)).toEqual([]));
 afterAll(() => rig[Symbol.dispose]());
 

@@ -25,18 +25,13 @@ import {
   UNDERLAY,
 } from './ends.js';
 import { disagreements, sendOne } from './fate.js';
-import { clearFlows, clientFrame, putFlow } from './flow-records.js';
+import { clientFrame, putFlow } from './flow-records.js';
 import { BRANCH, CLIENT, macOf, SERVER, SILENT } from './network.js';
 import { openRig } from './rig.js';
-import { publishAll } from './world.js';
+import { startAfresh } from './world.js';
 
 const rig = openRig();
-beforeEach(() => {
-  publishAll(rig);
-  clearFlows(rig);
-  for (const key of [...rig.map('sources').keys()]) rig.map('sources').delete(key);
-  rig.events();
-});
+beforeEach(() => startAfresh(rig));
 afterEach(() => expect(disagreements(rig)).toEqual([]));
 afterAll(() => rig[Symbol.dispose]());
 

@@ -15,6 +15,7 @@ import {
   UNDERLAY,
   VRF,
 } from './ends.js';
+import { clearFlows } from './flow-records.js';
 import { macOf, TABLE } from './network.js';
 import { type Rig, u32 } from './rig.js';
 
@@ -105,6 +106,14 @@ export function publishAll(rig: Rig): void {
     frontMask: rig.map('flow_front').maxEntries - 1,
     rulesLines: rig.map('rules').maxEntries >>> 1,
   });
+}
+
+/** As published, with no flow, no source that has used up anything, and no event unread. */
+export function startAfresh(rig: Rig): void {
+  publishAll(rig);
+  clearFlows(rig);
+  for (const key of [...rig.map('sources').keys()]) rig.map('sources').delete(key);
+  rig.events();
 }
 
 const PORT_BASE: abi.Port = {

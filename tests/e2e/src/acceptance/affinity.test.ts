@@ -2,31 +2,17 @@
 /** Many established flows, while nodes are added and tables change all the time. */
 import type { IntentDocument } from '@detour/intent';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
 import { openBalance } from './balance.js';
 import { namesOf } from './crowd-wire.js';
 import { expectAllDelivered, expectNoneRefused, expectShares, nodeOfEachFlow } from './expectations.js';
 import { countCrowdAtNodes, readNodeTallies, sharesSince } from './node-tally.js';
 import { awaitWeights, startReports } from './reports.js';
+import { alike, equal, servingIntent } from './serving-intents.js';
 import { floodTables } from './table-flood.js';
 
 const CROWD_MS = 500_000;
 const GENERATIONS_PER_S = 100;
-
-/** Firewalls 1 to `count` serve; the others do not. `reported`: by what they report, and at once. */
-function intentOf(standard: IntentDocument, count: number, reported = false): IntentDocument {
-  return {
-    ...standard,
-    scoring: { default: { formula: usageFormula, hysteresis: '0%', slowStart: '0s' } },
-    services: [{ name: 'firewall' }, { name: 'spare' }],
-    nodes: (standard.nodes ?? []).map((node, i) => ({
-      ...node,
-      service: i < count ? 'firewall' : 'spare',
-      capacity: 100,
-      attributes: reported ? { report: { staleAfter: '1h' } } : {},
-    })),
-  };
-}
 
 describe('affinity', () => {
   let bench: AcceptanceLab;
@@ -37,14 +23,14 @@ describe('affinity', () => {
       firewalls: 4,
       intent: (given) => {
         standard = given;
-        return intentOf(given, 3);
+        return servingIntent(given, { capacity: equal(3) });
       },
       pathSelector: { DETOUR_COALESCE: '0ms' }, // a table for each report
       gateway: { DETOUR_SWEEP_EVERY: '60s' }, // a look at 120,000 flows takes CPU from the tables
       awaitUp: ['fw1', 'fw2', 'fw3'],
     });
     await countCrowdAtNodes(bench);
-    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000 });
+    await awaitWeights(bench, alike(3));
   });
   afterAll(async () => {
     await bench?.[Symbol.asyncDispose]();
@@ -60,9 +46,9 @@ describe('affinity', () => {
     const before = await nodeOfEachFlow(bench);
     expect(before.size).toBe(100_000);
 
-    await bench.apply(intentOf(standard, 4));
+    await bench.apply(servingIntent(standard, { capacity: equal(4) }));
     await bench.awaitNodes(['fw4'], true);
-    await awaitWeights(bench, { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 });
+    await awaitWeights(bench, alike(4));
     expect(await bench.crowd.client.ask(established)).toMatchObject({ answered: 100_000 });
     expect(await bench.crowd.server.ask(established)).toMatchObject({ answered: 100_000 });
     const after = await nodeOfEachFlow(bench, namesOf(established));
@@ -80,11 +66,11 @@ describe('affinity', () => {
   it('LB-7 while tables are regenerated 100 times a second under 80 % of the highest rate measured, no packet is dropped for want of a table and no flow is sent to two nodes', {
     timeout: CROWD_MS,
   }, async () => {
-    await bench.apply(intentOf(standard, 4, true));
+    await bench.apply(servingIntent(standard, { capacity: equal(4), reported: true }));
     await using reports = await startReports(bench);
-    const all = [1, 2, 3, 4].map((i) => `fw${i}`);
+    const all = Object.keys(equal(4));
     for (const name of all) await reports.set(name, { cpu: 0.1 });
-    await awaitWeights(bench, Object.fromEntries(all.map((name) => [name, 1000])));
+    await awaitWeights(bench, alike(4));
     const range = { first: 200_000, count: 4_000, proto: 'udp' } as const;
     expect(await bench.crowd.client.open(range)).toMatchObject({ answered: range.count });
     const before = await nodeOfEachFlow(bench, namesOf(range));

@@ -3,7 +3,7 @@
 import type { IntentDocument } from '@detour/intent';
 import { waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AcceptanceLab, startAcceptanceLab, usageFormula } from './acceptance-lab.js';
+import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
 import { HOPS_THROUGH_ONE_NODE, openBalance } from './balance.js';
 import { crowdServer } from './crowd.js';
 import { namesOf } from './crowd-wire.js';
@@ -11,25 +11,9 @@ import { expectAllDelivered, expectShares, nodeOfEachFlow } from './expectations
 import { countCrowdAtNodes, readNodeTallies, sharesSince, trackedFlows } from './node-tally.js';
 import { countTtls, readTtls } from './node-ttls.js';
 import { awaitWeights, startReports } from './reports.js';
+import { servingIntent, THREE_PATHS, THREE_WEIGHTS } from './serving-intents.js';
 
 const CROWD_MS = 300_000;
-const CAPACITY: Readonly<Record<string, number>> = { fw1: 50, fw2: 30, fw3: 20 };
-const WEIGHTS = { fw1: 1000, fw2: 600, fw3: 400 };
-
-/** Paths 101, 102 and 103: one firewall each, worth 50, 30 and 20. `reported`: by what they report, and at once. */
-function threePaths(standard: IntentDocument, reported = false): IntentDocument {
-  return {
-    ...standard,
-    scoring: { default: { formula: usageFormula, hysteresis: '0%', slowStart: '0s' } },
-    services: [{ name: 'firewall' }, { name: 'spare' }],
-    nodes: (standard.nodes ?? []).map((node) => ({
-      ...node,
-      service: CAPACITY[node.name] === undefined ? 'spare' : 'firewall',
-      capacity: CAPACITY[node.name] ?? 1,
-      attributes: reported ? { report: { staleAfter: '1h' } } : {},
-    })),
-  };
-}
 
 /** F1, F2 and I1, I2, I3, all of one capacity; three of their six combinations are paths. */
 function sharedNodes(standard: IntentDocument): IntentDocument {
@@ -69,7 +53,7 @@ describe('selection of paths', () => {
       firewalls: 5,
       intent: (given) => {
         standard = given;
-        return threePaths(given);
+        return servingIntent(given, { capacity: THREE_PATHS });
       },
       awaitUp: ['fw1', 'fw2', 'fw3'],
     });
@@ -135,8 +119,8 @@ describe('selection of paths', () => {
   it('PSEL-9 path 103 is drained: none of 10,000 new flows takes it, and those that it had finish on it', {
     timeout: CROWD_MS,
   }, async () => {
-    await bench.apply(threePaths(standard));
-    await awaitWeights(bench, WEIGHTS);
+    await bench.apply(servingIntent(standard, { capacity: THREE_PATHS }));
+    await awaitWeights(bench, THREE_WEIGHTS);
     const old = flows(5_000, 'tcp');
     expect(await bench.crowd.client.open(old)).toMatchObject({ answered: 5_000 });
     const before = await nodeOf(old);
@@ -159,14 +143,14 @@ describe('selection of paths', () => {
     expect(await nodeOf(old)).toEqual(before);
     await expectAllDelivered(balance);
     expect(await bench.stack.cli(['undrain', 'fw3'])).toMatchObject({ code: 0 });
-    await awaitWeights(bench, WEIGHTS);
+    await awaitWeights(bench, THREE_WEIGHTS);
   });
 
   it('PSEL-2 1,000 long flows, while ranges are republished 60 times, up to three times a second: each is seen on one path in all its life', {
     timeout: CROWD_MS,
   }, async () => {
-    await bench.apply(threePaths(standard, true));
-    await awaitWeights(bench, WEIGHTS);
+    await bench.apply(servingIntent(standard, { capacity: THREE_PATHS, reported: true }));
+    await awaitWeights(bench, THREE_WEIGHTS);
     await using reports = await startReports(bench);
     const range = flows(1_000, 'udp');
     const before = await readPaths(range, async () => {
@@ -197,8 +181,8 @@ describe('selection of paths', () => {
   it('PSEL-6 path 102 fails: no flow of 101 and 103 moves, those of 102 are re-pinned about 50:20; when all are down, onFailure holds', {
     timeout: CROWD_MS,
   }, async () => {
-    await bench.apply(threePaths(standard));
-    await awaitWeights(bench, WEIGHTS);
+    await bench.apply(servingIntent(standard, { capacity: THREE_PATHS }));
+    await awaitWeights(bench, THREE_WEIGHTS);
     const range = flows(10_000, 'udp');
     expect(await bench.crowd.client.open(range)).toMatchObject({ answered: 10_000 });
     const before = await nodeOf(range);

@@ -9,7 +9,7 @@ import { openBalance } from '../acceptance/balance.js';
 import { type Crowd, crowdMacs, crowdServer, startCrowd } from '../acceptance/crowd.js';
 import type { FlowRange } from '../acceptance/crowd-protocol.js';
 import { awaitWeights } from '../acceptance/reports.js';
-import { type PairIntent, pairIntent } from './pair-intents.js';
+import { type Serving, servingIntent } from '../acceptance/serving-intents.js';
 import {
   type GatewayPair,
   type GatewayPairOptions,
@@ -24,9 +24,9 @@ export const HOPS_BETWEEN_ROUTERS = 4;
 export interface CrowdedPair extends GatewayPair, Counted {
   readonly crowd: Crowd;
   /** Resolves when both gateways run this intent, and select by these weights where some are given. */
-  take(wanted: PairIntent, weights?: Readonly<Record<string, number>>): Promise<void>;
+  take(wanted: Serving, weights?: Readonly<Record<string, number>>): Promise<void>;
   /** Publishes it, whoever hears of it. */
-  publish(wanted: PairIntent): Promise<void>;
+  publish(wanted: Serving): Promise<void>;
   /** Of both gateways together. */
   counters(): Promise<CountersResponse>;
   status(): Promise<GatewayStatus>;
@@ -42,14 +42,14 @@ export interface CrowdedPair extends GatewayPair, Counted {
 /** With the intent `first` in force. */
 export async function raiseCrowdedPair(
   name: string,
-  first: PairIntent,
+  first: Serving,
   options: Pick<GatewayPairOptions, 'firewalls' | 'env'> = {},
 ): Promise<CrowdedPair> {
-  let intentOf = (_: PairIntent): IntentDocument => ({ apiVersion: 'detour/v1' });
+  let intentOf = (_: Serving): IntentDocument => ({ apiVersion: 'detour/v1' });
   const pair = await raiseGatewayPair(name, {
     ...options,
     intent: (standard) => {
-      intentOf = (wanted) => pairIntent(standard, wanted);
+      intentOf = (wanted) => servingIntent(standard, wanted);
       return intentOf(first);
     },
     spec: withCrowdAddresses,

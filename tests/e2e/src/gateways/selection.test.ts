@@ -6,16 +6,15 @@ import { namesOf } from '../acceptance/crowd-wire.js';
 import { nodeOfEachFlow } from '../acceptance/expectations.js';
 import { trackedFlows } from '../acceptance/node-tally.js';
 import { startReports } from '../acceptance/reports.js';
+import { alike, equal, THREE_PATHS, THREE_WEIGHTS } from '../acceptance/serving-intents.js';
 import { floodTables } from '../acceptance/table-flood.js';
 import { startTwins } from '../acceptance/twins.js';
 import { type CrowdedPair, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { awaitRecords } from './flow-records.js';
-import { equal, THREE_PATHS, THREE_WEIGHTS } from './pair-intents.js';
 import { gatewayNames } from './pair-of-gateways.js';
 
 const CROWD_MS = 120_000;
 const GENERATIONS_PER_S = 100;
-const THOUSAND_EACH = { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 } as const;
 
 describe('selection at two gateways', () => {
   let pair: CrowdedPair;
@@ -93,11 +92,11 @@ describe('selection at two gateways', () => {
     timeout: CROWD_MS,
   }, async () => {
     const all = ['fw1', 'fw2', 'fw3', 'fw4'];
-    await pair.take({ capacity: equal(4) }, THOUSAND_EACH);
+    await pair.take({ capacity: equal(4) }, alike(4));
     await pair.take({ capacity: equal(4), reported: true });
     await using reports = await startReports(pair);
     for (const name of all) await reports.set(name, { cpu: 0.1 });
-    await pair.awaitWeights(THOUSAND_EACH);
+    await pair.awaitWeights(alike(4));
     const range = flows(4_000, 'udp');
     expect(await pair.crowd.client.open(range)).toMatchObject({ answered: range.count });
     const before = await nodeOfEachFlow(pair, namesOf(range));

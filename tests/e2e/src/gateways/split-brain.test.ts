@@ -10,12 +10,12 @@ import { total } from '../acceptance/crowd.js';
 import type { FlowRange } from '../acceptance/crowd-protocol.js';
 import { namesOf } from '../acceptance/crowd-wire.js';
 import { expectAllDelivered, nodeOfEachFlow } from '../acceptance/expectations.js';
+import { alike, equal } from '../acceptance/serving-intents.js';
 import { startTwins } from '../acceptance/twins.js';
 import { adopted, awaitAgreement, compareNow, everywhere, paths, pathsOf, seenTwice } from './agreement.js';
 import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { cutOff, mend, type Shared } from './cut-off.js';
 import { awaitRecords } from './flow-records.js';
-import { equal } from './pair-intents.js';
 import { gatewayNames } from './pair-of-gateways.js';
 
 const HOUR_S = 3_600;
@@ -23,7 +23,6 @@ const REDIS: readonly Shared[] = ['redis'];
 /** Where tables come from. */
 const TABLES: readonly Shared[] = ['nats', 'controllers'];
 const EVERYTHING: readonly Shared[] = [...REDIS, ...TABLES];
-const ALIKE = { fw1: 1000, fw2: 1000, fw3: 1000 } as const;
 const OTHERWISE = { fw1: 100, fw2: 400, fw3: 1000 } as const;
 
 describe('two gateways that decide the same flows', () => {
@@ -46,7 +45,7 @@ describe('two gateways that decide the same flows', () => {
         }),
       },
     );
-    await pair.awaitWeights(ALIKE);
+    await pair.awaitWeights(alike(3));
   });
   afterEach(async () => {
     pair.stack.resume('redis');
@@ -118,7 +117,7 @@ describe('two gateways that decide the same flows', () => {
     'cut off: edge1 from $edge1, edge2 from $edge2, with flows from both sides and other weights where they arrive',
     async (cut) => {
       const { client, server } = pair.crowd;
-      await pair.take({ capacity: equal(3) }, ALIKE);
+      await pair.take({ capacity: equal(3) }, alike(3));
       const ranges = { tcp: flows(200, 'tcp'), udp: flows(200, 'udp'), fromServer: flows(200, 'udp') };
       const mine = Object.values<FlowRange>(ranges).flatMap(namesOf);
       const balance = await pair.balance();
@@ -163,7 +162,7 @@ describe('two gateways that decide the same flows', () => {
 
   it('a gateway whose tunnel-gw is only slow: established flows lose nothing, new ones wait for it, and each has one node', async () => {
     const { client, server } = pair.crowd;
-    await pair.take({ capacity: equal(3) }, ALIKE);
+    await pair.take({ capacity: equal(3) }, alike(3));
     const live = flows(200, 'udp');
     expect(await client.open(live)).toMatchObject({ answered: 200 });
     const before = await nodeOfEachFlow(pair, namesOf(live));

@@ -6,13 +6,12 @@ import { clientText, namesOf } from '../acceptance/crowd-wire.js';
 import { expectAllDelivered, expectShares, nodeOfEachFlow } from '../acceptance/expectations.js';
 import { countCrowdAtNodes, readNodeTallies, sharesSince, trackedFlows } from '../acceptance/node-tally.js';
 import { startReports } from '../acceptance/reports.js';
+import { alike, equal, THREE_PATHS, THREE_WEIGHTS } from '../acceptance/serving-intents.js';
 import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { recordsOf } from './flow-records.js';
-import { equal, THREE_PATHS, THREE_WEIGHTS } from './pair-intents.js';
 import { gatewayNames } from './pair-of-gateways.js';
 
 const CROWD_MS = 120_000;
-const THOUSAND_EACH = { fw1: 1000, fw2: 1000, fw3: 1000, fw4: 1000 } as const;
 
 describe('statements with two gateways', () => {
   let pair: CrowdedPair;
@@ -22,7 +21,7 @@ describe('statements with two gateways', () => {
   beforeAll(async () => {
     pair = await raiseCrowdedPair('pair-states', { capacity: equal(3) }, { firewalls: 4 });
     await countCrowdAtNodes(pair);
-    await pair.awaitWeights({ fw1: 1000, fw2: 1000, fw3: 1000 });
+    await pair.awaitWeights(alike(3));
   });
   afterAll(() => pair?.[Symbol.asyncDispose]());
 
@@ -36,7 +35,7 @@ describe('statements with two gateways', () => {
     const before = await nodeOfEachFlow(pair, namesOf(established));
     expect(before.size).toBe(20_000);
 
-    await pair.take({ capacity: equal(4) }, THOUSAND_EACH);
+    await pair.take({ capacity: equal(4) }, alike(4));
     expect(await pair.crowd.client.ask(established)).toMatchObject({ answered: 20_000 });
     expect(await nodeOfEachFlow(pair, namesOf(established))).toEqual(before);
 

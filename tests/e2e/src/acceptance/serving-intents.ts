@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Intents of tests with two gateways: which of the firewalls serve, what each is worth, how a path is selected. */
+/** Which of the firewalls serve, what each is worth, how a path is selected. */
 import type { IntentDocument } from '@detour/intent';
-import { usageFormula } from '../acceptance/acceptance-lab.js';
+import { usageFormula } from './acceptance-lab.js';
 
 type Chain = NonNullable<IntentDocument['chains']>[number];
 
-export interface PairIntent {
+export interface Serving {
   /** Of the firewalls that serve; the others do not. */
   readonly capacity: Readonly<Record<string, number>>;
   readonly chain?: Pick<Chain, 'onNodeDown' | 'select'>;
@@ -13,9 +13,9 @@ export interface PairIntent {
   readonly reported?: boolean;
 }
 
-export function pairIntent(
+export function servingIntent(
   standard: IntentDocument,
-  { capacity, chain, reported = false }: PairIntent,
+  { capacity, chain, reported = false }: Serving,
 ): IntentDocument {
   return {
     ...standard,
@@ -34,6 +34,11 @@ export function pairIntent(
 /** So many firewalls of one capacity. */
 export function equal(count: number): Record<string, number> {
   return Object.fromEntries(Array.from({ length: count }, (_, i) => [`fw${i + 1}`, 100]));
+}
+
+/** What so many firewalls of one capacity weigh while none has a load. */
+export function alike(count: number): Record<string, number> {
+  return Object.fromEntries(Object.keys(equal(count)).map((name) => [name, 1000]));
 }
 
 /** Paths 101, 102 and 103: one firewall each, worth 50, 30 and 20. */
