@@ -38,6 +38,20 @@ export function pathsOf({ gateways, pins, known }: Everywhere): Map<string, Read
   );
 }
 
+/** The path that the written rule gives each flow (docs/adr/0008-ends-of-pins.md): that of the higher generation, then the lower one. */
+export function winnersOf({ gateways, pins, known }: Everywhere): Map<string, number> {
+  return new Map(
+    known.map((flow) => {
+      const rows = gateways.flatMap((records) => records.get(flow) ?? []);
+      const held = rows.map(({ pinGen, path }) => ({ gen: Math.max(1, pinGen), path }));
+      const pin = pins.get(flow);
+      if (pin !== undefined) held.push(pin);
+      const highest = Math.max(...held.map(({ gen }) => gen));
+      return [flow, Math.min(...held.filter(({ gen }) => gen === highest).map(({ path }) => path))];
+    }),
+  );
+}
+
 /** Of each flow named, in their order. */
 export function paths(
   records: ReadonlyMap<string, { readonly path: number }> | undefined,

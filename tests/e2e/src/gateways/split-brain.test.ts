@@ -12,7 +12,16 @@ import { namesOf } from '../acceptance/crowd-wire.js';
 import { expectAllDelivered, nodeOfEachFlow } from '../acceptance/expectations.js';
 import { alike, equal } from '../acceptance/serving-intents.js';
 import { startTwins } from '../acceptance/twins.js';
-import { adopted, awaitAgreement, compareNow, everywhere, paths, pathsOf, seenTwice } from './agreement.js';
+import {
+  adopted,
+  awaitAgreement,
+  compareNow,
+  everywhere,
+  paths,
+  pathsOf,
+  seenTwice,
+  winnersOf,
+} from './agreement.js';
 import { type CrowdedPair, HOPS_BETWEEN_ROUTERS, numberFlows, raiseCrowdedPair } from './crowded-pair.js';
 import { cutOff, mend, type Shared } from './cut-off.js';
 import { awaitRecords } from './flow-records.js';
@@ -141,6 +150,8 @@ describe('two gateways that decide the same flows', () => {
       await compareNow(pair);
       const after = await awaitAgreement(pair, mine);
       expect(after.known.length).toBe(mine.length);
+      const [winners, left] = [winnersOf(during), pathsOf(after)];
+      expect(during.known.filter((flow) => !left.get(flow)?.has(winners.get(flow) ?? 0))).toEqual([]);
       expect((await adopted(pair)) - before).toBe(contradicted.length);
       console.info(
         `${opened.answered} of 200 connections opened; ${contradicted.length} of 600 flows contradicted`,
