@@ -40,6 +40,7 @@
 #include "lib/service-port.h"
 #include "lib/decide.h"
 #include "lib/reset.h"
+#include "lib/retransmit.h"
 
 /* Source addresses that no packet on a wire may have. */
 static __always_inline int source_impossible(const struct packet *p)
@@ -361,6 +362,8 @@ static __always_inline int walk(struct xdp_md *ctx, struct packet *p, const stru
 	if (end == PACKET_STEER) {
 		if (p->tcp_flags & TCP_SYN && !p->node)
 			syn_steered(ctx, p);
+		if (tcp_sampled(p))
+			tcp_watch(ctx, p);
 		end = path_send(ctx, p);
 	}
 	if (end == PACKET_LEAVE)

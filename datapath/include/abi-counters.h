@@ -11,9 +11,14 @@ struct flow_counters {
 	__u64 last_ns;
 	__u32 seen;		/* enum flow_seen */
 	__u32 reset_ms[2];	/* when the end that sends forward, reverse, was last told by RST that the node is down; CLOCK_MONOTONIC, 0 = never */
-	__u32 pad[3];		/* to a cache line */
+	__u32 next_seq[2];	/* of a sampled TCP flow: the sequence number after the highest that was sent forward, reverse; 0 = none was seen */
+	__u32 pad;		/* to a cache line */
 };
-struct node_counters { __u64 to_packets, to_bytes, from_packets, from_bytes; };
+struct node_counters {
+	__u64 to_packets, to_bytes, from_packets, from_bytes;
+	__u64 segments;		/* that entered with data, of sampled TCP flows through this node */
+	__u64 segments_again;	/* those of them that had been sent before */
+};
 struct pair_counters { __u64 packets, bytes; };
 struct port_counters { __u64 rx_packets, rx_bytes, forwarded, passed, punted, dropped, rule_lookups, pad; };
 

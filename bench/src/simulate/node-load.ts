@@ -32,6 +32,7 @@ export function readNode(
     flows: connections,
     bytesPerSecond: connections * FLOW_BYTES_PER_SECOND,
     dropsPerSecond: 0,
+    retransmissions: 0,
     zoneFactor: 1,
   };
 }

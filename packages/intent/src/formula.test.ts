@@ -13,6 +13,7 @@ const ATTRIBUTES = {
   flows: 400,
   bytesPerSecond: 5e6,
   dropsPerSecond: 3,
+  retransmissions: 0.02,
   zoneFactor: 1,
 };
 

@@ -14,12 +14,20 @@ export const FORMULA_ATTRIBUTES = [
   'flows',
   'bytesPerSecond',
   'dropsPerSecond',
+  'retransmissions',
   'zoneFactor',
 ] as const;
 export type FormulaAttribute = (typeof FORMULA_ATTRIBUTES)[number];
 
 /** Those that gateways measure of a node: the connection family. */
-export const CONNECTION_ATTRIBUTES = ['rttMs', 'loss', 'flows', 'bytesPerSecond', 'dropsPerSecond'] as const;
+export const CONNECTION_ATTRIBUTES = [
+  'rttMs',
+  'loss',
+  'flows',
+  'bytesPerSecond',
+  'dropsPerSecond',
+  'retransmissions',
+] as const;
 export type ConnectionAttribute = (typeof CONNECTION_ATTRIBUTES)[number];
 
 /** Those that an exporter's metrics may stand for. */

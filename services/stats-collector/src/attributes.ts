@@ -12,6 +12,7 @@ export const MEASURED = [
   'flows',
   'bytesPerSecond',
   'dropsPerSecond',
+  'retransmissions',
   'cores',
   'memoryBytes',
 ] as const;
@@ -34,6 +35,7 @@ export const BOUNDS: Readonly<Record<Measured, Bounds>> = {
   flows: { min: 0, max: 1e9, unit: 'flows' },
   bytesPerSecond: { min: 0, max: 1e12, unit: 'bytes/s' },
   dropsPerSecond: { min: 0, max: 1e10, unit: 'packets/s' },
+  retransmissions: { min: 0, max: 1, unit: 'share' },
   cores: { min: 1, max: 65_536, unit: 'cores' },
   memoryBytes: { min: 1, max: 1e16, unit: 'bytes' },
 };

@@ -11,17 +11,25 @@ describe('GatewayReadings', () => {
     const gateways = new GatewayReadings();
     gateways.take(
       'edge1',
-      values({ rttMs: 1, loss: 0, flows: 10, bytesPerSecond: 500, dropsPerSecond: 1 }),
+      values({ rttMs: 1, loss: 0, flows: 10, bytesPerSecond: 500, dropsPerSecond: 1, retransmissions: 0.1 }),
       0,
     );
     gateways.take(
       'edge2',
-      values({ rttMs: 4, loss: 0.5, flows: 20, bytesPerSecond: 250, dropsPerSecond: 2 }),
+      values({
+        rttMs: 4,
+        loss: 0.5,
+        flows: 20,
+        bytesPerSecond: 250,
+        dropsPerSecond: 2,
+        retransmissions: 0.3,
+      }),
       0,
     );
     gateways.take('edge3', values({ flows: 1 }), 0);
     const of = (name: Parameters<GatewayReadings['merged']>[0]) => gateways.merged(name, 0, 1_000)?.value;
     expect([of('rttMs'), of('loss')]).toEqual([2.5, 0.25]);
+    expect(of('retransmissions')).toBeCloseTo(0.2);
     expect([of('flows'), of('bytesPerSecond'), of('dropsPerSecond')]).toEqual([31, 750, 3]);
   });
 

@@ -14,6 +14,7 @@ const MERGE: Readonly<Record<ConnectionAttribute, 'mean' | 'sum'>> = {
   flows: 'sum',
   bytesPerSecond: 'sum',
   dropsPerSecond: 'sum',
+  retransmissions: 'mean',
 };
 
 export interface Merged {

@@ -57,7 +57,7 @@ describe('what gateways measure', () => {
     ]);
     expect(await one.report('fw1', { cpu: 0, loss: -1, rttMs: Number.NaN }, { gateway: 'edge1' })).toEqual({
       refused: [
-        'cpu: that is not for a gateway to measure; it may report rttMs, loss, flows, bytesPerSecond, dropsPerSecond',
+        'cpu: that is not for a gateway to measure; it may report rttMs, loss, flows, bytesPerSecond, dropsPerSecond, retransmissions',
         'loss: -1 is outside 0..1 (share)',
         'rttMs: NaN is outside 0..60000 (ms)',
       ],

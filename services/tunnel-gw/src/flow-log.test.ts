@@ -105,6 +105,7 @@ function begin({ decision, ...example }: ExampleFlow & { decision?: Partial<Flow
       lastNs: nowNs(),
       seen,
       resetMs: new Uint32Array(2),
+      nextSeq: new Uint32Array(2),
     });
     map('flow_counters').update(new Uint8Array(Uint32Array.of(slot).buffer), row);
   };

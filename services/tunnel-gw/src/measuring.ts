@@ -52,8 +52,8 @@ function countsOf({ core, counterMaps, lastSweep }: Gateway): NodeCount[] {
   const { running } = core;
   if (running === null) return [];
   return everyNode(running.model).map(({ name, number }) => {
-    const { toPackets, toBytes, fromPackets } = readNode(counterMaps, number);
+    const { toPackets, toBytes, fromPackets, segments, segmentsAgain } = readNode(counterMaps, number);
     const flows = lastSweep === null ? null : (lastSweep.byNode.get(number) ?? 0);
-    return { name, number, toPackets, toBytes, fromPackets, flows };
+    return { name, number, toPackets, toBytes, fromPackets, segments, segmentsAgain, flows };
   });
 }

@@ -47,6 +47,18 @@ export function gatewayMetrics(gateway: Gateway, { keeper, measuring }: Others, 
       ];
     }),
   );
+  counter(
+    'detour_node_tcp_segments',
+    'TCP segments with data, of one flow in 16, by whether they had been sent before',
+    () =>
+      nodesOf(gateway).flatMap((node): [number, Record<string, string>][] => {
+        const row = readNode(gateway.counterMaps, node.number);
+        return [
+          [Number(row.segments - row.segmentsAgain), { node: node.label, kind: 'first' }],
+          [Number(row.segmentsAgain), { node: node.label, kind: 'again' }],
+        ];
+      }),
+  );
   gauge('detour_node_up', '1 when a node may get new flows', () =>
     nodesOf(gateway).map((node) => [
       gateway.health.viewOf(node).inForce === 'up' ? 1 : 0,

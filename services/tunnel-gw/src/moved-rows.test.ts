@@ -170,6 +170,7 @@ describe('what goes on', () => {
             bytes: BigUint64Array.of(100n * packets, 5n),
             lastNs,
             resetMs: new Uint32Array(2),
+            nextSeq: new Uint32Array(2),
             seen,
           },
         }),

@@ -3,7 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { type NodeCount, NodeMeter } from './node-meter.js';
 
 const count = (change: Partial<NodeCount> = {}): NodeCount => ({
-  ...{ name: 'fw1', number: 1, toPackets: 0n, toBytes: 0n, fromPackets: 0n, flows: 0 },
+  ...{
+    name: 'fw1',
+    number: 1,
+    toPackets: 0n,
+    toBytes: 0n,
+    fromPackets: 0n,
+    segments: 0n,
+    segmentsAgain: 0n,
+    flows: 0,
+  },
   ...change,
 });
 
@@ -16,6 +25,7 @@ describe('NodeMeter', () => {
       flows: 12,
       bytesPerSecond: 250_000,
       dropsPerSecond: 50,
+      retransmissions: 0,
     });
     // What was under way comes back later: nothing is lost then, and nothing less.
     const back = { ...grown, toPackets: 1_010n, fromPackets: 930n };
@@ -33,6 +43,18 @@ describe('NodeMeter', () => {
     const seen = meter.look(of(1_000n), 1_000);
     expect(seen.get('fw1')).toMatchObject({ flows: 3, bytesPerSecond: 3_000 });
     expect(seen.get('fw2')).toMatchObject({ flows: 3, bytesPerSecond: 7_000 });
+  });
+
+  it('says which share of what sampled flows sent had been sent before, over the VRFs of a node', () => {
+    const meter = new NodeMeter();
+    const of = (segments: bigint, again: bigint) => [
+      count({ segments, segmentsAgain: again }),
+      count({ number: 2, segments: 3n * segments, segmentsAgain: 0n }),
+    ];
+    meter.look(of(100n, 50n), 0);
+    expect(meter.look(of(200n, 90n), 1_000).get('fw1')).toMatchObject({ retransmissions: 0.1 });
+    expect(meter.look(of(200n, 90n), 2_000).get('fw1')).toMatchObject({ retransmissions: 0 });
+    expect(meter.look(of(10n, 0n), 3_000).get('fw1')).toEqual({ flows: 0 }); // made anew
   });
 
   it('begins again where a counter was made anew or its row belongs to another node now', () => {

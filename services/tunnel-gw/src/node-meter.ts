@@ -11,6 +11,9 @@ export interface NodeCount {
   readonly toPackets: bigint;
   readonly toBytes: bigint;
   readonly fromPackets: bigint;
+  /** With data, of sampled TCP flows, and those of them that had been sent before. */
+  readonly segments: bigint;
+  readonly segmentsAgain: bigint;
   /** null: no flow has been looked at yet. */
   readonly flows: number | null;
 }
@@ -66,18 +69,25 @@ export class NodeMeter {
   #rates(of: readonly NodeCount[], nowMs: number): NodeAttributes {
     let bytesPerSecond = 0;
     let dropsPerSecond = 0;
+    let [segments, again] = [0, 0];
     for (const now of of) {
       const before = this.#before.get(now.number);
       if (before === undefined || before.count.name !== now.name || nowMs <= before.atMs) return {};
       const { count } = before;
-      if (now.toBytes < count.toBytes || now.fromPackets < count.fromPackets) return {};
+      if (now.toBytes < count.toBytes || now.fromPackets < count.fromPackets || now.segments < count.segments)
+        return {};
       const perSecond = 1000 / (nowMs - before.atMs);
       const kept = now.toPackets - count.toPackets - (now.fromPackets - count.fromPackets);
       bytesPerSecond += Number(now.toBytes - count.toBytes) * perSecond;
       // What was under way at the last look comes back in this one: a few packets more than were sent.
       dropsPerSecond += Math.max(0, Number(kept)) * perSecond;
+      segments += Number(now.segments - count.segments);
+      again += Number(now.segmentsAgain - count.segmentsAgain);
     }
-    return { bytesPerSecond: rounded(bytesPerSecond), dropsPerSecond: rounded(dropsPerSecond) };
+    return {
+      ...{ bytesPerSecond: rounded(bytesPerSecond), dropsPerSecond: rounded(dropsPerSecond) },
+      retransmissions: segments === 0 ? 0 : rounded(again / segments), // of nothing nothing was sent again
+    };
   }
 }
 

@@ -304,6 +304,7 @@ describe('PinKeeper', () => {
       bytes: new BigUint64Array(2),
       lastNs,
       resetMs: new Uint32Array(2),
+      nextSeq: new Uint32Array(2),
     };
     object
       .map('flow_counters')

@@ -89,6 +89,7 @@ function flow({ decision, idleMs, seen = 0, ...example }: Flow) {
       lastNs,
       seen,
       resetMs: new Uint32Array(2),
+      nextSeq: new Uint32Array(2),
     };
     map('flow_counters').update(
       new Uint8Array(Uint32Array.of(slot).buffer),

@@ -36,6 +36,7 @@ export interface FlowFields {
   readonly rulesGen?: number;
   readonly fwdPort?: number;
   readonly scope?: number;
+  readonly entropy?: number;
   readonly map?: 'flows' | 'embryos';
 }
 
@@ -94,7 +95,7 @@ export function putFlow(rig: Rig, fields: FlowFields = {}): Uint8Array {
       rulesGen: fields.rulesGen ?? 1,
       chain: all.chain,
       fwdPort: fields.fwdPort ?? PORT.inside,
-      entropy: ENTROPY,
+      entropy: fields.entropy ?? ENTROPY,
       pinGen: 3,
       altScope: 0,
       out: [NO_HOP, NO_HOP],

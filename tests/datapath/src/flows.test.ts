@@ -131,6 +131,7 @@ describe('ports that are used again', () => {
         lastNs: 1n,
         seen: bits,
         resetMs: new Uint32Array(2),
+        nextSeq: new Uint32Array(2),
       }),
     );
 

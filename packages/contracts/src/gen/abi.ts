@@ -52,7 +52,7 @@ function rawBytes(array: ArrayBufferView): Uint8Array {
 }
 
 /** Names this layout: programs and maps of another one must not be mixed with it. */
-export const ABI_HASH = '67fd972d60dd64d2';
+export const ABI_HASH = 'c2be5b46b39f70f7';
 
 /** enum detour_limit */
 export const DetourLimit = {
@@ -1859,10 +1859,11 @@ export interface FlowCounters {
   readonly lastNs: bigint;
   readonly seen: number;
   readonly resetMs: Uint32Array;
+  readonly nextSeq: Uint32Array;
 }
 export const flowCounters = {
   size: 64,
-  offsets: { packets: 0, bytes: 16, lastNs: 32, seen: 40, resetMs: 44 },
+  offsets: { packets: 0, bytes: 16, lastNs: 32, seen: 40, resetMs: 44, nextSeq: 52 },
   encode(value: FlowCounters): Uint8Array {
     const bytes = new Uint8Array(64);
     flowCounters.write(value, bytes);
@@ -1876,6 +1877,7 @@ export const flowCounters = {
     view.setBigUint64(32, checkU64('flow_counters.last_ns', value.lastNs), LITTLE);
     view.setUint32(40, checkInt('flow_counters.seen', value.seen, 0, 4294967295), LITTLE);
     into.set(rawBytes(checkCount('flow_counters.reset_ms', value.resetMs, 2)), at + 44);
+    into.set(rawBytes(checkCount('flow_counters.next_seq', value.nextSeq, 2)), at + 52);
   },
   decode(bytes: Uint8Array, at = 0): FlowCounters {
     const view = viewOf('flow_counters', 64, bytes, at);
@@ -1885,39 +1887,46 @@ export const flowCounters = {
       lastNs: view.getBigUint64(32, LITTLE),
       seen: view.getUint32(40, LITTLE),
       resetMs: new Uint32Array(copyBytes(bytes, at + 44, at + 52).buffer),
+      nextSeq: new Uint32Array(copyBytes(bytes, at + 52, at + 60).buffer),
     };
   },
 } as const satisfies Codec<FlowCounters> & { readonly offsets: Readonly<Record<keyof FlowCounters, number>> };
 
-/** struct node_counters, 32 bytes */
+/** struct node_counters, 48 bytes */
 export interface NodeCounters {
   readonly toPackets: bigint;
   readonly toBytes: bigint;
   readonly fromPackets: bigint;
   readonly fromBytes: bigint;
+  readonly segments: bigint;
+  readonly segmentsAgain: bigint;
 }
 export const nodeCounters = {
-  size: 32,
-  offsets: { toPackets: 0, toBytes: 8, fromPackets: 16, fromBytes: 24 },
+  size: 48,
+  offsets: { toPackets: 0, toBytes: 8, fromPackets: 16, fromBytes: 24, segments: 32, segmentsAgain: 40 },
   encode(value: NodeCounters): Uint8Array {
-    const bytes = new Uint8Array(32);
+    const bytes = new Uint8Array(48);
     nodeCounters.write(value, bytes);
     return bytes;
   },
   write(value: NodeCounters, into: Uint8Array, at = 0): void {
-    const view = viewOf('node_counters', 32, into, at);
+    const view = viewOf('node_counters', 48, into, at);
     view.setBigUint64(0, checkU64('node_counters.to_packets', value.toPackets), LITTLE);
     view.setBigUint64(8, checkU64('node_counters.to_bytes', value.toBytes), LITTLE);
     view.setBigUint64(16, checkU64('node_counters.from_packets', value.fromPackets), LITTLE);
     view.setBigUint64(24, checkU64('node_counters.from_bytes', value.fromBytes), LITTLE);
+    view.setBigUint64(32, checkU64('node_counters.segments', value.segments), LITTLE);
+    view.setBigUint64(40, checkU64('node_counters.segments_again', value.segmentsAgain), LITTLE);
   },
   decode(bytes: Uint8Array, at = 0): NodeCounters {
-    const view = viewOf('node_counters', 32, bytes, at);
+    const view = viewOf('node_counters', 48, bytes, at);
     return {
       toPackets: view.getBigUint64(0, LITTLE),
       toBytes: view.getBigUint64(8, LITTLE),
       fromPackets: view.getBigUint64(16, LITTLE),
       fromBytes: view.getBigUint64(24, LITTLE),
+      segments: view.getBigUint64(32, LITTLE),
+      segmentsAgain: view.getBigUint64(40, LITTLE),
     };
   },
 } as const satisfies Codec<NodeCounters> & { readonly offsets: Readonly<Record<keyof NodeCounters, number>> };

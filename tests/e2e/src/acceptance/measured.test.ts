@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the gateway itself measures of its nodes, from packets through them to the shares of new flows.
 import type { FlowRow } from '@detour/contracts';
-import { waitFor } from '@detour/lab';
+import { clientAddresses, standardAddresses, standardPorts, startTraffic, waitFor } from '@detour/lab';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AcceptanceLab, startAcceptanceLab } from './acceptance-lab.js';
 
@@ -144,9 +144,22 @@ describe('what gateways measure', () => {
     );
     expect(shown.dropsPerSecond).toBeGreaterThanOrEqual(0);
 
+    // Connections through the node that loses packets send again, and those through the others do not.
+    await using traffic = startTraffic(bench.lab, 'client');
+    const connections = await traffic.openTcp({
+      ...{ count: 300, localAddresses: clientAddresses(5), intervalMs: 100, timeoutMs: 20_000 },
+      remote: { address: standardAddresses.server, port: standardPorts.echo },
+    });
+    const again = async (node: string) => (await explain(node)).inputs.retransmissions ?? Number.NaN;
+    await waitFor(async () => (await again('fw2')) > 0.04, {
+      ...{ what: 'retransmissions through fw2', timeoutMs: 30_000, everyMs: 300 },
+    });
+    for (const node of ['fw1', 'fw3']) expect(await again(node), node).toBeLessThan(0.02);
+    await connections.close();
+
     await bench.firewall('fw2').restore();
     await awaitScore('fw2', (score) => score > 85, 'as before');
-    const again = await openFlows();
-    for (const node of nodes) expect(again[node], node).toBeGreaterThan(27);
+    const evenAgain = await openFlows();
+    for (const node of nodes) expect(evenAgain[node], node).toBeGreaterThan(27);
   });
 });
